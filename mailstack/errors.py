@@ -1,0 +1,115 @@
+"""The facts that can go wrong, named once; each protocol has its own table from fact to reply.
+
+Lower floors raise these and know no reply code. `Temporary` means the same request may succeed
+later, `Permanent` that it will not; whatever is neither is our own fault and counts as temporary.
+"""
+
+from __future__ import annotations
+
+
+class MailstackError(Exception):
+    """A failure that we can name; its text is one plain sentence, fit for a person."""
+
+
+class Temporary(MailstackError):
+    """The same request may succeed later."""
+
+
+class Permanent(MailstackError):
+    """The same request will never succeed."""
+
+
+# -- the store -----------------------------------------------------------------------------------
+
+
+class StoreUnavailable(Temporary):
+    """The database does not answer, is locked, or refused the statement for a reason of its own."""
+
+
+class StoreBusy(Temporary):
+    """More octets wait for the writer than memory may hold."""
+
+
+class StoreFull(Temporary):
+    """The disk has less free space than the reserve."""
+
+
+class SchemaMismatch(Permanent):
+    """The database's schema is not the one this program was written for."""
+
+
+class MessageGone(Permanent):
+    """An entry's content is no longer in the store."""
+
+
+# -- routing and delivery ------------------------------------------------------------------------
+
+
+class NoSuchMailbox(Permanent):
+    """The domain is ours, the local-part is nobody's."""
+
+
+class NotOurDomain(Permanent):
+    """The domain is not served here, and we relay for nobody."""
+
+
+class MailboxDisabled(Permanent):
+    """The account exists and an administrator has disabled it."""
+
+
+class MaildropFull(Temporary):
+    """The message does not fit into the account's quota."""
+
+
+class NoPostmaster(Temporary):
+    """Mail for postmaster came before the first account was made."""
+
+
+class MessageTooBig(Permanent):
+    """The content has more octets than `[smtp] max_message_size` allows."""
+
+
+class MailLoop(Permanent):
+    """The content has passed through so many servers that it must be going in circles."""
+
+
+# -- the maildrop and logging in -----------------------------------------------------------------
+
+
+class LoginRefused(Permanent):
+    """Wrong password or unknown name: deliberately one fact, so that no reply can tell them apart."""
+
+
+class MaildropInUse(Temporary):
+    """Another session holds the exclusive lock of the maildrop (RFC 1939 §4)."""
+
+
+# -- administration ------------------------------------------------------------------------------
+
+
+class AlreadyThere(Permanent):
+    """What should be made exists already."""
+
+
+class NotFound(Permanent):
+    """What a command names does not exist."""
+
+
+class StillInUse(Permanent):
+    """What should be removed is still needed by something else."""
+
+
+class BadAddress(Permanent):
+    """The text is not an address of RFC 5321 §4.1.2."""
+
+
+class BadTarget(Permanent):
+    """An alias may not point there: outside our domains, or back to itself."""
+
+
+class BadSetting(Permanent):
+    """A key of the settings file, or of the environment, is unknown or has an impossible value."""
+
+
+class AlreadyRunning(Temporary):
+    """Another process does this work now."""

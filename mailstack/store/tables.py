@@ -1,0 +1,115 @@
+"""The tables, as SQLAlchemy Core sees them; `migrations/` is what makes them.
+
+Names follow the RFCs: a *maildrop* is the list of an account's *entries*; an entry points to a
+*message*, which is stored once for all its recipients, its *content* cut into parts.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+PART_OCTETS = 256 * 1024
+"""The largest part of a message's content, and so the unit of memory that a reader needs."""
+
+PARTS_A_MESSAGE = 1 << 16
+"""`content.id` is `message.id * PARTS_A_MESSAGE + part`: one index serves both, in reading order."""
+
+CATCH_ALL = ""
+"""The local-part under which a domain's catch-all alias is kept; no address can have it."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# Times are whole microseconds since the epoch, UTC: exact, comparable and the same on every database.
+
+domain = Table(
+    "domain",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # A-labels, lower case
+    # A renamed domain's old name: every address of it means the same address of that domain.
+    Column("alias_of", Integer, ForeignKey("domain.id")),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("domain_id", Integer, ForeignKey("domain.id"), nullable=False),
+    Column("local_part", Text, nullable=False),  # folded: NFC, then casefold
+    Column("password_hash", Text, nullable=False),  # passlib's format
+    Column("uid_validity", BigInteger, nullable=False),
+    Column("next_uid", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),  # what the entries add up to, in the same transaction
+    Column("messages", BigInteger, nullable=False),
+    Column("quota_octets", BigInteger),  # NULL: no limit
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+    UniqueConstraint("domain_id", "local_part"),
+    sqlite_autoincrement=True,  # an id is never given twice: trace and locks may outlive the account
+)
+
+alias = Table(
+    "alias",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("domain_id", Integer, ForeignKey("domain.id"), nullable=False),
+    Column("local_part", Text, nullable=False),  # folded; CATCH_ALL for the rest of the domain
+    Column("target_domain_id", Integer, ForeignKey("domain.id"), nullable=False),
+    Column("target_local_part", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("domain_id", "local_part", "target_domain_id", "target_local_part"),
+    Index("ix_alias_target", "target_domain_id", "target_local_part"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("octets", BigInteger, nullable=False),  # of the shared content, without any entry's prefix
+    Column("dotted", Boolean, nullable=False),  # some line begins with a dot: RETR has to stuff it
+    Column("reverse_path", Text, nullable=False),  # "" is the null reverse-path
+    Column("received_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # the id is in the 250 reply and in logs: never given twice
+)
+
+content = Table(
+    "content",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary, nullable=False),  # at most PART_OCTETS
+)
+
+entry = Table(
+    "entry",
+    metadata,
+    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
+    Column("uid", BigInteger, primary_key=True),
+    Column("unique_id", Text, nullable=False),  # the UIDL, RFC 1939 §7: 1 to 70 of 0x21-0x7E
+    Column("message_id", BigInteger, ForeignKey("message.id"), nullable=False),
+    Column("octets", BigInteger, nullable=False),  # prefix and content: exactly what RETR sends
+    Column("prefix", LargeBinary, nullable=False),  # this recipient's own trace fields
+    Column("delivered_at", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "unique_id"),
+    Index("ix_entry_message_id", "message_id"),
+    sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
+)
