@@ -89,7 +89,8 @@ message = Table(
     Column("dotted", Boolean, nullable=False),  # some line begins with a dot: RETR has to stuff it
     Column("reverse_path", Text, nullable=False),  # "" is the null reverse-path
     Column("received_at", BigInteger, nullable=False),
-    sqlite_autoincrement=True,  # the id is in the 250 reply and in logs: never given twice
+    Column("mail_id", Text, nullable=False),  # the id in our `Received:`, in the 250 reply and in the log
+    sqlite_autoincrement=True,  # an id is never given twice: a slow reader must not find another's content
 )
 
 content = Table(
@@ -112,4 +113,11 @@ entry = Table(
     UniqueConstraint("account_id", "unique_id"),
     Index("ix_entry_message_id", "message_id"),
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
+)
+
+state = Table(  # what the store has to remember about itself, a number a name
+    "state",
+    metadata,
+    Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
+    Column("value", BigInteger, nullable=False),
 )

@@ -1,0 +1,159 @@
+"""The database as the rest of the store sees it: a place to read, and a place to write.
+
+SQLite and PostgreSQL differ in how a transaction begins, who may write, and what an error looks
+like; this file knows that, and nothing above it does.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from mailstack.errors import BadSetting, StoreFull, StoreUnavailable
+from mailstack.store.turnstile import Turnstile
+
+PAGE_OCTETS: Final = 8192
+_BUSY_MILLISECONDS: Final = 10_000
+_CONNECTIONS: Final = 8
+_WRITING: Final = "mailstack_writing"
+
+# page_size and auto_vacuum only take effect on a file without tables, and before WAL is switched on.
+# journal_mode=WAL needs the write lock once in a file's life and is a look-up ever after.
+_PRAGMAS: Final = (
+    f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}",
+    f"PRAGMA page_size={PAGE_OCTETS}",
+    "PRAGMA auto_vacuum=INCREMENTAL",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA cache_size=-8192",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA wal_autocheckpoint=2000",
+)
+
+
+class Database:
+    """One database and its pooled connections; safe to use from any thread."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parsed(url)
+        self.is_sqlite: Final = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        # PostgreSQL lets many write at once; SQLite has one pen, handed round in order.
+        self._pen: AbstractContextManager[None] = (
+            Turnstile(str(self.url.database)) if self.is_sqlite else nullcontext()
+        )
+
+    @property
+    def path(self) -> str | None:
+        """The database file, or None where the database is a server."""
+        return self.url.database if self.is_sqlite else None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a read transaction, which ends with the block: keep it short."""
+        with translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a write transaction: committed and synced when the block ends, else undone."""
+        with translated(), self._pen, self.engine.connect() as connection:
+            connection.execution_options(**{_WRITING: True})
+            with connection.begin():
+                yield connection
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+        if isinstance(self._pen, Turnstile):
+            self._pen.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a driver's error into the fact that the floors above know."""
+    try:
+        yield
+    except IntegrityError:
+        raise  # a row that contradicts another one is its job's own fault
+    except DBAPIError as error:
+        raise _fact(error.orig) from error
+    except PoolTimeout as error:
+        raise StoreUnavailable("every database connection is busy") from error
+
+
+def _fact(error: BaseException | None) -> StoreUnavailable | StoreFull:
+    text = " ".join(str(error).split())
+    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        return StoreFull("the disk of the database is full")
+    return StoreUnavailable(f"the database refused: {text}")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise BadSetting(f"database_url is not a URL: {url!r}") from error
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise BadSetting(
+            f"database_url names {parsed.drivername}: mailstack keeps mail in sqlite or postgresql"
+        )
+    if parsed.get_backend_name() == "sqlite" and not parsed.database:
+        raise BadSetting("database_url names no file: write sqlite:////var/lib/mailstack/mail.db")
+    return parsed
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        # Python's sqlite3 would begin transactions by guesswork; we say BEGIN ourselves.
+        connect_args={
+            "isolation_level": None,
+            "check_same_thread": False,
+            "timeout": _BUSY_MILLISECONDS / 1000,
+        },
+        pool_size=_CONNECTIONS,
+        max_overflow=_CONNECTIONS,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_size=_CONNECTIONS,
+            max_overflow=_CONNECTIONS,
+            pool_pre_ping=True,  # a restarted server costs nobody a failed reply
+            connect_args={"application_name": f"mailstack {os.getpid()}", "connect_timeout": 10},
+        )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise BadSetting(
+            "a postgresql database needs the driver: pip install 'mailstack[postgresql]'"
+        ) from error

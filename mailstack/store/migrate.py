@@ -1,0 +1,124 @@
+"""Bringing a database to this program's schema: the only module that needs alembic.
+
+Two upgrades at once would both find the old schema and both change it: the second one waits for
+the first, says so, and then finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from mailstack.errors import SchemaMismatch
+from mailstack.store import schema
+from mailstack.store.engine import Database, translated
+
+Report = Callable[[str], None]
+
+_POSTGRESQL_LOCK = 0x6D61696C  # "mail": any number that is the same in every mailstack
+
+
+def scripts() -> Path:
+    """The folder of migrations: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    for place in (package / "_migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return place
+    raise SchemaMismatch(
+        f"this installation lacks its migrations (looked in {package}); install mailstack again"
+    )
+
+
+def newest() -> str:
+    """The newest revision that the migrations can make."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def upgrade(database: Database, report: Report, *, revision: str = "head") -> bool:
+    """Bring the schema to `revision`; return whether anything had to be done."""
+    return _migrate(database, report, command.upgrade, revision)
+
+
+def downgrade(database: Database, report: Report, *, revision: str) -> bool:
+    """Take the schema back to `revision` ("base" for none at all)."""
+    return _migrate(database, report, command.downgrade, revision)
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(scripts()))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _migrate(database: Database, report: Report, way: Callable[[Config, str], None], revision: str) -> bool:
+    with _alone(database, report), translated(), database.engine.connect() as connection:
+        before = schema.revision(connection)
+        connection.rollback()
+        if before is not None and before > newest():
+            schema.check(connection)
+        if database.is_sqlite:
+            # A table that a migration rebuilds must not take the rows of its children along.
+            # The switch does nothing inside a transaction, so it goes past SQLAlchemy's BEGIN.
+            _outside_transaction(connection, "PRAGMA foreign_keys=OFF")
+        try:
+            way(_config(connection), revision)
+        finally:
+            if database.is_sqlite:
+                _outside_transaction(connection, "PRAGMA foreign_keys=ON")
+        after = schema.revision(connection)
+    if before != after:
+        report(f"the schema went from {before or 'nothing'} to {after or 'nothing'}")
+    return before != after
+
+
+def _outside_transaction(connection: Connection, statement: str) -> None:
+    cursor = connection.connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+
+
+def _alone(database: Database, report: Report) -> AbstractContextManager[None]:
+    if database.is_sqlite:
+        return _holding_file(f"{database.path}-upgrade", report)
+    return _holding_row(database, report)
+
+
+@contextmanager
+def _holding_file(path: str, report: Report) -> Iterator[None]:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("another upgrade of this database is running; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _holding_row(database: Database, report: Report) -> Iterator[None]:
+    with translated(), database.engine.connect() as connection:
+        if not connection.execute(text(f"SELECT pg_try_advisory_lock({_POSTGRESQL_LOCK})")).scalar_one():
+            report("another upgrade of this database is running; waiting for it")
+            connection.execute(text(f"SELECT pg_advisory_lock({_POSTGRESQL_LOCK})"))
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(text(f"SELECT pg_advisory_unlock({_POSTGRESQL_LOCK})"))
+            connection.commit()
