@@ -121,3 +121,10 @@ state = Table(  # what the store has to remember about itself, a number a name
     Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
     Column("value", BigInteger, nullable=False),
 )
+
+state = Table(
+    "state",
+    metadata,
+    Column("name", Text, primary_key=True),  # such as the last uid validity given to any account
+    Column("value", BigInteger, nullable=False),
+)
