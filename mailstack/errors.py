@@ -103,6 +103,10 @@ class BadAddress(Permanent):
     """The text is not an address of RFC 5321 §4.1.2."""
 
 
+class BadParameter(Permanent):
+    """A parameter of MAIL or RCPT does not follow RFC 5321 §4.1.2, or is given twice."""
+
+
 class BadTarget(Permanent):
     """An alias may not point there: outside our domains, or back to itself."""
 
