@@ -1,0 +1,103 @@
+"""One line a record, whatever strangers put into a value."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailstack import log
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    root, before, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    log.configure("info", stream)
+    yield stream
+    logging.captureWarnings(False)
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def test_an_event_is_one_line_of_pairs_in_the_order_given(stream: io.StringIO) -> None:
+    log.event("pop3.session", session="abc", octets=12, tls=True, user=None)
+    assert re.fullmatch(
+        r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+        r" level=info event=pop3\.session session=abc octets=12 tls=true\n",
+        stream.getvalue(),
+    )
+
+
+def test_the_journal_stamps_lines_itself(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    log.configure("info", stream)
+    log.event("ready")
+    assert stream.getvalue() == "level=info event=ready\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("mail.example.org", "mail.example.org"),
+        ("<jo@example.org>", "<jo@example.org>"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("back\\slash", r'"back\\slash"'),
+        ("line\r\nlevel=error", r'"line\r\nlevel=error"'),
+        ("\x1b[2J", r'"\x1b[2J"'),
+        ("\u202egro", r'"\u202egro"'),
+        ("grün", '"grün"'),
+    ],
+)
+def test_values_are_quoted_only_where_needed(value: str, written: str) -> None:
+    assert log.line("x", "info", {"v": value}) == f"level=info event=x v={written}"
+
+
+def test_a_megabyte_of_input_is_no_megabyte_of_log() -> None:
+    assert len(log.line("x", "info", {"v": "a" * 1_000_000})) < 1100
+
+
+@given(st.text(), st.text())
+def test_no_value_can_end_its_line_or_leave_its_quotes(one: str, two: str) -> None:
+    written = log.line("x", "info", {"one": one, "two": two})
+    assert written.isprintable()
+    assert re.fullmatch(
+        r'level=info event=x one=([^\s"=]+|"([^"\\]|\\.)*") two=([^\s"=]+|"([^"\\]|\\.)*")', written
+    )
+
+
+def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:
+    log.event("detail", level=logging.DEBUG)
+    assert stream.getvalue() == ""
+
+
+def test_an_unexpected_error_is_one_line_with_its_trace(stream: io.StringIO) -> None:
+    try:
+        raise ValueError("no\nway") from OSError("disk")
+    except ValueError as error:
+        log.failure("smtp.failed", error, session="abc")
+    written = stream.getvalue()
+    assert written.count("\n") == 1
+    assert r'session=abc error="ValueError: no\nway" cause="OSError: disk" trace=test_log.py:' in written
+
+
+def test_other_libraries_lines_have_the_same_shape(stream: io.StringIO) -> None:
+    logging.getLogger("asyncio").warning("slow\ncallback %d", 7)
+    assert stream.getvalue().endswith(
+        r'level=warning event=log logger=asyncio message="slow\ncallback 7"' + "\n"
+    )
+
+
+def test_session_ids_are_short_and_differ() -> None:
+    ids = {log.new_session_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(re.fullmatch("[a-z2-7]{8}", each) for each in ids)
