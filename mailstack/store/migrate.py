@@ -78,9 +78,9 @@ def _migrate(database: Database, report: Report, way: Callable[[Config, str], No
             if database.is_sqlite:
                 _outside_transaction(connection, "PRAGMA foreign_keys=ON")
         after = schema.revision(connection)
-    if before != after:
-        report(f"the schema went from {before or 'nothing'} to {after or 'nothing'}")
-    return before != after
+        if before != after:
+            report(f"the schema went from {before or 'nothing'} to {after or 'nothing'}")
+        return before != after
 
 
 def _outside_transaction(connection: Connection, statement: str) -> None:

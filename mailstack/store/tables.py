@@ -77,7 +77,9 @@ alias = Table(
     Column("target_domain_id", Integer, ForeignKey("domain.id"), nullable=False),
     Column("target_local_part", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    UniqueConstraint("domain_id", "local_part", "target_domain_id", "target_local_part"),
+    UniqueConstraint(
+        "domain_id", "local_part", "target_domain_id", "target_local_part", name="uq_alias_route"
+    ),
     Index("ix_alias_target", "target_domain_id", "target_local_part"),
 )
 
@@ -119,12 +121,5 @@ state = Table(  # what the store has to remember about itself, a number a name
     "state",
     metadata,
     Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
-    Column("value", BigInteger, nullable=False),
-)
-
-state = Table(
-    "state",
-    metadata,
-    Column("name", Text, primary_key=True),  # such as the last uid validity given to any account
     Column("value", BigInteger, nullable=False),
 )

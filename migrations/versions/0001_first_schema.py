@@ -55,7 +55,7 @@ def upgrade() -> None:
             "local_part",
             "target_domain_id",
             "target_local_part",
-            name="uq_alias_domain_id_local_part_target_domain_id_target_local_part",
+            name="uq_alias_route",
         ),
     )
     op.create_index("ix_alias_target", "alias", ["target_domain_id", "target_local_part"])

@@ -1,0 +1,157 @@
+"""The store as the event loop sees it: every call waits on a thread, never on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from mailstack.errors import MessageGone, StoreFull
+from mailstack.store import messages, schema
+from mailstack.store.engine import Database
+from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
+from mailstack.store.messages import Deposit, Expunge, Listing, Opened, Snapshot
+from mailstack.store.writer import Writer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_READERS: Final = 3
+_SPACE_CHECK_SECONDS: Final = 1.0
+_EXPUNGE_OCTETS: Final = 64
+"""What one uid counts for in the writer's queue."""
+
+
+class Content:
+    """A message that was found, and its octets: `async for part in content` reads as it goes.
+
+    A part is at most PART_OCTETS and one entry's prefix. No transaction lives between two parts, so
+    a client that reads slowly keeps nothing of the database busy.
+    """
+
+    __slots__ = ("_opened", "_store")
+
+    def __init__(self, store: Store, opened: Opened) -> None:
+        self._store = store
+        self._opened = opened
+
+    @property
+    def octets(self) -> int:
+        """How many octets all parts have together."""
+        return self._opened.octets
+
+    @property
+    def dotted(self) -> bool:
+        """Whether some line begins with a dot, so that it must be stuffed."""
+        return self._opened.dotted
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        opened = self._opened
+        sent = len(opened.first)
+        yield opened.first
+        for number in range(1, messages.parts(opened.content_octets)):
+            octets = await self._store.read(messages.part, opened.message_id, number)
+            sent += len(octets)
+            yield octets
+        if sent != opened.octets:
+            raise MessageGone(f"message {opened.message_id} is damaged: run mailstack database check")
+
+
+class Store:
+    """One process's way to the mail: reader threads, the writer thread, the maildrop locks."""
+
+    def __init__(self, database: Database, *, state_dir: Path, reserve_octets: int) -> None:
+        self.database = database
+        self._state_dir = state_dir
+        self._reserve_octets = reserve_octets
+        self._space_checked = -_SPACE_CHECK_SECONDS
+        self._space_left = True
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self._writer = Writer(database)
+        self.on_locks_lost: list[Callable[[], None]] = []
+        self._locks: MaildropLocks = (
+            FileLocks(state_dir / "maildrops.lock")
+            if database.is_sqlite
+            else AdvisoryLocks(database, self._tell_locks_lost)
+        )
+
+    async def close(self) -> None:
+        """Finish what was handed over, then give everything back."""
+        await self._writer.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        self._locks.close()
+        self.database.dispose()
+
+    async def read(
+        self, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run one reading function in a short transaction of its own, on a reader thread."""
+
+        def read() -> R:
+            with self.database.reading() as connection:
+                return function(connection, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+    async def check(self) -> None:
+        """Raise SchemaMismatch or StoreUnavailable unless the store can serve."""
+        await self.read(schema.check)
+
+    # -- delivery --------------------------------------------------------------------------------
+
+    async def deposit(self, deposit: Deposit) -> int:
+        """Place one message in every recipient's maildrop; return its id once it is on disk.
+
+        Raises StoreFull, StoreBusy, StoreUnavailable, or NoSuchMailbox when an account has gone.
+        """
+        if not self._has_space():
+            raise StoreFull("the disk is nearly full")
+        return await self._writer.write(messages.deposit, deposit, octets=deposit.spool.in_memory)
+
+    def _has_space(self) -> bool:
+        """Whether more than the reserve is free; deleting needs room in the log, so some must stay."""
+        now = time.monotonic()
+        if now - self._space_checked >= _SPACE_CHECK_SECONDS:
+            self._space_checked = now
+            disk = os.statvfs(self._state_dir)
+            self._space_left = disk.f_bavail * disk.f_frsize > self._reserve_octets
+        return self._space_left
+
+    # -- maildrops -------------------------------------------------------------------------------
+
+    async def lock_maildrop(self, account_id: int, *, holder: str) -> MaildropLock:
+        """Take the exclusive lock of RFC 1939 §4 or raise MaildropInUse; `holder` is for people to read."""
+        return await self._locks.hold(account_id, holder=holder)
+
+    def _tell_locks_lost(self) -> None:
+        for tell in self.on_locks_lost:
+            tell()
+
+    async def open_maildrop(self, account_id: int) -> Snapshot:
+        """The counters of one moment; they cost the same in a maildrop of any size."""
+        return await self.read(messages.snapshot, account_id)
+
+    async def listing(self, account_id: int, last_uid: int) -> Listing:
+        """The entries of a snapshot."""
+        return await self.read(messages.listing, account_id, last_uid)
+
+    async def unique_ids(self, account_id: int, last_uid: int) -> list[str]:
+        """The unique-ids of a snapshot, in the listing's order."""
+        return await self.read(messages.unique_ids, account_id, last_uid)
+
+    async def open_message(self, account_id: int, uid: int) -> Content:
+        """Find a message and read its first part; raises MessageGone when it cannot be had."""
+        return Content(self, await self.read(messages.open_message, account_id, uid))
+
+    async def expunge(self, account_id: int, uids: Sequence[int]) -> None:
+        """Remove the entries in one transaction, synced; the caller holds the maildrop's lock."""
+        if uids:
+            await self._writer.write(
+                messages.expunge, Expunge(account_id, uids), octets=_EXPUNGE_OCTETS * len(uids)
+            )

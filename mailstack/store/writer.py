@@ -1,0 +1,141 @@
+"""Group commit: one thread writes, and one COMMIT serves everyone who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import Connection
+
+from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.store.engine import Database
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Work = Callable[[Connection, Sequence[Job]], Sequence[Result]]
+"""Set-wise work: all jobs of its kind in a batch at once, a result for each, in their order."""
+
+QUEUE_OCTETS: Final = 64 * 1024 * 1024
+"""How much content may wait in memory before new jobs are refused with StoreBusy."""
+
+BATCH_OCTETS: Final = 32 * 1024 * 1024
+BATCH_JOBS: Final = 1000
+
+
+class _Waiting(NamedTuple):
+    work: Work[Any, Any]
+    job: Any
+    octets: int
+    future: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    waiting: _Waiting
+    result: Any
+    error: BaseException | None
+
+
+class Writer:
+    """Owns the writer thread. `write` is called on the event loop, the work runs on the thread.
+
+    A job whose caller has gone away is still done: what was handed over is never half done.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Waiting] = deque()
+        self._queue_octets = 0
+        self._something_to_do = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
+        """Hand one job over and wait until it is committed and synced.
+
+        `octets` is the memory that the job holds while it waits. Raises StoreBusy when too much
+        waits already, StoreUnavailable when the database refuses, and whatever the work raises.
+        """
+        future: asyncio.Future[Result] = self._loop.create_future()
+        with self._something_to_do:
+            if self._closing:
+                raise StoreUnavailable("the server is stopping")
+            if self._queue and self._queue_octets + octets > QUEUE_OCTETS:
+                raise StoreBusy("too much mail is waiting for the disk")
+            self._queue.append(_Waiting(work, job, octets, future))
+            self._queue_octets += octets
+            self._something_to_do.notify()
+        return await future
+
+    async def close(self) -> None:
+        """Do what waits, then end the thread."""
+        with self._something_to_do:
+            self._closing = True
+            self._something_to_do.notify()
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.sleep(0)  # the last outcomes are called in before we return
+
+    # -- on the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            # One wake-up of the loop for the batch, not one for each job.
+            self._loop.call_soon_threadsafe(_deliver, list(self._outcomes(batch)))
+
+    def _next_batch(self) -> list[_Waiting]:
+        """What waits, in order, up to the bounds of a batch; empty when there is nothing left to do ever."""
+        with self._something_to_do:
+            while not self._queue and not self._closing:
+                self._something_to_do.wait()
+            batch: list[_Waiting] = []
+            octets = 0
+            while self._queue and len(batch) < BATCH_JOBS:
+                if batch and octets + self._queue[0].octets > BATCH_OCTETS:
+                    break
+                batch.append(self._queue.popleft())
+                octets += batch[-1].octets
+            self._queue_octets -= octets
+            return batch
+
+    def _outcomes(self, batch: list[_Waiting]) -> list[_Outcome]:
+        began = ran = False
+        try:
+            with self._database.writing() as connection:
+                began = True
+                outcomes = [
+                    _Outcome(waiting, result, None)
+                    for work, group in _grouped(batch)
+                    for waiting, result in zip(
+                        group, work(connection, [waiting.job for waiting in group]), strict=True
+                    )
+                ]
+                ran = True
+        except Exception as error:
+            if began and not ran and len(batch) > 1:
+                # One job's statement failed. Nothing is committed, so each may have its own try.
+                return [outcome for waiting in batch for outcome in self._outcomes([waiting])]
+            # No transaction at all, or a COMMIT of which nobody knows how it ended: doing the jobs
+            # again could store them twice. The senders are told to come back.
+            return [_Outcome(waiting, None, error) for waiting in batch]
+        return outcomes
+
+
+def _grouped(batch: list[_Waiting]) -> Iterator[tuple[Work[Any, Any], list[_Waiting]]]:
+    groups: dict[Work[Any, Any], list[_Waiting]] = {}
+    for waiting in batch:
+        groups.setdefault(waiting.work, []).append(waiting)
+    yield from groups.items()
+
+
+def _deliver(outcomes: list[_Outcome]) -> None:
+    for waiting, result, error in outcomes:
+        if waiting.future.done():  # its caller has gone away
+            continue
+        if error is None:
+            waiting.future.set_result(result)
+        else:
+            waiting.future.set_exception(error)

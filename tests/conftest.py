@@ -1,0 +1,83 @@
+"""Fixtures that every folder of tests shares: databases made by the migrations, on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from mailstack.store import migrate
+from mailstack.store.engine import Database
+from tests.support import postgresql
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at the newest schema; tests copy it."""
+    path = tmp_path_factory.mktemp("template") / "mail.db"
+    database = Database(f"sqlite:///{path}")
+    migrate.upgrade(database, lambda text: None)
+    database.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The superuser's URL of a running server that has a database `template` at the newest schema."""
+    # Not below pytest's own folder: that one is closed to the unprivileged user the server runs as,
+    # and its path may be too long for a unix socket.
+    with postgresql.temporary_directory() as directory, postgresql.server(directory) as url:
+        database = Database(postgresql.create_database(url, "template"))
+        migrate.upgrade(database, lambda text: None)
+        database.dispose()
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A fresh SQLite database."""
+    path = tmp_path / "mail.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """A fresh PostgreSQL database."""
+    name = f"test{next(_numbers)}"
+    yield postgresql.create_database(postgresql_server, name, template="template")
+    postgresql.drop_database(postgresql_server, name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database of each kind in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh, opened database of each kind in turn."""
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run `async def` tests on uvloop, the loop that serves, in debug mode."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(pyfuncitem.obj(**arguments))
+    return True

@@ -1,0 +1,136 @@
+"""The schema is what the migrations make, and only that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, inspect, select, text
+
+from mailstack.errors import SchemaMismatch, StoreUnavailable
+from mailstack.store import migrate, schema
+from mailstack.store.engine import Database
+from mailstack.store.tables import domain, metadata
+
+
+def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_code_knows_the_newest_revision(database: Database) -> None:
+    assert migrate.newest() == schema.HEAD
+    with database.reading() as connection:
+        schema.check(connection)
+
+
+def test_down_to_nothing_and_up_again(database: Database) -> None:
+    said: list[str] = []
+    assert migrate.downgrade(database, said.append, revision="base")
+    with database.reading() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+        with pytest.raises(SchemaMismatch, match="mailstack database upgrade"):
+            schema.check(connection)
+    assert migrate.upgrade(database, said.append)
+    assert not migrate.upgrade(database, said.append)
+    assert said == ["the schema went from 0001 to nothing", "the schema went from nothing to 0001"]
+
+
+def test_a_newer_schema_is_refused_by_name(database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with database.reading() as connection, pytest.raises(SchemaMismatch, match="newer than this program"):
+        schema.check(connection)
+    with pytest.raises(SchemaMismatch, match="9999"):
+        migrate.upgrade(database, lambda text: None)
+
+
+def test_a_second_upgrade_waits_for_the_first_and_says_so(database: Database) -> None:
+    migrate.downgrade(database, lambda text: None, revision="base")
+    inside, go_on = threading.Event(), threading.Event()
+    first_said: list[str] = []
+    second_said: list[str] = []
+
+    def first_report(said: str) -> None:
+        first_said.append(said)
+        inside.set()
+        assert go_on.wait(30)
+
+    def second_report(said: str) -> None:
+        second_said.append(said)
+        go_on.set()
+
+    first = threading.Thread(target=migrate.upgrade, args=(database, first_report))
+    first.start()
+    assert inside.wait(30)
+    other = Database(database.url.render_as_string(hide_password=False))
+    assert not migrate.upgrade(other, second_report)
+    first.join()
+    other.dispose()
+    assert first_said == ["the schema went from nothing to 0001"]
+    assert second_said == ["another upgrade of this database is running; waiting for it"]
+
+
+def test_a_migration_that_would_orphan_rows_is_undone(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(sqlite_url)
+    with database.writing() as connection:
+        connection.execute(insert(domain).values(id=1, name="example.org", created_at=0))
+        connection.execute(insert(domain).values(id=2, name="example.net", alias_of=1, created_at=0))
+    scripts = tmp_path / "migrations"
+    (scripts / "versions").mkdir(parents=True)
+    for path in migrate.scripts().rglob("*.py"):
+        (scripts / path.relative_to(migrate.scripts())).write_bytes(path.read_bytes())
+    (scripts / "versions" / "0002.py").write_text(
+        "from alembic import op\n"
+        "revision, down_revision = '0002', '0001'\n"
+        "def upgrade(): op.execute('DELETE FROM domain WHERE id = 1')\n"
+        "def downgrade(): pass\n"
+    )
+    monkeypatch.setattr(migrate, "scripts", lambda: scripts)
+    with pytest.raises(RuntimeError, match="without their parent"):
+        migrate.upgrade(database, lambda text: None)
+    with database.reading() as connection:
+        assert schema.revision(connection) == "0001"
+        assert connection.execute(select(domain.c.id).order_by(domain.c.id)).scalars().all() == [1, 2]
+    database.dispose()
+
+
+def test_a_missing_folder_is_an_unavailable_store(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/nowhere/mail.db")
+    with pytest.raises(StoreUnavailable), database.reading():
+        pass
+
+
+def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
+    assert (migrate.scripts() / "versions").is_dir()
+    root = Path(migrate.__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, root], check=True
+    )
+    wheel = next(tmp_path.glob("mailstack-*.whl"))
+    target = tmp_path / "installed"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, wheel],
+        check=True,
+    )
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from mailstack.store import migrate; print(migrate.newest(), migrate.scripts())",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(target)},
+    ).stdout
+    assert found.split() == [schema.HEAD, str(target / "mailstack" / "_migrations")]
