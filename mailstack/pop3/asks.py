@@ -1,0 +1,70 @@
+"""What a session asks of the world: it yields one of these and is sent the answer.
+
+The session knows neither store nor socket; whoever drives it (the connection, or a test with
+literal answers) fulfils the ask, or throws in the error that came instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Content(Protocol):
+    """One message, part by part; canonical, so every line ends with CRLF."""
+
+    @property
+    def octets(self) -> int:
+        """All its octets."""
+
+    @property
+    def dotted(self) -> bool:
+        """Whether some line begins with a dot, and so has to be stuffed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The parts in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """Check the secret, lock the maildrop and look at it; the answer is a Snapshot of the store."""
+
+    name: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"LogIn(name={self.name!r})"  # a secret may not reach a log by way of a trace
+
+
+@dataclass(frozen=True, slots=True)
+class LoadListing:
+    """The answer is the Listing of the entries that were there at login."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadUniqueIds:
+    """The answer is a list of the UIDLs of the same entries, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMessage:
+    """The answer is the entry's Content, its first part read already.
+
+    A `peek` (TOP) tells that the rest will probably not be wanted, and that the client is not
+    walking through its maildrop.
+    """
+
+    uid: int
+    message: int
+    peek: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """Remove these entries, all or none; the answer (None) comes once that is on disk."""
+
+    uids: Sequence[int]
+
+
+Ask = LogIn | LoadListing | LoadUniqueIds | OpenMessage | Expunge

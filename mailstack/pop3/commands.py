@@ -1,0 +1,99 @@
+"""The grammar of commands: a line without its CRLF becomes a verb and checked arguments.
+
+Nothing is guessed: an argument is there or not, a number is decimal digits and nothing else, and
+one surplus space is an error, so that no two readers can understand a line differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mailstack.errors import Permanent
+
+MAX_COMMAND_OCTETS: Final = 255
+"""The longest command, its CRLF included (RFC 2449 §4)."""
+
+_NOT_CONTROL: Final = bytes(octet for octet in range(256) if octet >= 0x20 and octet != 0x7F)
+
+
+class Refused(Permanent):
+    """A command that is understood and cannot be done; its text goes to the client."""
+
+
+class BadCommand(Refused):
+    """A line that is no command, or none in this state; a row of them ends the session."""
+
+
+Arguments = tuple[int | str | None, ...]
+Grammar = Callable[[bytes | None], Arguments]
+"""From all that follows the verb's first space (None without that space) to the arguments."""
+
+
+def split(line: bytes) -> tuple[bytes, bytes | None]:
+    """The verb in upper case (RFC 1939 §3: any case will do), and what follows its first space."""
+    if len(line) > MAX_COMMAND_OCTETS - 2:
+        raise BadCommand("line too long")
+    # A C library would end the line at a NUL: `PASS secret\0x` must not log in as `secret` does.
+    if line.translate(None, _NOT_CONTROL):
+        raise BadCommand("control characters are not allowed")
+    verb, space, rest = line.partition(b" ")
+    return verb.upper(), rest if space else None
+
+
+def nothing(rest: bytes | None) -> Arguments:
+    """No argument, and no space after the verb either."""
+    if rest is not None:
+        raise BadCommand("this command takes no argument")
+    return ()
+
+
+def message_number(rest: bytes | None) -> Arguments:
+    """One message number (RFC 1939 §3: base 10)."""
+    return (_number(rest or b""),)
+
+
+def optional_message_number(rest: bytes | None) -> Arguments:
+    """One message number, or nothing for all messages."""
+    return (None,) if rest is None else (_number(rest),)
+
+
+def message_number_and_lines(rest: bytes | None) -> Arguments:
+    """TOP: a message number, and a count of lines that may be zero (RFC 1939 §7)."""
+    number, _, lines = (rest or b"").partition(b" ")
+    return _number(number), _decimal(lines, "TOP needs a message number and a number of lines")
+
+
+def name(rest: bytes | None) -> Arguments:
+    """USER: a login name; spaces only inside a quoted local-part."""
+    if not rest or (b" " in rest and (not rest.startswith(b'"') or rest.endswith(b" "))):
+        raise BadCommand("USER needs one name")
+    return (_text(rest),)
+
+
+def secret(rest: bytes | None) -> Arguments:
+    """PASS: all the rest, spaces too (RFC 1939 §7: the server may treat them as part of it)."""
+    if not rest:
+        raise BadCommand("PASS needs a password")
+    return (_text(rest),)
+
+
+def _number(digits: bytes) -> int:
+    number = _decimal(digits, "a message number is needed")
+    if number == 0:
+        raise BadCommand("message numbers begin with 1")
+    return number
+
+
+def _decimal(digits: bytes, complaint: str) -> int:
+    # bytes.isdigit knows ASCII only; int() alone would take "+1", " 1", "1_0" as well.
+    if not digits.isdigit() or (digits.startswith(b"0") and digits != b"0"):
+        raise BadCommand(complaint)
+    return int(digits)
+
+
+def _text(octets: bytes) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadCommand("not UTF-8") from error

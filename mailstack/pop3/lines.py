@@ -1,0 +1,83 @@
+"""Octets as they arrive become command lines; how the network cut them makes no difference."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LONGEST_OCTETS: Final = 253
+"""A line longer than this is cut there, plus one octet by which the session can tell."""
+
+ENDLESS_OCTETS: Final = 16 * 1024
+"""Nobody who sends so much without a line end is going to send a command."""
+
+
+class LineReader:
+    """Splits a stream at CRLF, or at LF alone, as typed by hand; a bare CR ends nothing.
+
+    Memory: what is fed and not yet taken (the connection stops reading beyond its bound), and at
+    most one cut line.
+    """
+
+    __slots__ = ("_at", "_cut", "_held", "_skipped", "endless")
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._at = 0  # what lies before it has been taken
+        self._cut: bytes | None = None  # the beginning of a long line, while its end is awaited
+        self._skipped = 0
+        self.endless = False
+
+    def __len__(self) -> int:
+        """The octets that wait to be taken."""
+        return len(self._held) - self._at
+
+    def feed(self, octets: bytes) -> None:
+        """Add what came from the network."""
+        self._held += octets
+
+    def take(self) -> bytes | None:
+        """The next line without its end, or None until one is complete.
+
+        Of a line that is too long only the beginning comes, one octet longer than allowed; once
+        `endless` is set, its end was not waited for and there is nothing more to take.
+        """
+        if self.endless:
+            return None
+        end = self._held.find(b"\n", self._at)
+        if end < 0:
+            return self._wait()
+        line = bytes(self._held[self._at : min(end, self._at + LONGEST_OCTETS + 2)])
+        whole = end - self._at == len(line)
+        self._at = end + 1
+        self._forget()
+        if self._cut is not None:
+            line, self._cut = self._cut, None
+            return line
+        return line.removesuffix(b"\r") if whole else line
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._held.clear()
+        self._at = 0
+
+    def _wait(self) -> bytes | None:
+        waiting = len(self)
+        if self._cut is None and waiting <= LONGEST_OCTETS + 1:
+            return None
+        if self._cut is None:
+            self._cut = bytes(self._held[self._at : self._at + LONGEST_OCTETS + 1])
+            self._skipped = 0
+        self._skipped += waiting
+        self.clear()
+        if self._skipped < ENDLESS_OCTETS:
+            return None
+        self.endless = True
+        return self._cut
+
+    def _forget(self) -> None:
+        if self._at == len(self._held):
+            self.clear()
+        elif self._at > 8192:
+            # Seldom enough to stay linear, often enough to stay small.
+            del self._held[: self._at]
+            self._at = 0

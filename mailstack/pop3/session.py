@@ -1,0 +1,287 @@
+"""One POP3 session, RFC 1939 §3 to §7, without a socket and without a store.
+
+`Session.obey` takes a line and is a generator: it yields what it needs from the world (see
+`asks`), is sent the answers, and returns the reply. So every rule of the protocol can be tested
+as text in, text out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from mailstack import __version__
+from mailstack.errors import MailstackError, StoreUnavailable
+from mailstack.pop3 import commands
+from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3.commands import BadCommand, Refused
+from mailstack.pop3.maildrop import Entry, Maildrop
+from mailstack.pop3.replies import Message, Reply, negative, ok, positive, reply_to
+from mailstack.pop3.stuffing import Transfer
+
+MAX_BAD_COMMANDS: Final = 20
+"""So many lines in a row that are no commands: this is not a mail program."""
+
+Turn = Generator[Ask, Any, Reply]
+"""A command under way; the type of an answer is told by its ask."""
+
+_OK: Final = ok()
+_DELETED: Final = ok("deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What the session may know of its connection."""
+
+    tls: bool
+    stls: bool  # a certificate is there, so STLS can be offered while there is no TLS
+    plaintext_login: bool  # a password may come over this connection even without TLS
+    peer: str
+
+    @property
+    def may_log_in(self) -> bool:
+        """Whether USER and PASS work here (RFC 8314 §3: not in the clear)."""
+        return self.tls or self.plaintext_login
+
+
+@dataclass(slots=True)
+class Authorization:
+    """The state before login (RFC 1939 §4)."""
+
+    name: str | None = None  # what USER said
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a session did, for its line in the log."""
+
+    retrieved: int = 0
+    retrieved_octets: int = 0
+    deleted: int = 0
+    deleted_octets: int = 0
+
+
+class Session:
+    """The states of RFC 1939 §3; its owner obeys one line at a time, in order."""
+
+    __slots__ = ("_bad", "_channel", "_more", "_state", "_unique_ids", "ended", "tally")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._state: Authorization | Maildrop = Authorization()
+        self._unique_ids: list[str] | None = None
+        self._bad = 0
+        self._more = False
+        self.ended: str | None = None  # why, once the connection is to be closed
+        self.tally = Tally()
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether this is the TRANSACTION state, or was when the session ended."""
+        return isinstance(self._state, Maildrop)
+
+    def greeting(self) -> Reply:
+        """The first line; without a timestamp, since there is no APOP (RFC 1939 §7)."""
+        return ok("POP3 server ready")
+
+    def obey(self, line: bytes, *, more: bool = False) -> Turn:
+        """Obey one line, without its CRLF; `more` tells that octets wait behind it already."""
+        self._more = more
+        try:
+            word, rest = commands.split(line)
+            verb = VERBS.get(word)
+            if verb is None:
+                raise BadCommand("unknown command")
+            state = self._state
+            if not isinstance(state, verb.states):
+                raise BadCommand("already logged in" if self.logged_in else "log in first")
+            result = verb.method(self, state, *verb.grammar(rest))
+            reply = result if isinstance(result, Reply) else (yield from result)
+        except BadCommand as error:
+            return self._count_bad(error)
+        except MailstackError as error:
+            self._bad = 0
+            return reply_to(error)
+        self._bad = 0
+        return reply
+
+    def _count_bad(self, error: BadCommand) -> Reply:
+        self._bad += 1
+        if self._bad < MAX_BAD_COMMANDS:
+            return reply_to(error)
+        self.ended = "too many bad commands"
+        return negative("too many bad commands")
+
+    # -- any state -------------------------------------------------------------------------------
+
+    def capa(self, state: Authorization | Maildrop) -> Reply:
+        """CAPA (RFC 2449 §5): only what works here and now.
+
+        TOP and UIDL stand there before login too, where clients decide how they will fetch; USER
+        stays after it (§6.3 allows both).
+        """
+        logged_in = isinstance(state, Maildrop)
+        announced = {
+            "TOP": True,  # RFC 2449 §6.2
+            "USER": self._channel.may_log_in,  # §6.3
+            "RESP-CODES": True,  # §6.4
+            "PIPELINING": True,  # §6.6
+            "UIDL": True,  # §6.8
+            f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
+            "STLS": self._can_stls() and not logged_in,  # RFC 2595 §4
+            "AUTH-RESP-CODE": True,  # RFC 3206 §6
+        }
+        lines = "".join(f"{tag}\r\n" for tag, here in announced.items() if here)
+        return Reply(positive("capabilities follow"), iter((f"{lines}.\r\n".encode("ascii"),)))
+
+    def quit(self, state: Authorization | Maildrop) -> Reply | Turn:
+        """QUIT (RFC 1939 §6): the only way in which a message is removed."""
+        self.ended = "quit"
+        if isinstance(state, Maildrop) and state.deleted:
+            return self._update(state)
+        return ok("bye")
+
+    def _update(self, maildrop: Maildrop) -> Turn:
+        yield Expunge(maildrop.deleted_uids())
+        self.tally.deleted = maildrop.deleted
+        self.tally.deleted_octets = maildrop.deleted_octets
+        return ok(f"bye, {maildrop.deleted} deleted")
+
+    # -- AUTHORIZATION ---------------------------------------------------------------------------
+
+    def user(self, state: Authorization, name: str) -> Reply:
+        """USER (RFC 1939 §7): every name is welcome, so that nobody learns which exist."""
+        self._refuse_in_the_clear()
+        state.name = name
+        return ok("password please")
+
+    def pass_(self, state: Authorization, secret: str) -> Turn:
+        """PASS (RFC 1939 §7): log in, lock the maildrop, and see what it holds."""
+        self._refuse_in_the_clear()
+        name, state.name = state.name, None
+        if name is None:
+            raise BadCommand("USER comes first")
+        snapshot = yield LogIn(name, secret)
+        self._state = maildrop = Maildrop(snapshot)
+        return ok(f"{maildrop.messages} messages ({maildrop.octets} octets)")
+
+    def stls(self, state: Authorization) -> Reply:
+        """STLS (RFC 2595 §4): the owner does the handshake and begins a new session in it."""
+        if self._channel.tls:
+            raise BadCommand("TLS is active already")
+        if not self._can_stls():
+            raise BadCommand("TLS is not available")
+        if self._more:
+            # Whoever sits in the line could have put commands there, to be obeyed under TLS.
+            self.ended = "input behind STLS"
+            return negative("nothing may follow STLS before the handshake")
+        state.name = None
+        return Reply(positive("begin TLS"), start_tls=True)
+
+    def _can_stls(self) -> bool:
+        return self._channel.stls and not self._channel.tls
+
+    def _refuse_in_the_clear(self) -> None:
+        if not self._channel.may_log_in:
+            raise Refused("passwords are only taken under TLS: use STLS first")
+
+    # -- TRANSACTION -----------------------------------------------------------------------------
+
+    def stat(self, maildrop: Maildrop) -> Reply:
+        """STAT (RFC 1939 §5)."""
+        return ok(f"{maildrop.messages} {maildrop.octets}")
+
+    def list_(self, maildrop: Maildrop, number: int | None) -> Turn:
+        """LIST (RFC 1939 §5)."""
+        if number is not None:
+            entry = yield from self._entry(maildrop, number)
+            return ok(f"{number} {entry.octets}")
+        yield from self._loaded(maildrop)
+        status = positive(f"{maildrop.messages} messages ({maildrop.octets} octets)")
+        return Reply(status, maildrop.sizes())
+
+    def retr(self, maildrop: Maildrop, number: int) -> Turn:
+        """RETR (RFC 1939 §5)."""
+        entry = yield from self._entry(maildrop, number)
+        content = yield OpenMessage(entry.uid, entry.message, peek=False)
+        self.tally.retrieved += 1
+        self.tally.retrieved_octets += content.octets
+        transfer = Transfer(dotted=content.dotted)
+        return Reply(positive(f"{content.octets} octets"), message=Message(content, transfer))
+
+    def dele(self, maildrop: Maildrop, number: int) -> Turn:
+        """DELE (RFC 1939 §5): only a mark, until QUIT."""
+        yield from self._entry(maildrop, number)
+        maildrop.delete(number)
+        return _DELETED
+
+    def noop(self, _maildrop: Maildrop) -> Reply:
+        """NOOP (RFC 1939 §5)."""
+        return _OK
+
+    def rset(self, maildrop: Maildrop) -> Reply:
+        """RSET (RFC 1939 §5)."""
+        maildrop.reset()
+        return ok(f"{maildrop.messages} messages ({maildrop.octets} octets)")
+
+    def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
+        """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
+        entry = yield from self._entry(maildrop, number)
+        content = yield OpenMessage(entry.uid, entry.message, peek=True)
+        transfer = Transfer(dotted=content.dotted, lines=lines)
+        return Reply(positive("top of message follows"), message=Message(content, transfer))
+
+    def uidl(self, maildrop: Maildrop, number: int | None) -> Turn:
+        """UIDL (RFC 1939 §7): the ids that the store keeps, never made up here."""
+        if number is not None:
+            maildrop.check(number)
+        unique_ids = self._unique_ids
+        if unique_ids is None:
+            unique_ids = yield LoadUniqueIds()
+            if len(unique_ids) != maildrop.all_messages:
+                raise StoreUnavailable("the maildrop's unique-ids do not agree with its counters")
+        if number is None:
+            return Reply(positive("unique-id listing follows"), maildrop.unique_ids(unique_ids))
+        # Whoever asks one by one will go on so; after the whole list, nobody asks again.
+        self._unique_ids = unique_ids
+        return ok(f"{number} {unique_ids[number - 1]}")
+
+    def _entry(self, maildrop: Maildrop, number: int) -> Generator[Ask, Any, Entry]:
+        maildrop.check(number)
+        yield from self._loaded(maildrop)
+        return maildrop.entry(number)
+
+    def _loaded(self, maildrop: Maildrop) -> Generator[Ask, Any, None]:
+        if not maildrop.loaded:
+            maildrop.load((yield LoadListing()))
+
+
+class Verb(NamedTuple):
+    """One row of the protocol: what to do, in which states, with what arguments."""
+
+    method: Callable[..., Reply | Turn]
+    states: type[Authorization] | type[Maildrop] | tuple[type[Authorization], type[Maildrop]]
+    grammar: commands.Grammar
+
+
+_ANY: Final = (Authorization, Maildrop)
+
+VERBS: Final[dict[bytes, Verb]] = {
+    # RFC 1939 §5, §6
+    b"STAT": Verb(Session.stat, Maildrop, commands.nothing),
+    b"LIST": Verb(Session.list_, Maildrop, commands.optional_message_number),
+    b"RETR": Verb(Session.retr, Maildrop, commands.message_number),
+    b"DELE": Verb(Session.dele, Maildrop, commands.message_number),
+    b"NOOP": Verb(Session.noop, Maildrop, commands.nothing),
+    b"RSET": Verb(Session.rset, Maildrop, commands.nothing),
+    b"QUIT": Verb(Session.quit, _ANY, commands.nothing),
+    # RFC 1939 §7
+    b"TOP": Verb(Session.top, Maildrop, commands.message_number_and_lines),
+    b"UIDL": Verb(Session.uidl, Maildrop, commands.optional_message_number),
+    b"USER": Verb(Session.user, Authorization, commands.name),
+    b"PASS": Verb(Session.pass_, Authorization, commands.secret),
+    # RFC 2449 §5, RFC 2595 §4
+    b"CAPA": Verb(Session.capa, _ANY, commands.nothing),
+    b"STLS": Verb(Session.stls, Authorization, commands.nothing),
+}
