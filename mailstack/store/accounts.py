@@ -1,0 +1,221 @@
+"""Accounts: SQL as plain functions `f(connection, ...)`.
+
+An address is an account or an alias, never both. The id, and with it the mail, the unique-ids and
+the maildrop's lock, stays the same through a rename.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, case, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
+from mailstack.mail.address import Mailbox
+from mailstack.store import aliases, messages, routing
+from mailstack.store.clock import moment, now
+from mailstack.store.routing import Place
+from mailstack.store.tables import account, domain, entry, state
+
+_SLICE = 500
+"""How many entries one step of a removal takes."""
+
+
+class Account(NamedTuple):
+    """An account as its administrator sees it; its password hash stays where it is."""
+
+    id: int
+    mailbox: Mailbox
+    messages: int
+    octets: int
+    quota_octets: int | None
+    uid_validity: int
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+class NewAccount(NamedTuple):
+    """What `add_accounts` makes an account of."""
+
+    mailbox: Mailbox
+    password_hash: str
+    quota_octets: int | None = None
+
+
+def add_account(
+    connection: Connection, mailbox: Mailbox, *, password_hash: str, quota_octets: int | None = None
+) -> Account:
+    """Make one account; raises AlreadyThere, NotOurDomain or BadAddress."""
+    add_accounts(connection, [NewAccount(mailbox, password_hash, quota_octets)])
+    return find_account(connection, mailbox)
+
+
+def add_accounts(connection: Connection, accounts: Sequence[NewAccount]) -> None:
+    """Make all of them or none, in one statement."""
+    if not accounts:
+        return
+    places = _places(connection, [new.mailbox for new in accounts])
+    _refuse_taken(connection, places)
+    last = _new_uid_validities(connection, len(accounts))
+    rows = [
+        {
+            **where._asdict(),
+            "password_hash": new.password_hash,
+            "uid_validity": last - len(accounts) + 1 + number,
+            "next_uid": 1,
+            "octets": 0,
+            "messages": 0,
+            "quota_octets": new.quota_octets,
+            "created_at": now(),
+        }
+        for number, (new, where) in enumerate(zip(accounts, places, strict=True))
+    ]
+    try:
+        connection.execute(insert(account), rows)
+    except IntegrityError as error:  # somebody else added one of them since we looked
+        raise AlreadyThere("one of these accounts has just been added by somebody else") from error
+
+
+def find_account(connection: Connection, mailbox: Mailbox) -> Account:
+    """The account of exactly this address, or NotFound that says what else the address is."""
+    where = _place(connection, mailbox)
+    row = connection.execute(
+        _accounts().where(account.c.domain_id == where.domain_id, account.c.local_part == where.local_part)
+    ).one_or_none()
+    if row is not None:
+        return _account(row)
+    if targets := aliases.targets(connection, where):
+        raise NotFound(f"{mailbox} is not an account but an alias of {', '.join(map(str, targets))}")
+    raise NotFound(f"there is no account {mailbox}")
+
+
+def list_accounts(connection: Connection, domain_name: str | None = None) -> list[Account]:
+    """All accounts, or those of one domain, by address."""
+    wanted = _accounts().order_by(domain.c.name, account.c.local_part)
+    if domain_name is not None:
+        wanted = wanted.where(account.c.domain_id == routing.domain_id(connection, domain_name))
+    return [_account(row) for row in connection.execute(wanted)]
+
+
+def set_password(connection: Connection, mailbox: Mailbox, password_hash: str) -> None:
+    """Replace the password."""
+    _change(connection, mailbox, password_hash=password_hash)
+
+
+def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
+    """Replace the limit of octets; None is no limit."""
+    _change(connection, mailbox, quota_octets=quota_octets)
+
+
+def disable(connection: Connection, mailbox: Mailbox) -> bool:
+    """Refuse mail and logins, keep what is there; return whether anything changed."""
+    if find_account(connection, mailbox).disabled_at is not None:
+        return False
+    _change(connection, mailbox, disabled_at=now())
+    return True
+
+
+def enable(connection: Connection, mailbox: Mailbox) -> bool:
+    """Undo `disable`; return whether anything changed."""
+    if find_account(connection, mailbox).disabled_at is None:
+        return False
+    _change(connection, mailbox, disabled_at=None)
+    return True
+
+
+def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
+    """Remove an account, its mail and every alias target that means it; the caller holds its lock.
+
+    Returns the aliases that have changed or gone.
+    """
+    found = find_account(connection, mailbox)
+    # The lock comes before the entries: a deposit that is under way is either wholly there or refused.
+    connection.execute(select(account.c.id).where(account.c.id == found.id).with_for_update())
+    mine = select(entry.c.uid, entry.c.message_id).where(entry.c.account_id == found.id).limit(_SLICE)
+    while rows := connection.execute(mine.order_by(entry.c.uid)).all():
+        connection.execute(delete(entry).where(entry.c.account_id == found.id, entry.c.uid <= rows[-1].uid))
+        messages.remove_orphans(connection, {row.message_id for row in rows})
+    changed = aliases.drop_target(connection, _place(connection, found.mailbox))
+    connection.execute(delete(account).where(account.c.id == found.id))
+    return changed
+
+
+def rename_account(connection: Connection, old: Mailbox, new: Mailbox) -> Account:
+    """Give an account another address; mail and unique-ids stay, and the old address becomes an alias."""
+    found = find_account(connection, old)
+    here, there = _place(connection, found.mailbox), _place(connection, new)
+    if here == there:
+        raise AlreadyThere(f"{new} is the account's address already")
+    # Back to an address it had before: the alias that a rename left there makes room.
+    if aliases.targets(connection, there) == [found.mailbox]:
+        aliases.remove(connection, there)
+    _refuse_taken(connection, [there])
+    try:
+        connection.execute(update(account).where(account.c.id == found.id).values(**there._asdict()))
+        aliases.move_target(connection, here, there)
+        aliases.insert_targets(connection, here, [there])
+    except IntegrityError as error:
+        raise AlreadyThere(f"{new} has just been taken by somebody else") from error
+    return find_account(connection, new)
+
+
+def _place(connection: Connection, mailbox: Mailbox) -> Place:
+    return _places(connection, [mailbox])[0]
+
+
+def _places(connection: Connection, mailboxes: Sequence[Mailbox]) -> list[Place]:
+    try:
+        return routing.places(connection, mailboxes)
+    except NotOurDomain as error:
+        raise NotOurDomain(f"{error}; mailstack domain add makes it ours") from error
+
+
+def _change(connection: Connection, mailbox: Mailbox, **columns: Any) -> None:
+    found = find_account(connection, mailbox)
+    connection.execute(update(account).where(account.c.id == found.id).values(**columns))
+
+
+def _refuse_taken(connection: Connection, places: Sequence[Place]) -> None:
+    seen: set[Place] = set()
+    taken = routing.taken(connection, places)
+    for where in places:
+        if where in seen or where in taken:
+            kind = taken.get(where, "twice in the list")
+            raise AlreadyThere(f"{routing.mailbox(connection, where)} is {kind}")
+        seen.add(where)
+
+
+def _new_uid_validities(connection: Connection, count: int) -> int:
+    """Take `count` numbers that no account ever had; return the last of them.
+
+    They follow the clock, so that a store that was restored from a backup goes on beyond those it
+    gave out after the backup was made.
+    """
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    seconds = int(time.time())
+    given = dialect.insert(state).values(name="uid validity", value=seconds + count - 1)
+    following = case((state.c.value >= seconds, state.c.value + count), else_=seconds + count - 1)
+    statement = given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": following})
+    return int(connection.execute(statement.returning(state.c.value)).scalar_one())
+
+
+def _accounts() -> Select[Any]:
+    return select(account, domain.c.name).join(domain, domain.c.id == account.c.domain_id)
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        id=row.id,
+        mailbox=Mailbox(row.local_part, row.name),
+        messages=row.messages,
+        octets=row.octets,
+        quota_octets=row.quota_octets,
+        uid_validity=row.uid_validity,
+        created_at=moment(row.created_at),
+        disabled_at=None if row.disabled_at is None else moment(row.disabled_at),
+    )

@@ -1,0 +1,158 @@
+"""From an address to the accounts behind it: our domains, their old names, aliases, plus-addressing.
+
+The rule, in this order: the address itself as an account, then as an alias; the same without what
+follows the first `+`; the domain's catch-all. The admin's commands and delivery both ask here, so
+that what `alias add` accepts is what mail will reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, tuple_
+
+from mailstack.errors import BadAddress, NotOurDomain
+from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
+from mailstack.store.tables import CATCH_ALL, account, alias, domain
+
+_MANY = 200
+"""How many addresses one statement asks for."""
+
+
+class Place(NamedTuple):
+    """An address as the tables keep it: a domain of ours and a folded local-part."""
+
+    domain_id: int
+    local_part: str
+
+
+class Reached(NamedTuple):
+    """An account that mail for an address goes to, with what decides whether it may."""
+
+    account_id: int
+    mailbox: Mailbox
+    octets: int
+    quota_octets: int | None
+    disabled: bool
+
+
+class Walk(NamedTuple):
+    """All that mail for some addresses passes through: the accounts, and the aliases on the way."""
+
+    accounts: tuple[Reached, ...]
+    aliases: frozenset[Place]
+
+
+def place(connection: Connection, mailbox: Mailbox) -> Place:
+    """Where a mailbox is kept, its domain's old names understood; raises NotOurDomain or BadAddress."""
+    return places(connection, [mailbox])[0]
+
+
+def places(connection: Connection, mailboxes: Sequence[Mailbox]) -> list[Place]:
+    """As `place`, for thousands: each domain is asked for once."""
+    ids: dict[str, int] = {}
+    found = []
+    for each in mailboxes:
+        if (local_part := fold_local_part(each.local_part)) == CATCH_ALL:
+            raise BadAddress("the local-part is empty")
+        if each.domain not in ids:
+            ids[each.domain] = domain_id(connection, each.domain)
+        found.append(Place(ids[each.domain], local_part))
+    return found
+
+
+def domain_id(connection: Connection, name: str) -> int:
+    """The id of a domain of ours, by its name or an old one; raises NotOurDomain."""
+    folded = fold_domain(name)
+    found: int | None = connection.execute(
+        select(func.coalesce(domain.c.alias_of, domain.c.id)).where(domain.c.name == folded)
+    ).scalar_one_or_none()
+    if found is None:
+        raise NotOurDomain(f"{folded} is none of our domains")
+    return found
+
+
+def expand(connection: Connection, places: Iterable[Place], *, catch_all: bool = True) -> tuple[Reached, ...]:
+    """The accounts that mail for these addresses goes to, each once; none where nobody is there."""
+    return walk(connection, places, catch_all=catch_all).accounts
+
+
+def walk(connection: Connection, places: Iterable[Place], *, catch_all: bool = True) -> Walk:
+    """Follow every alias, each address once: a circle ends by itself and leads nowhere."""
+    found: dict[int, Reached] = {}
+    passed: set[Place] = set()
+    seen: set[Place] = set()
+    ahead = list(dict.fromkeys(places))
+    while ahead:
+        seen.update(ahead)
+        accounts, aliases = _at(connection, [c for p in ahead for c in _candidates(p, catch_all=catch_all)])
+        further: dict[Place, None] = {}
+        for wanted in ahead:
+            for candidate in _candidates(wanted, catch_all=catch_all):
+                if reached := accounts.get(candidate):
+                    found[reached.account_id] = reached
+                    break
+                if targets := aliases.get(candidate):
+                    passed.add(candidate)
+                    further.update(dict.fromkeys(targets))
+                    break
+        ahead = [target for target in further if target not in seen]
+    return Walk(tuple(found.values()), frozenset(passed))
+
+
+def _candidates(wanted: Place, *, catch_all: bool) -> Iterator[Place]:
+    yield wanted
+    base, plus, _ = wanted.local_part.partition("+")
+    if plus and base:
+        yield Place(wanted.domain_id, base)
+    if catch_all:
+        yield Place(wanted.domain_id, CATCH_ALL)
+
+
+def _at(
+    connection: Connection, places: Sequence[Place]
+) -> tuple[dict[Place, Reached], dict[Place, list[Place]]]:
+    accounts: dict[Place, Reached] = {}
+    aliases: dict[Place, list[Place]] = {}
+    for start in range(0, len(places), _MANY):
+        some = [tuple(each) for each in places[start : start + _MANY]]
+        for row in connection.execute(
+            _ACCOUNTS.where(tuple_(account.c.domain_id, account.c.local_part).in_(some))
+        ):
+            mailbox = Mailbox(row.local_part, row.name)
+            reached = Reached(row.id, mailbox, row.octets, row.quota_octets, row.disabled_at is not None)
+            accounts[Place(row.domain_id, row.local_part)] = reached
+        for pointer in connection.execute(
+            _ALIASES.where(tuple_(alias.c.domain_id, alias.c.local_part).in_(some))
+        ):
+            target = Place(pointer.target_domain_id, pointer.target_local_part)
+            aliases.setdefault(Place(pointer.domain_id, pointer.local_part), []).append(target)
+    return accounts, aliases
+
+
+_ACCOUNTS = select(
+    account.c.id,
+    account.c.domain_id,
+    account.c.local_part,
+    account.c.octets,
+    account.c.quota_octets,
+    account.c.disabled_at,
+    domain.c.name,
+).join(domain, domain.c.id == account.c.domain_id)
+
+_ALIASES = select(
+    alias.c.domain_id, alias.c.local_part, alias.c.target_domain_id, alias.c.target_local_part
+).order_by(alias.c.id)
+
+
+def taken(connection: Connection, places: Sequence[Place]) -> dict[Place, str]:
+    """Those of the addresses that mean something already, and what."""
+    accounts, aliases = _at(connection, places)
+    return dict.fromkeys(aliases, "an alias already") | dict.fromkeys(accounts, "an account already")
+
+
+def mailbox(connection: Connection, where: Place) -> Mailbox:
+    """A place as people write it; the local-part of a catch-all is empty."""
+    name = connection.execute(select(domain.c.name).where(domain.c.id == where.domain_id)).scalar_one()
+    return Mailbox(where.local_part, name)
