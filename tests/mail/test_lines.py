@@ -1,0 +1,88 @@
+"""Canonical content: CRLF ends every line, and CR and LF stand nowhere else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailstack.mail.lines import Canonicaliser, canonical
+
+CASES = [
+    (b"", b"", 0, "an empty message stays empty"),
+    (b"\r\n", b"\r\n", 0, "one empty line"),
+    (b"a\r\nb\r\n", b"a\r\nb\r\n", 0, "canonical already"),
+    (b"a", b"a\r\n", 0, "no line end at all"),
+    (b"a\r\nb", b"a\r\nb\r\n", 0, "no line end after the last line"),
+    (b"a\nb\n", b"a\r\nb\r\n", 2, "a bare LF becomes CRLF"),
+    (b"a\rb\r\n", b"a b\r\n", 1, "a bare CR becomes a space, for CRLF could begin a header field"),
+    (b"a\r\r\n", b"a \r\n", 1, "CR CR LF is a bare CR and a line end"),
+    (b"a\n\r\n", b"a\r\n\r\n", 1, "LF CR LF is a bare LF and a line end"),
+    (b"a\n\rb", b"a\r\n b\r\n", 2, "LF CR is two bare octets"),
+    (b"a\r", b"a \r\n", 1, "a CR as the last octet"),
+    (b"\r\r\r", b"   \r\n", 3, "nothing but CR"),
+    (b"\n", b"\r\n", 1, "nothing but LF"),
+    (b"\n.\n", b"\r\n.\r\n", 2, "a dot alone between bare LF: RETR will stuff it"),
+    (b"\x00\x0b\x0c\x1c\x85\xff\r\n", b"\x00\x0b\x0c\x1c\x85\xff\r\n", 0, "no other octet is a line end"),
+    ("é\u2028\u0085\r\n".encode(), "é\u2028\u0085\r\n".encode(), 0, "nor is any other character"),
+]
+
+
+def feed_in_pieces(content: bytes, size: int) -> tuple[bytes, int]:
+    canonicaliser = Canonicaliser()
+    pieces = [canonicaliser.feed(content[at : at + size]) for at in range(0, len(content), size)]
+    assert not any(piece.endswith(b"\r") for piece in pieces)
+    return b"".join(pieces) + canonicaliser.finish(), canonicaliser.bare_newlines
+
+
+@pytest.mark.parametrize(("content", "expected", "bare", "reason"), CASES)
+def test_lines_end_with_crlf_and_nothing_else(
+    content: bytes, expected: bytes, bare: int, reason: str
+) -> None:
+    assert canonical(content) == expected, reason
+    for size in (1, 2, 3, 64):
+        assert feed_in_pieces(content, size) == (expected, bare), reason
+
+
+def reference(content: bytes) -> tuple[bytes, int]:
+    """Octet by octet."""
+    out, bare, at = b"", 0, 0
+    while at < len(content):
+        if content[at : at + 2] == b"\r\n":
+            out, at = out + b"\r\n", at + 2
+            continue
+        octet = content[at : at + 1]
+        bare += octet in b"\r\n"
+        out, at = out + {b"\r": b" ", b"\n": b"\r\n"}.get(octet, octet), at + 1
+    return (out if not out or out.endswith(b"\r\n") else out + b"\r\n"), bare
+
+
+LINES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b".", b" ", b"\x85", b"\xff\x00"])).map(
+    b"".join
+)
+
+
+@given(LINES, st.lists(st.integers(0, 7), min_size=1))
+def test_any_cuts_give_what_the_reference_gives(content: bytes, sizes: list[int]) -> None:
+    canonicaliser = Canonicaliser()
+    out, at = b"", 0
+    for size in sizes:
+        out += canonicaliser.feed(content[at : at + size])
+        at += size
+    out += canonicaliser.feed(content[at:]) + canonicaliser.finish()
+    assert (out, canonicaliser.bare_newlines) == reference(content)
+    assert canonical(content) == out
+    assert canonical(out) == out
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", out)
+
+
+def test_canonical_chunks_are_not_copied() -> None:
+    chunk = b"a line\r\n" * 100
+    assert Canonicaliser().feed(chunk) is chunk
+
+
+def test_finishing_twice_adds_nothing() -> None:
+    canonicaliser = Canonicaliser()
+    assert canonicaliser.feed(b"a") + canonicaliser.finish() + canonicaliser.finish() == b"a\r\n"
