@@ -1,0 +1,128 @@
+"""The header of incoming content as it passes: a sender's own `Return-Path:` goes, all else stays.
+
+RFC 5321 §4.4: the server of final delivery writes the one `Return-Path:`, and a message that comes
+with another would have two, of which clients believe either.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Longer than any field name in use; a line that goes on longer without a colon is no field. This is
+# what bounds the octets held back, for a line itself may be as long as the message.
+_MAX_NAME = 256
+_NAME = rb"[!-9;-~]{1,%d}+[ \t]{0,%d}+" % (_MAX_NAME, _MAX_NAME)  # RFC 5322 §3.6.8, blanks of §4.5
+
+_WHOLE_LINES = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*+" % _NAME)
+_CONTINUATIONS = re.compile(rb"(?:[ \t][^\n]*+\n)*+")
+_NAME_AND_COLON = re.compile(_NAME + rb":")
+_PERHAPS_A_NAME = re.compile(_NAME)
+_RETURN_PATH = re.compile(
+    rb"\n[Rr][Ee][Tt][Uu][Rr][Nn]-[Pp][Aa][Tt][Hh][ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+",
+)
+_RECEIVED = re.compile(rb"\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*+:")
+_LINE_WITH_DOT = re.compile(rb"\n\.")  # twice as fast as bytes.find
+
+
+class HeaderFilter:
+    """Canonical content in chunks of any size, without the `Return-Path:` fields of its header.
+
+    The header ends before the first line that is neither a field nor its continuation; content
+    that begins with such a line has none and passes untouched. At most a field name is held back.
+    """
+
+    __slots__ = (
+        "_after_line_end",
+        "_dropping",
+        "_held",
+        "_in_header",
+        "_within_line",
+        "dotted",
+        "header_octets",
+        "received_fields",
+    )
+
+    def __init__(self) -> None:
+        self.received_fields = 0
+        """How many `Received:` fields have come, for the detection of loops (RFC 5321 §6.3)."""
+        self.header_octets = 0
+        """How many octets the header has had so far, as they came, without the blank line."""
+        self.dotted = False
+        """Whether a line that went out begins with a dot, so that RETR has to stuff it (RFC 1939 §3)."""
+        self._in_header = True
+        self._within_line = False  # of a field whose name is known
+        self._dropping = False  # that field, or the last one, is a Return-Path
+        self._held = b""  # the beginning of a line that may be a field or the blank line
+        self._after_line_end = True  # of all that went out
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What the next chunk adds to the content that is kept."""
+        if self._in_header:
+            chunk = self._header(self._held + chunk)
+        return self._noted(chunk)
+
+    def finish(self) -> bytes:
+        """What was held back, where the content ended within a line."""
+        held, self._held, self._in_header = self._held, b"", False
+        return self._noted(held)
+
+    def _noted(self, chunk: bytes) -> bytes:
+        if chunk and not self.dotted:
+            begins_with_dot = self._after_line_end and chunk.startswith(b".")
+            self.dotted = begins_with_dot or _LINE_WITH_DOT.search(chunk) is not None
+            self._after_line_end = chunk.endswith(b"\n")
+        return chunk
+
+    def _header(self, data: bytes) -> bytes:
+        self._held = b""
+        kept, at = self._rest_of_line(data) if self._within_line else (b"", 0)
+        if self._dropping:
+            at = self._end(_CONTINUATIONS, data, at)
+        if not self.header_octets and data[:1] in (b" ", b"\t"):
+            self._in_header = False  # a continuation of nothing
+            return data
+        end = self._end(_WHOLE_LINES, data, at)
+        if at < end:
+            kept += self._fields(data[at:end])
+        if end < len(data):
+            kept += self._begun_line(data[end:])
+        return kept
+
+    def _end(self, lines: re.Pattern[bytes], data: bytes, start: int) -> int:
+        """Where such lines end that begin at `start`; there may be none."""
+        match = lines.match(data, start)
+        end = match.end() if match else start
+        self.header_octets += end - start
+        return end
+
+    def _rest_of_line(self, data: bytes) -> tuple[bytes, int]:
+        end = data.find(b"\n") + 1
+        self._within_line = not end
+        end = end or len(data)
+        self.header_octets += end
+        return (b"" if self._dropping else data[:end]), end
+
+    def _fields(self, lines: bytes) -> bytes:
+        """What is kept of whole lines, the first of which is a field or goes on with one that is kept."""
+        lines = b"\n" + lines  # now each of them stands behind a line end
+        self.received_fields += len(_RECEIVED.findall(lines))
+        self._dropping = False
+        for match in _RETURN_PATH.finditer(lines):
+            self._dropping = match.end() == len(lines) - 1
+        return _RETURN_PATH.sub(b"", lines)[1:]
+
+    def _begun_line(self, line: bytes) -> bytes:
+        """What is kept of the last line of a chunk, or of all from the line where the header ends."""
+        if match := _NAME_AND_COLON.match(line):
+            name = match[0][:-1].rstrip(b" \t").lower()
+            self.received_fields += name == b"received"
+            self._dropping = name == b"return-path"
+        elif _PERHAPS_A_NAME.fullmatch(line) or line == b"\r":
+            self._held = line
+            return b""
+        elif line[:1] not in (b" ", b"\t"):
+            self._in_header = False
+            return line
+        self._within_line = True
+        self.header_octets += len(line)
+        return b"" if self._dropping else line
