@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, text, update
 
 from mailstack.errors import MessageGone, NoSuchMailbox
-from mailstack.mail.spool import Spool
-from mailstack.store.tables import PART_OCTETS, PARTS_A_MESSAGE, account, content, entry, message
+from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
 _MANY = 500
 """How many values one IN (...) holds: few enough for the statement to be prepared once and reused."""

@@ -20,9 +20,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-PART_OCTETS = 256 * 1024
-"""The largest part of a message's content, and so the unit of memory that a reader needs."""
-
 PARTS_A_MESSAGE = 1 << 16
 """`content.id` is `message.id * PARTS_A_MESSAGE + part`: one index serves both, in reading order."""
 

@@ -1,0 +1,144 @@
+"""One message's content on its way in: in memory while it is small, then in a file that has no name.
+
+A hundred messages of 25 MB that arrive at once need a hundred parts of memory, whatever their size;
+a file without a name is gone when the process is, however that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mailstack.errors import StoreFull, StoreUnavailable
+
+PART_OCTETS = 256 * 1024
+"""The largest part of a message's content, and so the unit of memory that a writer or reader needs."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_TMPFILE = frozenset({errno.EISDIR, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL})
+
+
+class Spool:
+    """The content of one message, of which at most PART_OCTETS are in memory.
+
+    One task or thread writes; once it has ended, any one may read the parts.
+    """
+
+    __slots__ = ("_buffer", "_directory", "_file", "_file_octets", "octets")
+
+    def __init__(self, directory: Path) -> None:
+        self.octets = 0
+        """How many octets have been written."""
+        self._directory = directory
+        self._buffer = bytearray()
+        self._file: io.FileIO | None = None
+        self._file_octets = 0  # a multiple of PART_OCTETS; the buffer is what comes after them
+
+    @property
+    def in_memory(self) -> int:
+        """How many octets are held in memory now."""
+        return len(self._buffer)
+
+    def write(self, chunk: bytes) -> None:
+        """Append the chunk. StoreFull or StoreUnavailable where the disk does not take it.
+
+        This may write to the page cache and does not wait for the disk: the content is promised to
+        nobody before the store has it.
+        """
+        self.octets += len(chunk)
+        room = PART_OCTETS - len(self._buffer)
+        if len(chunk) <= room:
+            self._buffer += chunk
+            return
+        whole_parts = (len(self._buffer) + len(chunk) - 1) // PART_OCTETS * PART_OCTETS
+        split = whole_parts - len(self._buffer)
+        self._spill(memoryview(chunk)[:split])
+        self._buffer = bytearray(memoryview(chunk)[split:])
+
+    def _spill(self, chunk: memoryview) -> None:
+        """Move the buffer and the chunk, together whole parts, into the file."""
+        try:
+            if self._file is None:
+                self._file = unnamed_file(self._directory)
+            written = os.writev(self._file.fileno(), (self._buffer, chunk))
+            missing = (
+                memoryview(bytes(self._buffer) + chunk)[written:] if written < self._total(chunk) else b""
+            )
+            while missing:  # a full disk takes what fits, and says so at the next attempt
+                missing = missing[os.write(self._file.fileno(), missing) :]
+        except OSError as error:
+            raise _fact(error) from error
+        self._file_octets += self._total(chunk)
+
+    def _total(self, chunk: memoryview) -> int:
+        return len(self._buffer) + len(chunk)
+
+    def parts(self) -> Iterator[bytes]:
+        """The content from its beginning, in parts of PART_OCTETS but for the last; as often as one likes.
+
+        StoreUnavailable where the file cannot be read.
+        """
+        for offset in range(0, self._file_octets, PART_OCTETS):
+            yield self._read(offset)
+        if self._buffer:
+            yield bytes(self._buffer)
+
+    def _read(self, offset: int) -> bytes:
+        if self._file is None:
+            raise StoreUnavailable("The spool was closed before its content was read.")
+        try:
+            part = os.pread(self._file.fileno(), PART_OCTETS, offset)
+        except OSError as error:
+            raise _fact(error) from error
+        if len(part) != PART_OCTETS:
+            raise StoreUnavailable("The spool file is shorter than what was written to it.")
+        return part
+
+    def close(self) -> None:
+        """Forget the content, and give back memory and disk; closing again does nothing."""
+        self._buffer = bytearray()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def unnamed_file(directory: Path) -> io.FileIO:
+    """A new file in this directory that has no name in it, for its owner alone to read and write."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return io.FileIO(os.open(directory, flags | os.O_TMPFILE, 0o600), "r+")
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    return unlinked_file(directory)
+
+
+def unlinked_file(directory: Path) -> io.FileIO:
+    """The same on a file system that has no O_TMPFILE: made under a random name, which is removed at once."""
+    name = directory / f".spool-{os.urandom(16).hex()}"
+    descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.unlink(name)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return io.FileIO(descriptor, "r+")
+
+
+def _fact(error: OSError) -> StoreFull | StoreUnavailable:
+    if error.errno in _NO_SPACE:
+        return StoreFull("The disk of the spool directory is full.")
+    return StoreUnavailable(f"The spool directory cannot be used: {error.strerror}.")

@@ -1,0 +1,139 @@
+"""The spool: what is written comes back, memory stays bounded, and the disk keeps nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailstack.errors import StoreFull, StoreUnavailable
+from mailstack.mail import spool as spool_module
+from mailstack.mail.spool import PART_OCTETS, Spool, unlinked_file, unnamed_file
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with Spool(tmp_path) as spool:
+        yield spool
+
+
+def test_an_empty_spool_has_no_parts(spool: Spool) -> None:
+    assert list(spool.parts()) == []
+    assert (spool.octets, spool.in_memory) == (0, 0)
+
+
+def test_small_content_stays_in_memory(spool: Spool, tmp_path: Path) -> None:
+    tmp_path.rmdir()  # so that any file would fail
+    spool.write(b"a" * (PART_OCTETS - 1))
+    spool.write(b"b")
+    assert (spool.octets, spool.in_memory) == (PART_OCTETS, PART_OCTETS)
+    assert list(spool.parts()) == [b"a" * (PART_OCTETS - 1) + b"b"]
+
+
+SIZES = st.one_of(
+    st.integers(0, 40),
+    st.sampled_from([PART_OCTETS - 1, PART_OCTETS, PART_OCTETS + 1, 2 * PART_OCTETS, 3 * PART_OCTETS + 7]),
+)
+
+
+@given(st.lists(SIZES, max_size=6))
+def test_what_is_written_comes_back_in_whole_parts(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    content = b""
+    with Spool(directory) as spool:
+        for number, size in enumerate(sizes):
+            spool.write(bytes([number]) * size)
+            content += bytes([number]) * size
+            assert spool.in_memory <= PART_OCTETS
+        assert spool.octets == len(content)
+        parts = list(spool.parts())
+        assert b"".join(parts) == content
+        assert all(len(part) == PART_OCTETS for part in parts[:-1])
+        assert all(parts)
+        assert list(spool.parts()) == parts
+
+
+def test_another_thread_may_read(spool: Spool) -> None:
+    spool.write(b"a" * PART_OCTETS * 3)
+    spool.write(b"b")
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: [part[:1] for part in spool.parts()]).result() == [b"a", b"a", b"a", b"b"]
+
+
+def test_a_spilled_spool_has_no_name_and_is_its_owners(spool: Spool, tmp_path: Path) -> None:
+    spool.write(b"a" * PART_OCTETS * 2)
+    assert list(tmp_path.iterdir()) == []
+    assert open_files_in(tmp_path) == 1
+    spool.close()
+    assert open_files_in(tmp_path) == 0
+
+
+def open_files_in(directory: Path) -> int:
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link).startswith(str(directory)) for link in links if link.is_symlink())
+
+
+@pytest.mark.parametrize("make", [unnamed_file, unlinked_file])
+def test_both_kinds_of_file_have_no_name(make: object, tmp_path: Path) -> None:
+    assert callable(make)
+    with make(tmp_path) as file:
+        assert list(tmp_path.iterdir()) == []
+        status = os.fstat(file.fileno())
+        assert (status.st_nlink, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+        file.write(b"abc")
+        assert os.pread(file.fileno(), 9, 0) == b"abc"
+
+
+def test_closing_twice_does_nothing(spool: Spool) -> None:
+    spool.write(b"a" * PART_OCTETS * 2)
+    spool.close()
+    spool.close()
+    assert spool.in_memory == 0
+    with pytest.raises(StoreUnavailable):
+        list(spool.parts())
+
+
+def test_a_missing_directory_is_temporary(tmp_path: Path) -> None:
+    with Spool(tmp_path / "missing") as spool, pytest.raises(StoreUnavailable):
+        spool.write(b"a" * PART_OCTETS * 2)
+
+
+def test_a_file_that_cannot_grow_is_temporary(spool: Spool) -> None:
+    spool.write(b"a" * PART_OCTETS * 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for half of a part: the first write is short, the next one fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PART_OCTETS + PART_OCTETS // 2, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            spool.write(b"b" * PART_OCTETS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_lost_octets_is_noticed(spool: Spool) -> None:
+    spool.write(b"a" * PART_OCTETS * 2)
+    assert spool._file is not None
+    spool._file.truncate(10)
+    with pytest.raises(StoreUnavailable, match="shorter"):
+        list(spool.parts())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_has_its_own_name(number: int) -> None:
+    assert isinstance(spool_module._fact(OSError(number, "no room")), StoreFull)
+
+
+def test_other_failures_name_their_reason() -> None:
+    fact = spool_module._fact(OSError(errno.EIO, "Input/output error"))
+    assert isinstance(fact, StoreUnavailable)
+    assert "Input/output error" in str(fact)
