@@ -1,0 +1,107 @@
+"""The trace fields that final delivery writes in front of a message (RFC 5321 §4.4), as octets.
+
+What a peer said comes in here as parsed values alone, for a line end within one would be a header
+field of the peer's own making.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from mailstack.mail.address import Mailbox, is_helo_name
+
+MAX_LINE = 78  # RFC 5322 §2.1.1, without the CRLF
+# strftime would give the names in the language of the process.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NOT_IN_COMMENT = re.compile(r"[^ !-'*-\[\]-~]")  # RFC 5322 §3.2.2, ctext
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a message came in: what a `Received:` field tells about the last hop."""
+
+    helo: str
+    """The Domain or address literal that the peer gave in HELO, EHLO or LHLO."""
+    address: str
+    """Its IP address, without brackets; empty for a unix socket."""
+    protocol: str
+    """The keyword of RFC 3848 or RFC 6531 §4.3, such as `ESMTPS` or `UTF8SMTP`."""
+    tls: str | None
+    """Version and cipher of the TLS session, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+
+
+def return_path(reverse_path: Mailbox | None) -> bytes:
+    """The Return-path-line of RFC 5321 §4.4; None is the null reverse-path."""
+    return f"Return-Path: <{reverse_path or ''}>\r\n".encode()
+
+
+def delivered_to(recipient: Mailbox) -> bytes:
+    """The `Delivered-To:` field of RFC 9228: the mailbox for which this copy was deposited."""
+    return f"Delivered-To: {recipient}\r\n".encode()
+
+
+def received(
+    arrival: Arrival,
+    *,
+    by: str,
+    id: str,  # noqa: A002 - the clause's name in the RFC
+    at: datetime,
+    recipient: Mailbox | None,
+) -> bytes:
+    """The Time-stamp-line of RFC 5321 §4.4, folded.
+
+    `id` is an Atom, `at` is aware. Give the recipient only where it is the only one: the others
+    of a blind copy are nobody's business (RFC 5321 §7.6).
+    """
+    words = [*_from_domain(arrival), f"by {by}", f"with {arrival.protocol}"]
+    if arrival.tls:
+        words.append(f"({_NOT_IN_COMMENT.sub('', arrival.tls)})")
+    words.append(f"id {id}")
+    if recipient:
+        words.append(f"for <{recipient if recipient.domain else Mailbox(recipient.local_part, by)}>")
+    words[-1] += ";"
+    words.append(date_time(at))
+    return _folded(words)
+
+
+def date_time(at: datetime) -> str:
+    """The date-time of RFC 5322 §3.3, in the time zone of `at`, which must be aware."""
+    if at.tzinfo is None:
+        raise ValueError("a trace field needs a time with its zone")
+    day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+    zone = f"{at:%z}"[:5]  # some zones of the 19th century had seconds
+    return f"{day}, {at.day} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} {zone}"
+
+
+def _from_domain(arrival: Arrival) -> list[str]:
+    """The From-domain, with the field name: what the peer called itself, and the address that was seen."""
+    if not arrival.address:
+        # A unix socket has no address, and without one an Extended-Domain can be no literal.
+        said_domain = not arrival.helo.startswith("[") and is_helo_name(arrival.helo, utf8=True)
+        return [f"Received: from {arrival.helo if said_domain else 'localhost'}"]
+    seen = address_literal(arrival.address)
+    said = arrival.helo if is_helo_name(arrival.helo, utf8=True) else seen
+    return [f"Received: from {said}", f"({seen})"]
+
+
+def address_literal(address: str) -> str:
+    """The address literal of RFC 5321 §4.1.3; an IPv4 peer of a dual-stack socket is written as IPv4."""
+    address = address.partition("%")[0]
+    if ":" not in address:
+        return f"[{address}]"
+    if address.startswith("::ffff:") and "." in address:
+        return f"[{address.removeprefix('::ffff:')}]"
+    return f"[IPv6:{address}]"
+
+
+def _folded(words: list[str]) -> bytes:
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) < MAX_LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}")
+    return ("\r\n".join(lines) + "\r\n").encode()
