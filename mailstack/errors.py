@@ -69,6 +69,10 @@ class MessageTooBig(Permanent):
     """The content has more octets than `[smtp] max_message_size` allows."""
 
 
+class BareNewline(Permanent):
+    """The content has a CR or LF that is no line end, and the settings say to refuse that."""
+
+
 class MailLoop(Permanent):
     """The content has passed through so many servers that it must be going in circles."""
 
@@ -105,6 +109,14 @@ class BadAddress(Permanent):
 
 class BadParameter(Permanent):
     """A parameter of MAIL or RCPT does not follow RFC 5321 §4.1.2, or is given twice."""
+
+
+class UnknownParameter(Permanent):
+    """An ESMTP parameter of an extension that we do not have (RFC 5321 §4.1.1.11)."""
+
+
+class Utf8NotAskedFor(Permanent):
+    """An address that is not ASCII in a transaction that did not say SMTPUTF8 (RFC 6531 §3.5)."""
 
 
 class BadTarget(Permanent):

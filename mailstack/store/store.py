@@ -17,7 +17,7 @@ from mailstack.store import messages, schema
 from mailstack.store.engine import Database
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Expunge, Listing, Opened, Snapshot
-from mailstack.store.writer import Writer
+from mailstack.store.writer import Job, Result, Work, Writer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,6 +99,10 @@ class Store:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
+    async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
+        """Hand one job to the writer and wait until it is committed and synced."""
+        return await self._writer.write(work, job, octets=octets)
+
     async def check(self) -> None:
         """Raise SchemaMismatch or StoreUnavailable unless the store can serve."""
         await self.read(schema.check)
@@ -112,7 +116,7 @@ class Store:
         """
         if not self._has_space():
             raise StoreFull("the disk is nearly full")
-        return await self._writer.write(messages.deposit, deposit, octets=deposit.spool.in_memory)
+        return await self.write(messages.deposit, deposit, octets=deposit.spool.in_memory)
 
     def _has_space(self) -> bool:
         """Whether more than the reserve is free; deleting needs room in the log, so some must stay."""
@@ -152,6 +156,5 @@ class Store:
     async def expunge(self, account_id: int, uids: Sequence[int]) -> None:
         """Remove the entries in one transaction, synced; the caller holds the maildrop's lock."""
         if uids:
-            await self._writer.write(
-                messages.expunge, Expunge(account_id, uids), octets=_EXPUNGE_OCTETS * len(uids)
-            )
+            job = Expunge(account_id, uids)
+            await self.write(messages.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))

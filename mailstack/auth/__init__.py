@@ -1,0 +1,1 @@
+"""Who is this? Passwords, and what it costs to guess them."""

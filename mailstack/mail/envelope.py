@@ -1,0 +1,40 @@
+"""The envelope of RFC 5321 §2.3.1: who sent a message, and whose maildrops it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mailstack.mail.address import Mailbox
+
+MAX_RECIPIENTS: Final = 1000
+"""How many forward-paths one transaction may name; RFC 5321 §4.5.3.1.8 asks for 100 at least."""
+
+
+class Envelope:
+    """A mail transaction between MAIL and the end of data."""
+
+    __slots__ = ("accounts", "declared_octets", "forward_paths", "reverse_path", "utf8")
+
+    def __init__(self, reverse_path: Mailbox | None, *, declared_octets: int = 0, utf8: bool = False) -> None:
+        self.reverse_path = reverse_path
+        """None is the null reverse-path `<>`."""
+        self.declared_octets = declared_octets
+        """SIZE= of MAIL (RFC 1870), 0 where it was not given."""
+        self.utf8 = utf8
+        """Whether MAIL said SMTPUTF8 (RFC 6531)."""
+        self.forward_paths: list[Mailbox] = []
+        """What was accepted at RCPT, in order; one that came twice is here twice."""
+        self.accounts: dict[int, Mailbox] = {}
+        """Each account that gets the message, once, with the forward-path that named it first."""
+
+    def add(self, forward_path: Mailbox, account_ids: Iterable[int]) -> None:
+        """Accept a recipient; an account that is reached twice gets the message once."""
+        self.forward_paths.append(forward_path)
+        for account_id in account_ids:
+            self.accounts.setdefault(account_id, forward_path)
+
+    @property
+    def only_recipient(self) -> Mailbox | None:
+        """The recipient, where naming it tells nobody about another one."""
+        return self.forward_paths[0] if len(self.forward_paths) == 1 else None

@@ -1,0 +1,75 @@
+"""What stands behind the verbs that have more than one word (RFC 5321 §4.1.1), parsed and checked."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mailstack.errors import BadAddress, BadParameter, UnknownParameter, Utf8NotAskedFor
+from mailstack.mail.address import Mailbox, parse_forward_path, parse_parameters, parse_reverse_path
+
+_MAIL_PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8"})
+_BODIES: Final = frozenset({"7BIT", "8BITMIME"})
+_MAX_DIGITS: Final = 20  # RFC 1870 §3, and RFC 3030 §2 in practice
+
+
+class Mail(NamedTuple):
+    """MAIL FROM:<reverse-path> [SIZE=...] [BODY=...] [SMTPUTF8]."""
+
+    reverse_path: Mailbox | None
+    octets: int
+    utf8: bool
+
+
+class Bdat(NamedTuple):
+    """BDAT octets [LAST]."""
+
+    octets: int
+    last: bool
+
+
+def mail(argument: str) -> Mail:
+    """MAIL with SIZE (RFC 1870 §3), BODY (RFC 6152 §2) and SMTPUTF8 (RFC 6531 §3.4)."""
+    path = _after_keyword(argument, "FROM:")
+    reverse_path, rest = parse_reverse_path(path)
+    parameters = parse_parameters(rest)
+    if unknown := parameters.keys() - _MAIL_PARAMETERS:
+        raise UnknownParameter(f"the parameter {min(unknown)} is not supported")
+    utf8 = "SMTPUTF8" in parameters
+    if utf8 and parameters["SMTPUTF8"] is not None:
+        raise BadParameter("SMTPUTF8 takes no value")
+    if (parameters.get("BODY", "7BIT") or "").upper() not in _BODIES:
+        raise BadParameter("BODY is 7BIT or 8BITMIME")
+    if not utf8 and not path.isascii():
+        raise Utf8NotAskedFor("an address that is not ASCII needs SMTPUTF8")
+    return Mail(reverse_path, _octets(parameters.get("SIZE", "0") or ""), utf8)
+
+
+def rcpt(argument: str, *, utf8: bool) -> Mailbox:
+    """RCPT, which has no parameters here; `utf8` is what MAIL said."""
+    forward_path, rest = parse_forward_path(_after_keyword(argument, "TO:"))
+    if unknown := parse_parameters(rest):
+        raise UnknownParameter(f"the parameter {min(unknown)} is not supported")
+    if not utf8 and not argument.isascii():
+        raise Utf8NotAskedFor("an address that is not ASCII needs SMTPUTF8")
+    return forward_path
+
+
+def bdat(argument: str) -> Bdat:
+    """BDAT, RFC 3030 §2."""
+    octets, _, last = argument.partition(" ")
+    if last.upper() not in ("", "LAST"):
+        raise BadParameter("BDAT takes the number of octets, then perhaps LAST")
+    return Bdat(_octets(octets), bool(last))
+
+
+def _octets(digits: str) -> int:
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
+        raise BadParameter("a number of octets is written in at most 20 decimal digits")
+    return int(digits)
+
+
+def _after_keyword(argument: str, keyword: str) -> str:
+    """What follows `FROM:` or `TO:`; blanks there are wrong, and sent by enough clients to be taken."""
+    if argument[: len(keyword)].upper() != keyword:
+        raise BadAddress(f"This command is followed by {keyword}<address>.")
+    return argument[len(keyword) :].lstrip(" ")

@@ -1,0 +1,73 @@
+"""The content of one message on its way in: from the 354 of DATA, or the first BDAT, to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailstack.delivery import Intake
+from mailstack.smtp.data import ChunkReader, DotReader
+
+Begin = Callable[[], Intake | None]
+"""Makes the intake, or None where there is no transaction: then the octets are read and dropped."""
+
+
+class Content:
+    """What a session is reading, if it is, and where the octets go."""
+
+    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks", "rest")
+
+    def __init__(self) -> None:
+        self.by_chunks = False
+        """Whether BDAT has begun this message, so that only BDAT can end it (RFC 3030 §2)."""
+        self.rest = b""
+        """What the last `take` left over: the commands behind the content."""
+        self._intake: Intake | None = None
+        self._framing: DotReader | ChunkReader | None = None
+        self._last_chunk = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the next octets are content."""
+        return self._framing is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether what has ended is the message, and not only one of its chunks."""
+        return self._last_chunk
+
+    def begin_data(self, begin: Begin) -> None:
+        """The content comes with dots, up to CRLF.CRLF (RFC 5321 §4.5.2)."""
+        self._intake = begin()
+        self._framing = DotReader()
+
+    def begin_chunk(self, octets: int, begin: Begin, *, last: bool) -> None:
+        """The next so many octets are content as they are."""
+        if self._intake is None:
+            self._intake = begin()
+        self.by_chunks = True
+        self._last_chunk = last
+        self._framing = ChunkReader(octets) if octets else None
+
+    def take(self, chunk: bytes) -> bool:
+        """Take what has come; whether DATA, or this BDAT, has ended with it."""
+        framing = self._framing
+        assert framing is not None
+        octets = framing.feed(chunk)
+        if self._intake is not None:
+            self._intake.write(octets)
+        if not framing.done:
+            return False
+        self.rest = framing.rest
+        self._framing = None
+        return True
+
+    def hand_over(self) -> Intake | None:
+        """The whole message, which is the caller's to close, or None where it was dropped as it came."""
+        intake, self._intake = self._intake, None
+        return intake
+
+    def close(self) -> None:
+        """Give back what an unfinished message holds."""
+        if self._intake is not None:
+            self._intake.close()
+            self._intake = None

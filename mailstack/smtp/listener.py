@@ -1,0 +1,68 @@
+"""SMTP and LMTP on sockets that somebody else has bound: accept, sweep, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from mailstack.smtp import replies
+from mailstack.smtp.receiver import Receiver, Reception
+
+BACKLOG: Final = 1024
+_SWEEP_SECONDS: Final = 5.0
+"""How often deadlines are looked at: one timer for all connections, not one for each."""
+
+
+class Listener:
+    """All connections of some sockets that share one Reception."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on these bound sockets from now on; they are closed with the listener."""
+        loop = asyncio.get_running_loop()
+        for bound in sockets:
+            make = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+            server = await make(lambda: Receiver(self._reception), sock=bound, backlog=BACKLOG)
+            self._servers.append(server)
+        self._sweeper = loop.create_task(self._sweep())
+
+    @property
+    def sessions(self) -> int:
+        """How many connections are open."""
+        return len(self._reception.connections)
+
+    def close(self) -> None:
+        """Accept nothing more; what is open goes on."""
+        for server in self._servers:
+            server.close()
+
+    async def drain(self, seconds: float) -> None:
+        """End idle connections now and the others as soon as they have their reply, within the bound."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._reception.connections:
+            late = asyncio.get_running_loop().time() >= deadline
+            for connection in list(self._reception.connections):
+                if late or connection.idle:
+                    connection.end(replies.SHUTTING_DOWN)
+            if late:
+                break
+            await asyncio.sleep(0.02)
+        if self._reception.tasks:
+            # A deposit whose peer has gone is still carried out, and so is its log line.
+            await asyncio.wait(self._reception.tasks, timeout=seconds)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = loop.time()
+            for connection in [c for c in self._reception.connections if c.deadline < now]:
+                connection.time_out()

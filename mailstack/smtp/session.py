@@ -1,0 +1,423 @@
+"""One SMTP session (RFC 5321 §3) without a socket: lines and content go in, replies come out.
+
+A reply that needs the directory or the store is a coroutine; whoever drives the session awaits it
+before the next line is obeyed, so replies stay in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from mailstack import log
+from mailstack.delivery import Delivery, Intake
+from mailstack.directory import Directory
+from mailstack.errors import BadAddress, BadParameter, MailstackError, MessageTooBig, UnknownParameter
+from mailstack.mail.address import Mailbox, is_helo_name
+from mailstack.mail.envelope import MAX_RECIPIENTS, Envelope
+from mailstack.mail.trace import Arrival
+from mailstack.smtp import commands, replies
+from mailstack.smtp.content import Content
+from mailstack.smtp.replies import Reply, reply_to
+from mailstack.store.routing import Reached
+
+Answer = bytes | Coroutine[Any, Any, bytes]
+
+MAX_LINE: Final = 2048
+"""Octets of a command line with its CRLF; RFC 5321 §4.5.3.1.4 asks for 512 and more for extensions."""
+
+MAX_REFUSALS: Final = 50
+"""Commands in a row that a session may get wrong; an accepted message begins the count again."""
+
+_CROSS_PROTOCOL: Final = frozenset(
+    {
+        b"GET",
+        b"POST",
+        b"PUT",
+        b"HEAD",
+        b"DELETE",
+        b"OPTIONS",
+        b"CONNECT",
+        b"TRACE",
+        b"PATCH",
+        b"PRI",
+        b"HOST:",
+    }
+)
+"""What a browser says that was tricked into speaking to a mail server."""
+
+_CONTROLS: Final = bytes([*range(0x20), 0x7F])
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all sessions of one listener share."""
+
+    hostname: str
+    directory: Directory
+    delivery: Delivery
+    tls_available: Callable[[], bool]
+    lmtp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, and how it is connected."""
+
+    address: str  # "" for a unix socket
+    tls: str | None = None  # version and cipher
+
+
+class Session:
+    """The state of one connection between its greeting and its end, or the next TLS handshake."""
+
+    __slots__ = (
+        "_content",
+        "_esmtp",
+        "_helo",
+        "_mails",
+        "_refusals",
+        "_site",
+        "closing",
+        "envelope",
+        "id",
+        "peer",
+        "starting_tls",
+    )
+
+    def __init__(self, site: Site, peer: Peer, session_id: str) -> None:
+        self.id = session_id
+        self.peer = peer
+        self.envelope: Envelope | None = None
+        self.closing = False
+        """Set when the connection is to be closed behind the last reply."""
+        self.starting_tls = False
+        """Set when the TLS handshake is to begin behind the last reply."""
+        self._site = site
+        self._helo = ""
+        self._esmtp = False
+        self._content = Content()
+        self._mails = 0
+        self._refusals = 0
+
+    # -- what the connection calls ---------------------------------------------------------------
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether the next octets are content for `take`, not a line for `obey`."""
+        return self._content.wanted
+
+    def greeting(self) -> bytes:
+        """What the server says first (RFC 5321 §3.1)."""
+        kind = "LMTP" if self._site.lmtp else "ESMTP"
+        return f"220 {self._site.hostname} {kind} mailstack\r\n".encode()
+
+    def obey(self, line: bytes) -> Answer:
+        """The answer to one command line, given without its CRLF."""
+        if len(line) > MAX_LINE - 2:
+            return self.refused(replies.LINE_TOO_LONG)
+        if line.translate(None, _CONTROLS) != line:
+            return self._hang_up(
+                replies.BAD_LINE_END if b"\n" in line or b"\r" in line else replies.BAD_OCTETS
+            )
+        word, _, argument = line.partition(b" ")
+        verb = (LMTP_VERBS if self._site.lmtp else VERBS).get(word.upper())
+        if verb is None:
+            if word.upper() in _CROSS_PROTOCOL:
+                return self._hang_up(replies.NOT_SMTP)
+            return self.refused(replies.UNKNOWN_COMMAND)
+        try:
+            text = argument.decode("utf-8").strip(" ")
+        except UnicodeDecodeError:
+            return self.refused(replies.BAD_OCTETS)
+        if text and not verb.takes_argument:
+            return self.refused(replies.NO_ARGUMENT)
+        try:
+            answer = verb.method(self, text)
+        except Exception as error:
+            answer = self._failed(error)
+        return self._counted(answer) if isinstance(answer, bytes) else answer
+
+    def take(self, chunk: bytes) -> tuple[Answer, bytes] | None:
+        """Take content octets; once they have ended, the answer and the commands that came behind."""
+        content = self._content
+        if not content.take(chunk):
+            return None
+        return self._content_ended(), content.rest
+
+    def refused(self, reply: bytes) -> bytes:
+        """Count a command that came to nothing; too many of them end the session."""
+        return self._counted(reply)
+
+    def abandon(self) -> None:
+        """The connection is gone, or begins anew under TLS: forget the transaction."""
+        if self._content.wanted:
+            log.event("mail", session=self.id, outcome="the connection was lost within the content")
+        self._reset()
+
+    # -- verbs, in the order of RFC 5321 §4.1.1 --------------------------------------------------
+
+    def helo(self, argument: str) -> Answer:
+        """HELO, RFC 5321 §4.1.1.1."""
+        if not self._said_hello(argument):
+            return replies.WRONG_HELO
+        return f"250 {self._site.hostname}\r\n".encode()
+
+    def ehlo(self, argument: str) -> Answer:
+        """EHLO, RFC 5321 §4.1.1.1; LHLO, RFC 2033 §4.1."""
+        if not self._said_hello(argument):
+            return replies.WRONG_HELO
+        self._esmtp = True
+        keywords = [
+            self._site.hostname,
+            "PIPELINING",
+            f"SIZE {self._site.delivery.max_message_octets}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+            "CHUNKING",
+            f"LIMITS RCPTMAX={MAX_RECIPIENTS}",
+        ]
+        if self.peer.tls is None and self._site.tls_available():
+            keywords.append("STARTTLS")
+        return replies.multiline(250, keywords)
+
+    def _said_hello(self, name: str) -> bool:
+        if not is_helo_name(name, utf8=True):
+            return False
+        self._reset()
+        self._helo = name
+        self._esmtp = False
+        return True
+
+    def mail(self, argument: str) -> Answer:
+        """MAIL, RFC 5321 §4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531)."""
+        if not self._helo:
+            return replies.HELO_FIRST
+        if self.envelope is not None:
+            return replies.NESTED_MAIL
+        command = commands.mail(argument)
+        if command.octets > self._site.delivery.max_message_octets:
+            raise MessageTooBig(f"{command.octets} octets were announced")
+        self.envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
+        return replies.SENDER_OK
+
+    def rcpt(self, argument: str) -> Answer:
+        """RCPT, RFC 5321 §4.1.1.3."""
+        envelope = self.envelope
+        if envelope is None:
+            return replies.MAIL_FIRST
+        forward_path = commands.rcpt(argument, utf8=envelope.utf8)
+        if len(envelope.forward_paths) >= MAX_RECIPIENTS:
+            return replies.TOO_MANY_RECIPIENTS
+        try:
+            known = self._site.directory.known_route(forward_path, octets=envelope.declared_octets)
+        except MailstackError as error:
+            return self._refused_recipient(forward_path, error)
+        if known is None:
+            return self._looked_up(envelope, forward_path)
+        return self._accepted(envelope, forward_path, known)
+
+    async def _looked_up(self, envelope: Envelope, forward_path: Mailbox) -> bytes:
+        try:
+            route = await self._site.directory.route(forward_path, octets=envelope.declared_octets)
+        except Exception as error:
+            return self._counted(self._refused_recipient(forward_path, error))
+        return self._accepted(envelope, forward_path, route)
+
+    def _accepted(self, envelope: Envelope, forward_path: Mailbox, route: tuple[Reached, ...]) -> bytes:
+        envelope.add(forward_path, (reached.account_id for reached in route))
+        return replies.RECIPIENT_OK
+
+    def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:
+        reply = self._failed(error)
+        log.event(
+            "recipient refused",
+            session=self.id,
+            address=self.peer.address,
+            helo=self._helo,
+            reverse_path=str((self.envelope and self.envelope.reverse_path) or "<>"),
+            forward_path=str(forward_path),
+            reply=reply.decode().strip(),
+        )
+        return reply
+
+    def data(self, argument: str) -> Answer:
+        """DATA, RFC 5321 §4.1.1.4."""
+        if self._content.by_chunks:
+            return replies.BDAT_UNDER_WAY
+        if not self._ready_for_content:
+            return self._no_transaction()
+        self._content.begin_data(self._intake)
+        return replies.GO_AHEAD
+
+    def bdat(self, argument: str) -> Answer:
+        """BDAT, RFC 3030 §2: its octets follow at once, so they are read whatever the answer will be."""
+        try:
+            command = commands.bdat(argument)
+        except BadParameter as error:
+            # Where the chunk ends nobody knows now: what follows cannot be told from commands.
+            return self._hang_up(self._failed(error))
+        self._content.begin_chunk(command.octets, self._intake, last=command.last)
+        return b"" if self._content.wanted else self._content_ended()
+
+    def rset(self, argument: str) -> Answer:
+        """RSET, RFC 5321 §4.1.1.5."""
+        self._reset()
+        return replies.OK
+
+    def vrfy(self, argument: str) -> Answer:
+        """VRFY, RFC 5321 §4.1.1.6: the same answer for everybody tells a harvester nothing."""
+        return replies.CANNOT_VERIFY
+
+    def expn(self, argument: str) -> Answer:
+        """EXPN, RFC 5321 §4.1.1.7."""
+        return replies.NOT_IMPLEMENTED
+
+    def help(self, argument: str) -> Answer:
+        """HELP, RFC 5321 §4.1.1.8."""
+        return replies.HELP
+
+    def noop(self, argument: str) -> Answer:
+        """NOOP, RFC 5321 §4.1.1.9."""
+        return replies.OK
+
+    def quit(self, argument: str) -> Answer:
+        """QUIT, RFC 5321 §4.1.1.10."""
+        self.closing = True
+        return replies.BYE
+
+    def starttls(self, argument: str) -> Answer:
+        """STARTTLS, RFC 3207 §4."""
+        if self.peer.tls is not None:
+            return replies.TLS_ACTIVE
+        if not self._site.tls_available():
+            return replies.TLS_UNAVAILABLE
+        self.starting_tls = True
+        return replies.READY_FOR_TLS
+
+    # -- content ---------------------------------------------------------------------------------
+
+    @property
+    def _ready_for_content(self) -> bool:
+        return self.envelope is not None and bool(self.envelope.accounts)
+
+    def _no_transaction(self) -> bytes:
+        return replies.MAIL_FIRST if self.envelope is None else replies.NO_RECIPIENTS
+
+    def _intake(self) -> Intake | None:
+        if self.envelope is None or not self.envelope.accounts:
+            return None
+        self._mails += 1
+        arrival = Arrival(
+            helo=self._helo,
+            address=self.peer.address,
+            protocol=self._protocol(self.envelope),
+            tls=self.peer.tls,
+        )
+        return self._site.delivery.begin(self.envelope, arrival, f"{self.id}-{self._mails}")
+
+    def _protocol(self, envelope: Envelope) -> str:
+        """The keyword of RFC 3848, or of RFC 6531 §4.3."""
+        if self._site.lmtp:
+            base = "UTF8LMTP" if envelope.utf8 else "LMTP"
+        elif envelope.utf8:
+            base = "UTF8SMTP"
+        else:
+            base = "ESMTP" if self._esmtp else "SMTP"
+        return base + "S" if self.peer.tls and base != "SMTP" else base
+
+    def _content_ended(self) -> Answer:
+        if self._content.ended:
+            intake = self._content.hand_over()
+            refusal = self._no_transaction()
+            self._reset()
+            return self._counted(refusal) if intake is None else self._delivered(intake)
+        if not self._ready_for_content:
+            return self._counted(self._no_transaction())
+        return replies.CHUNK_OK
+
+    async def _delivered(self, intake: Intake) -> bytes:
+        try:
+            number = await self._site.delivery.deliver(intake)
+        except Exception as error:
+            reply = self._counted(self._failed(error))
+            outcome = reply.decode().strip()
+        else:
+            self._refusals = 0
+            reply = Reply(250, "2.0.0", f"{intake.mail_id} is delivered").octets
+            outcome = f"delivered as message {number}"
+        finally:
+            intake.close()
+        envelope = intake.envelope
+        log.event(
+            "mail",
+            id=intake.mail_id,
+            session=self.id,
+            address=self.peer.address,
+            helo=self._helo,
+            tls=self.peer.tls,
+            reverse_path=str(envelope.reverse_path or "<>"),
+            forward_path=str(envelope.forward_paths[0]),
+            recipients=len(envelope.forward_paths),
+            octets=intake.octets,
+            outcome=outcome,
+        )
+        if self._site.lmtp:  # RFC 2033 §4.2: one reply for each RCPT that was accepted
+            return reply * len(envelope.forward_paths)
+        return reply
+
+    # -- the end of things -----------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._content.close()
+        self._content = Content()
+        self.envelope = None
+
+    def _failed(self, error: Exception) -> bytes:
+        if not isinstance(error, MailstackError):
+            log.failure("smtp", error, session=self.id)
+        reply = reply_to(error)
+        if isinstance(error, BadAddress | BadParameter | UnknownParameter):
+            reply = reply._replace(text=str(error))
+        return reply.octets
+
+    def _counted(self, reply: bytes) -> bytes:
+        if not replies.refuses(reply) or self.closing:
+            return reply
+        self._refusals += 1
+        if self._refusals <= MAX_REFUSALS:
+            return reply
+        return self._hang_up(replies.TOO_MANY_ERRORS)
+
+    def _hang_up(self, reply: bytes) -> bytes:
+        self.closing = True
+        return reply
+
+
+class Verb(NamedTuple):
+    """A command: what obeys it, and whether it may have an argument."""
+
+    method: Callable[[Session, str], Answer]
+    takes_argument: bool
+
+
+VERBS: Final = {
+    b"HELO": Verb(Session.helo, takes_argument=True),
+    b"EHLO": Verb(Session.ehlo, takes_argument=True),
+    b"MAIL": Verb(Session.mail, takes_argument=True),
+    b"RCPT": Verb(Session.rcpt, takes_argument=True),
+    b"DATA": Verb(Session.data, takes_argument=False),
+    b"BDAT": Verb(Session.bdat, takes_argument=True),
+    b"RSET": Verb(Session.rset, takes_argument=False),
+    b"VRFY": Verb(Session.vrfy, takes_argument=True),
+    b"EXPN": Verb(Session.expn, takes_argument=True),
+    b"HELP": Verb(Session.help, takes_argument=True),
+    b"NOOP": Verb(Session.noop, takes_argument=True),
+    b"QUIT": Verb(Session.quit, takes_argument=False),
+    b"STARTTLS": Verb(Session.starttls, takes_argument=False),
+}
+LMTP_VERBS: Final = {
+    b"LHLO" if word == b"EHLO" else word: verb for word, verb in VERBS.items() if word != b"HELO"
+}

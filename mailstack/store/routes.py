@@ -1,0 +1,101 @@
+"""What delivery and login ask of the accounts: who takes mail for an address, whose name is this?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select, update
+
+from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
+from mailstack.mail.address import Mailbox
+from mailstack.store.routing import Reached, expand, place
+from mailstack.store.tables import account, domain
+
+POSTMASTERS: Final = frozenset({"postmaster", "abuse"})
+"""Local-parts that every domain has (RFC 5321 §4.5.1, RFC 2142 §2 and §4)."""
+
+
+class Route(NamedTuple):
+    """The accounts that mail for an address goes to, each once, at least one."""
+
+    accounts: tuple[Reached, ...]
+    to_postmaster: bool  # never refused for a quota or a disabled account
+
+
+class Credentials(NamedTuple):
+    """What is needed to let somebody in."""
+
+    account_id: int
+    name: str
+    password_hash: str
+    disabled: bool
+
+
+class NewHash(NamedTuple):
+    """A newer hash of the same password, to stand where the old one stood."""
+
+    account_id: int
+    old: str
+    new: str
+
+
+def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | None) -> Route:
+    """Where mail for the address goes; raises NotOurDomain, NoSuchMailbox or NoPostmaster.
+
+    An account or alias of that name comes first, then the name before a plus sign, then the
+    postmaster for `postmaster` and `abuse`, then the domain's catch-all.
+    """
+    where = place(connection, mailbox)
+    if named := expand(connection, [where], catch_all=False):
+        return Route(named, to_postmaster=False)
+    if where.local_part.partition("+")[0] in POSTMASTERS:
+        return Route(_postmasters(connection, postmaster), to_postmaster=True)
+    if caught := expand(connection, [where]):
+        return Route(caught, to_postmaster=False)
+    raise NoSuchMailbox("no such mailbox here")
+
+
+def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:
+    """The one account that the name belongs to: its own address, or an alias for it alone."""
+    try:
+        found = expand(connection, [place(connection, mailbox)], catch_all=False)
+    except NotOurDomain:
+        return None
+    if len(found) != 1:
+        return None
+    (reached,) = found
+    password_hash = connection.execute(
+        select(account.c.password_hash).where(account.c.id == reached.account_id)
+    ).scalar_one()
+    return Credentials(reached.account_id, str(reached.mailbox), password_hash, reached.disabled)
+
+
+def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[None]:
+    """Put newer hashes in place, each unless its password was changed meanwhile."""
+    for job in jobs:
+        connection.execute(
+            update(account)
+            .where(account.c.id == job.account_id, account.c.password_hash == job.old)
+            .values(password_hash=job.new)
+        )
+    return [None] * len(jobs)
+
+
+def _postmasters(connection: Connection, chosen: Mailbox | None) -> tuple[Reached, ...]:
+    """The accounts of `postmaster` in the settings, else the first account that was ever added."""
+    if chosen is not None:
+        try:
+            if found := expand(connection, [place(connection, chosen)], catch_all=False):
+                return found
+        except NotOurDomain:
+            pass  # a domain that was removed since: the first account stands in
+    row = connection.execute(
+        select(account.c.domain_id, account.c.local_part, domain.c.name)
+        .join(domain, domain.c.id == account.c.domain_id)
+        .order_by(account.c.id)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        raise NoPostmaster("there is no account yet that could take mail for postmaster")
+    return expand(connection, [place(connection, Mailbox(row.local_part, row.name))], catch_all=False)
