@@ -17,10 +17,8 @@ _WHOLE_LINES = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*+" % _NAME)
 _CONTINUATIONS = re.compile(rb"(?:[ \t][^\n]*+\n)*+")
 _NAME_AND_COLON = re.compile(_NAME + rb":")
 _PERHAPS_A_NAME = re.compile(_NAME)
-_RETURN_PATH = re.compile(
-    rb"\n[Rr][Ee][Tt][Uu][Rr][Nn]-[Pp][Aa][Tt][Hh][ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+",
-)
-_RECEIVED = re.compile(rb"\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*+:")
+_TRACE_NAME = re.compile(rb"\n(received|return-path)[ \t]*+:", re.IGNORECASE)
+_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE)
 _LINE_WITH_DOT = re.compile(rb"\n\.")  # twice as fast as bytes.find
 
 
@@ -104,12 +102,16 @@ class HeaderFilter:
 
     def _fields(self, lines: bytes) -> bytes:
         """What is kept of whole lines, the first of which is a field or goes on with one that is kept."""
-        lines = b"\n" + lines  # now each of them stands behind a line end
-        self.received_fields += len(_RECEIVED.findall(lines))
         self._dropping = False
-        for match in _RETURN_PATH.finditer(lines):
-            self._dropping = match.end() == len(lines) - 1
-        return _RETURN_PATH.sub(b"", lines)[1:]
+        behind_line_end = b"\n" + lines  # as each of them is now
+        names = [name.lower() for name in _TRACE_NAME.findall(behind_line_end)]
+        received = names.count(b"received")
+        self.received_fields += received
+        if received == len(names):
+            return lines
+        for match in _RETURN_PATH.finditer(behind_line_end):
+            self._dropping = match.end() == len(behind_line_end) - 1
+        return _RETURN_PATH.sub(b"", behind_line_end)[1:]
 
     def _begun_line(self, line: bytes) -> bytes:
         """What is kept of the last line of a chunk, or of all from the line where the header ends."""

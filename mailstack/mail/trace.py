@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mailstack.mail.address import Mailbox, is_helo_name
 
@@ -16,6 +16,7 @@ MAX_LINE = 78  # RFC 5322 §2.1.1, without the CRLF
 # strftime would give the names in the language of the process.
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MINUTE = timedelta(minutes=1)
 _NOT_IN_COMMENT = re.compile(r"[^ !-'*-\[\]-~]")  # RFC 5322 §3.2.2, ctext
 
 
@@ -69,10 +70,12 @@ def received(
 
 def date_time(at: datetime) -> str:
     """The date-time of RFC 5322 §3.3, in the time zone of `at`, which must be aware."""
-    if at.tzinfo is None:
+    offset = at.utcoffset()
+    if offset is None:
         raise ValueError("a trace field needs a time with its zone")
+    hours, minutes = divmod(abs(offset) // _MINUTE, 60)
+    zone = f"{'+' if offset >= timedelta(0) else '-'}{hours:02}{minutes:02}"
     day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
-    zone = f"{at:%z}"[:5]  # some zones of the 19th century had seconds
     return f"{day}, {at.day} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} {zone}"
 
 
