@@ -127,5 +127,17 @@ class BadSetting(Permanent):
     """A key of the settings file, or of the environment, is unknown or has an impossible value."""
 
 
+class BadPassword(Permanent):
+    """A password that is empty, or that no client could send."""
+
+
+class CannotListen(Permanent):
+    """An address cannot be bound: it is taken, or not ours to take."""
+
+
+class BadData(Permanent):
+    """A file that was to be read in does not hold what it should."""
+
+
 class AlreadyRunning(Temporary):
     """Another process does this work now."""

@@ -20,6 +20,9 @@ from mailstack import log
 from mailstack.smtp import replies
 from mailstack.smtp.session import MAX_LINE, Peer, Session, Site
 
+IDLE_SECONDS: Final = 300.0
+"""How long a peer may be silent (RFC 5321 §4.5.3.2.7)."""
+
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
 
@@ -34,7 +37,7 @@ class Reception:
     site: Site
     tls_context: Callable[[], ssl.SSLContext | None]
     max_connections: int
-    idle_seconds: float
+    idle_seconds: float = IDLE_SECONDS
     connections: set[Receiver] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

@@ -1,0 +1,39 @@
+"""The TLS context that new connections get, made anew when the certificate changes."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from mailstack.errors import BadSetting
+
+
+class TlsContext:
+    """The current server-side context, or None where no certificate is configured."""
+
+    def __init__(self, certificate: Path | None, private_key: Path | None) -> None:
+        self._certificate = certificate
+        self._private_key = private_key
+        self._current = self._made()
+
+    def __call__(self) -> ssl.SSLContext | None:
+        """The context for a connection that begins now."""
+        return self._current
+
+    def reload(self) -> None:
+        """Read the files again; raises BadSetting and keeps the old context where they do not fit."""
+        self._current = self._made()
+
+    def _made(self) -> ssl.SSLContext | None:
+        if self._certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        try:
+            context.load_cert_chain(self._certificate, self._private_key)
+        except (OSError, ssl.SSLError) as error:
+            raise BadSetting(
+                f"[tls] certificate {self._certificate} and its private key cannot be used: {error}"
+            ) from error
+        return context

@@ -1,0 +1,144 @@
+"""One serving process from start to stop: what is opened on the way up is closed on the way down."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final, Protocol
+
+from mailstack import log
+from mailstack.auth.passwords import Verifier
+from mailstack.delivery import Delivery
+from mailstack.directory import Directory
+from mailstack.errors import BadSetting
+from mailstack.service import systemd
+from mailstack.service.contexts import TlsContext
+from mailstack.service.sockets import Sockets
+from mailstack.settings import Settings
+from mailstack.smtp.listener import Listener as SmtpListener
+from mailstack.smtp.receiver import Reception
+from mailstack.smtp.session import Site
+from mailstack.store import schema
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+
+DRAIN_SECONDS: Final = 20.0
+"""How long running transactions may take to end when the server stops."""
+
+
+class Listener(Protocol):
+    """What the lifecycle needs of a protocol's listener."""
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end, within the bound."""
+        ...
+
+
+async def serve(settings: Settings, sockets: Sockets) -> int:
+    """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads the certificate anew."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        store = await _opened(settings, stack)
+        tls = TlsContext(settings.tls.certificate, settings.tls.private_key)
+        loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+        verifier = Verifier()
+        stack.callback(verifier.close)
+        directory = Directory(
+            store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
+        )
+        listeners = [
+            *await _smtp(settings, sockets, directory, store, tls),
+            *await _pop3(settings, sockets, directory, store, tls),
+        ]
+        stack.push_async_callback(_drain, listeners)
+        log.event("serving", on=_described(sockets))
+        systemd.notify("READY=1")
+        print("ready", flush=True)
+        await stop.wait()
+        systemd.notify("STOPPING=1")
+        log.event("stopping")
+    log.event("stopped")
+    return 0
+
+
+async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
+    database = Database(settings.url)
+    stack.callback(database.dispose)
+    with database.reading() as connection:
+        schema.check(connection)
+    _spool_dir(settings).mkdir(mode=0o700, exist_ok=True)
+    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def _smtp(
+    settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
+) -> list[Listener]:
+    delivery = Delivery(
+        store,
+        hostname=settings.hostname,
+        spool_dir=_spool_dir(settings),
+        max_message_octets=settings.smtp.max_message_octets,
+        reject_bare_newlines=settings.smtp.bare_newlines == "reject",
+    )
+    listeners: list[Listener] = []
+    for name in ("smtp", "lmtp"):
+        if name in sockets:
+            site = Site(
+                hostname=settings.hostname,
+                directory=directory,
+                delivery=delivery,
+                tls_available=lambda: tls() is not None,
+                lmtp=name == "lmtp",
+            )
+            reception = Reception(site, tls, settings.smtp.max_connections)
+            listener = SmtpListener(reception)
+            await listener.open(sockets[name])
+            listeners.append(listener)
+    return listeners
+
+
+async def _pop3(
+    settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
+) -> list[Listener]:
+    if "pop3s" in sockets and tls() is None:
+        raise BadSetting("[pop3] tls_listen needs [tls] certificate and private_key")
+    return []
+
+
+def _spool_dir(settings: Settings) -> Path:
+    return settings.state_dir / "spool"  # not /tmp, which may be memory
+
+
+async def _drain(listeners: list[Listener]) -> None:
+    for listener in listeners:
+        listener.close()
+    await asyncio.gather(*(listener.drain(DRAIN_SECONDS) for listener in listeners))
+
+
+def _reload(tls: TlsContext) -> None:
+    try:
+        tls.reload()
+        log.event("certificate reloaded")
+    except BadSetting as error:
+        log.failure("certificate not reloaded", error)
+
+
+def _described(sockets: Sockets) -> str:
+    return ", ".join(f"{name} {_address(each)}" for name, several in sockets.items() for each in several)
+
+
+def _address(bound: socket.socket) -> str:
+    name = bound.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)

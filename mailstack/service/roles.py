@@ -1,0 +1,35 @@
+"""What a `serve` can do, and which sockets each role listens on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mailstack.errors import BadSetting
+from mailstack.settings import Settings
+from mailstack.values import Listen
+
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "smtp": ("smtp",),
+    "lmtp": ("lmtp",),
+    "pop3": ("pop3", "pop3s"),
+}
+"""Each role, with the names of its sockets; systemd's socket units use the same names."""
+
+
+def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, Sequence[Listen]]:
+    """The addresses of the roles by socket name; raises BadSetting where there is none to listen on."""
+    configured: dict[str, Sequence[Listen]] = {
+        "smtp": settings.smtp.listen,
+        "lmtp": settings.lmtp.listen,
+        "pop3": settings.pop3.listen,
+        "pop3s": settings.pop3.tls_listen,
+    }
+    for role in roles:
+        if not any(configured[name] for name in ROLES[role]):
+            raise BadSetting(f"the role {role} has no address: set [{role}] listen")
+    wanted = [name for role in roles or ROLES for name in ROLES[role]]
+    found = {name: configured[name] for name in wanted if configured[name]}
+    if not found:
+        raise BadSetting("there is no address to listen on: set [smtp] listen or [pop3] listen")
+    return found
