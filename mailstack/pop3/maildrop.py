@@ -39,6 +39,11 @@ class Maildrop:
         self._deleted = 0
         self._deleted_octets = 0
 
+    def __str__(self) -> str:
+        """What LIST, RSET and PASS tell a person."""
+        plural = "" if self.messages == 1 else "s"
+        return f"{self.messages} message{plural} ({self.octets} octets)"
+
     @property
     def messages(self) -> int:
         """How many are not deleted (STAT)."""

@@ -25,12 +25,17 @@ class Message(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """One reply; at most one of `lines` and `message` follows the status line."""
+    """One reply: its beginning, and at most one of `lines` and `message` after it."""
 
-    status: bytes  # one line with its CRLF
+    text: bytes  # the status line; or all of a reply that is short
     lines: Iterator[bytes] | None = None  # slices of whole lines, the final dot included
     message: Message | None = None
     start_tls: bool = False  # the handshake begins right after this reply (RFC 2595 §4)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether `text` is everything, and nothing is to be done after it."""
+        return self.lines is None and self.message is None and not self.start_tls
 
 
 def ok(text: str = "") -> Reply:

@@ -87,6 +87,8 @@ class Session:
 
     def obey(self, line: bytes, *, more: bool = False) -> Turn:
         """Obey one line, without its CRLF; `more` tells that octets wait behind it already."""
+        if self.ended is not None:  # from outside, between two commands
+            return reply_to(StoreUnavailable(self.ended))
         self._more = more
         try:
             word, rest = commands.split(line)
@@ -133,7 +135,7 @@ class Session:
             "AUTH-RESP-CODE": True,  # RFC 3206 §6
         }
         lines = "".join(f"{tag}\r\n" for tag, here in announced.items() if here)
-        return Reply(positive("capabilities follow"), iter((f"{lines}.\r\n".encode("ascii"),)))
+        return Reply(positive("capabilities follow") + f"{lines}.\r\n".encode("ascii"))
 
     def quit(self, state: Authorization | Maildrop) -> Reply | Turn:
         """QUIT (RFC 1939 §6): the only way in which a message is removed."""
@@ -164,7 +166,7 @@ class Session:
             raise BadCommand("USER comes first")
         snapshot = yield LogIn(name, secret)
         self._state = maildrop = Maildrop(snapshot)
-        return ok(f"{maildrop.messages} messages ({maildrop.octets} octets)")
+        return ok(str(maildrop))
 
     def stls(self, state: Authorization) -> Reply:
         """STLS (RFC 2595 §4): the owner does the handshake and begins a new session in it."""
@@ -198,8 +200,7 @@ class Session:
             entry = yield from self._entry(maildrop, number)
             return ok(f"{number} {entry.octets}")
         yield from self._loaded(maildrop)
-        status = positive(f"{maildrop.messages} messages ({maildrop.octets} octets)")
-        return Reply(status, maildrop.sizes())
+        return Reply(positive(str(maildrop)), maildrop.sizes())
 
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
@@ -223,7 +224,7 @@ class Session:
     def rset(self, maildrop: Maildrop) -> Reply:
         """RSET (RFC 1939 §5)."""
         maildrop.reset()
-        return ok(f"{maildrop.messages} messages ({maildrop.octets} octets)")
+        return ok(str(maildrop))
 
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""

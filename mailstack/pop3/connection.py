@@ -1,0 +1,398 @@
+"""One POP3 connection: octets, time and TLS around a pure session.
+
+Commands are obeyed inside `data_received`; a task exists only while the store is asked or a long
+reply is on its way, so an idle session is a few small objects. The event loop owns everything here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, cast
+
+from mailstack import log
+from mailstack.errors import LoginRefused, MailstackError
+from mailstack.pop3 import tcp
+from mailstack.pop3.answers import Answers
+from mailstack.pop3.asks import Ask
+from mailstack.pop3.lines import LineReader
+from mailstack.pop3.outlet import Gone, Outlet
+from mailstack.pop3.replies import Message, Reply, reply_to
+from mailstack.pop3.session import Session, Turn
+from mailstack.pop3.surroundings import Crowd, Surroundings
+
+HANDSHAKE_SECONDS: Final = 30.0
+
+_WAITING_OCTETS: Final = 64 * 1024
+"""More octets of commands than this wait in the kernel, and so at the client."""
+
+_COMMANDS_AT_ONCE: Final = 200
+"""After so many commands of one packet, the other connections have their turn."""
+
+
+Work = Reply | tuple[Turn, Ask]
+"""What takes time: a long reply, or a turn that has asked for something."""
+
+
+class Connection(asyncio.Protocol):
+    """From accept to close; at its end it frees the maildrop and writes one line to the log."""
+
+    __slots__ = (
+        "_active_at",
+        "_answers",
+        "_began_at",
+        "_closing",
+        "_crowd",
+        "_draining",
+        "_eof",
+        "_loop",
+        "_outlet",
+        "_peer",
+        "_pulse",
+        "_reader",
+        "_reading_paused",
+        "_reason",
+        "_refused",
+        "_session",
+        "_session_id",
+        "_surroundings",
+        "_task",
+        "_tls",
+        "_transport",
+    )
+
+    _transport: asyncio.Transport
+    _peer: tcp.Peer
+    _answers: Answers
+    _session: Session
+
+    def __init__(self, surroundings: Surroundings, crowd: Crowd[Connection]) -> None:
+        self._surroundings = surroundings
+        self._crowd = crowd
+        self._loop = loop = asyncio.get_running_loop()
+        self._began_at = self._active_at = loop.time()
+        self._session_id = log.new_session_id()
+        self._reader = LineReader()
+        self._outlet = Outlet(loop)
+        self._pulse = tcp.Pulse()
+        self._task: asyncio.Task[None] | None = None
+        self._tls: str | None = None
+        self._reason: str | None = None  # why the connection ends
+        self._refused = 0
+        self._reading_paused = False
+        self._eof = False  # the peer sends no more
+        self._closing = False
+        self._draining = False
+
+    # -- called by the event loop ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, or shake hands first."""
+        shared = self._surroundings
+        self._transport = cast(asyncio.Transport, transport)
+        self._outlet.use(self._transport)
+        self._peer = tcp.peer_of(transport.get_extra_info("peername"))
+        self._answers = Answers(shared.store, shared.directory, peer=self._peer.address)
+        self._session = Session(shared.channel(self._peer, tls=False))
+        self._crowd.join(self)
+        if shared.implicit_tls:
+            self._start(self._greet_under_tls())
+        else:
+            self._greet()
+
+    def data_received(self, data: bytes) -> None:
+        """Obey what is complete, in order."""
+        self._reader.feed(data)
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        """Still answer what was asked before a half-close; TLS ends both ways at once."""
+        self._eof = True
+        self._go_on()
+        return self._tls is None and not self._closing
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as we write: obey nothing more until it does."""
+        self._outlet.pause()
+
+    def resume_writing(self) -> None:
+        """Go on where `pause_writing` stopped."""
+        self._active_at = self._loop.time()
+        self._outlet.resume()
+        self._loop.call_soon(self._go_on)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the maildrop at once, unless a commit is under way: then right after it."""
+        self._outlet.lose()
+        self._reason = self._reason or ("connection lost" if exc else "closed by the client")
+        if not self._answers.expunging:
+            self._answers.close()
+        if self._task is None:
+            self._finish()
+
+    # -- called by the listener ------------------------------------------------------------------
+
+    @property
+    def account(self) -> str | None:
+        """Whose maildrop this session holds."""
+        return self._answers.account if self._answers.holds_lock else None
+
+    def look_after(self, now: float) -> None:
+        """End what has been idle for too long, and what nobody is at the other end of any more.
+
+        RFC 1939 §3: an autologout neither removes messages nor says anything.
+        """
+        stuck = self._outlet.blocked or self._closing
+        if now - self._active_at > tcp.SILENCE_SECONDS:
+            sign = self._pulse.look(self._transport.get_extra_info("socket"), stuck=stuck)
+            if sign is tcp.Sign.VANISHED:
+                self.abort("peer vanished")
+            elif sign is tcp.Sign.READING:
+                self._active_at = now
+        shared = self._surroundings
+        limit = shared.idle_seconds if self._session.logged_in else shared.login_idle_seconds
+        if (stuck or self._task is None) and now - self._active_at > limit:
+            self.abort("idle")
+
+    def drain(self) -> None:
+        """End after the command under way, at once if there is none."""
+        self._draining = True
+        if self._task is None:
+            self._close("shutdown")
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection; a commit under way is still finished."""
+        self._closing = True
+        self._reason = self._reason or reason
+        self._transport.abort()
+
+    def lose_lock(self) -> None:
+        """The lock has gone, and the maildrop may be another session's: this one is over."""
+        if self._answers.holds_lock:
+            self._answers.close()
+            self._session.ended = "lock lost"
+
+    # -- obeying ---------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        if self._task is None and not self._outlet.lost:
+            work = self._advance()
+            if work is not None:
+                self._start(self._work(work))
+        self._meter_reading()
+
+    def _advance(self) -> Work | None:
+        """Obey the lines that are here, up to one that takes time."""
+        work = None
+        for _ in range(_COMMANDS_AT_ONCE):
+            if self._outlet.blocked or self._closing:
+                break
+            line = self._reader.take()
+            if line is None:
+                if self._eof:
+                    self._close("closed by the client")
+                break
+            work = self._obey(line)
+            if work is not None:
+                break
+        else:
+            self._loop.call_soon(self._go_on)
+        self._outlet.flush()
+        return work
+
+    def _obey(self, line: bytes) -> Work | None:
+        self._active_at = self._loop.time()
+        self._pulse.settled = False
+        turn = self._session.obey(line, more=len(self._reader) > 0)
+        try:
+            ask = next(turn)
+        except StopIteration as end:
+            reply = cast(Reply, end.value)
+        except Exception as error:
+            reply = self._unforeseen(error)
+        else:
+            return turn, ask
+        if not reply.is_short:
+            return reply
+        self._outlet.write(reply.text)
+        self._end_if_over()
+        return None
+
+    def _end_if_over(self) -> None:
+        if self._session.ended is not None:
+            self._close(self._session.ended)
+        elif self._reader.endless:
+            self._close("endless line")
+        elif self._draining:
+            self._close("shutdown")
+
+    def _meter_reading(self) -> None:
+        """Leave commands in the kernel while enough of them wait here."""
+        if self._closing or self._outlet.lost:
+            return
+        waiting = len(self._reader)
+        if not self._reading_paused and waiting > _WAITING_OCTETS:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        elif self._reading_paused and waiting < _WAITING_OCTETS // 2:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # -- what takes time: one task, while there is work ------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._loop.create_task(self._until_done(work))
+
+    async def _until_done(self, work: Coroutine[Any, Any, None]) -> None:
+        """Own the connection's task: however it ends, the maildrop is freed and the log is written."""
+        try:
+            await work
+        except Gone:
+            pass
+        except MailstackError as error:  # in the middle of a reply, which cannot be taken back
+            log.event("pop3.broken", session=self._session_id, account=self._answers.account, why=str(error))
+            self.abort("store failed")
+        except Exception as error:
+            self._unforeseen(error)
+            self.abort("local error")
+        finally:
+            self._task = None
+        if self._outlet.lost:
+            self._finish()
+        elif self._draining:
+            self._close("shutdown")
+        else:
+            self._go_on()
+
+    async def _work(self, work: Work | None) -> None:
+        while work is not None:
+            reply = work if isinstance(work, Reply) else await self._fulfil(*work)
+            self._active_at = self._loop.time()
+            if self._session.ended is not None:
+                self._answers.close()  # whoever reads our last word may log in again at once
+            await self._send(reply)
+            self._end_if_over()
+            work = None if self._closing else self._advance()
+
+    async def _fulfil(self, turn: Turn, ask: Ask) -> Reply:
+        try:
+            while True:
+                try:
+                    answer = await self._answers.to(ask)
+                except Exception as error:
+                    self._refused += isinstance(error, LoginRefused)
+                    self._check_peer()
+                    ask = turn.throw(error)
+                else:
+                    self._check_peer()
+                    ask = turn.send(answer)
+        except StopIteration as end:
+            return cast(Reply, end.value)
+        except Gone:
+            raise
+        except Exception as error:
+            return self._unforeseen(error)
+
+    def _check_peer(self) -> None:
+        if self._outlet.lost:
+            raise Gone
+
+    def _unforeseen(self, error: Exception) -> Reply:
+        log.failure("pop3.failure", error, session=self._session_id, account=self._answers.account)
+        return reply_to(error)
+
+    async def _send(self, reply: Reply) -> None:
+        self._pulse.settled = False
+        self._outlet.write(reply.text)
+        if reply.lines is not None:
+            for some in reply.lines:
+                self._outlet.write(some)
+                await self._outlet.room()
+                await asyncio.sleep(0)  # the next slice costs time that others want, too
+        elif reply.message is not None:
+            await self._send_message(reply.message)
+        elif reply.start_tls:
+            self._outlet.flush()
+            await self._start_tls()
+
+    async def _send_message(self, message: Message) -> None:
+        content, transfer = message
+        held = 0
+        async for part in content:
+            self._outlet.write(transfer.feed(part))
+            if transfer.done:
+                break
+            held += len(part)
+            if held > _WAITING_OCTETS:
+                await self._outlet.room()
+                held = 0
+        self._outlet.write(transfer.finish())
+        await self._outlet.room()
+
+    # -- beginning and end -----------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        self._outlet.write(self._session.greeting().text)
+        self._outlet.flush()
+
+    async def _greet_under_tls(self) -> None:
+        await self._start_tls()
+        self._greet()
+
+    async def _start_tls(self) -> None:
+        """Shake hands, and begin a session that knows nothing of what was said before."""
+        context = self._surroundings.tls()
+        if context is None:
+            self.abort("no certificate")
+            raise Gone
+        self._transport.pause_reading()
+        try:
+            transport = await self._loop.start_tls(
+                self._transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
+            self.abort(f"tls handshake failed: {getattr(error, 'reason', None) or type(error).__name__}")
+            if not self._outlet.lost:
+                self.connection_lost(error)
+            raise Gone from error
+        if transport is None or self._outlet.lost:
+            raise Gone
+        self._transport = transport
+        self._outlet.use(transport)
+        self._reader.clear()
+        self._reading_paused = False
+        self._tls = transport.get_extra_info("ssl_object").version()
+        self._session = Session(self._surroundings.channel(self._peer, tls=True))
+        self._active_at = self._loop.time()
+
+    def _close(self, reason: str) -> None:
+        """Send what is to be sent, then close; the maildrop is free before the client can know."""
+        if self._closing:
+            return
+        self._closing = True
+        self._reason = self._reason or reason
+        self._answers.close()
+        self._outlet.flush()
+        self._transport.close()
+
+    def _finish(self) -> None:
+        """Write the session's line to the log, once."""
+        if not self._crowd.leave(self):
+            return
+        self._answers.close()
+        tally = self._session.tally
+        log.event(
+            "pop3.session",
+            session=self._session_id,
+            peer=self._peer.address,
+            tls=self._tls,
+            account=self._answers.account,
+            mechanism="USER" if self._session.logged_in else None,
+            refused=self._refused or None,
+            retrieved=tally.retrieved,
+            retrieved_octets=tally.retrieved_octets,
+            deleted=tally.deleted,
+            deleted_octets=tally.deleted_octets,
+            seconds=round(self._loop.time() - self._began_at, 3),
+            ended=self._reason,
+        )

@@ -1,0 +1,114 @@
+"""POP3 on sockets that were bound by somebody else: accept, look after, stop, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from mailstack.directory import Directory
+from mailstack.pop3.connection import Connection
+from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
+from mailstack.pop3.tcp import keep_alive
+from mailstack.store.store import Store
+
+_LOOK_SECONDS: Final = 5.0
+"""How often all connections are looked after; the timers of a session are that coarse."""
+
+_BACKLOG: Final = 1024
+_CUT_SECONDS: Final = 1.0
+
+
+async def serve(
+    sockets: Sequence[socket.socket],
+    *,
+    store: Store,
+    directory: Directory,
+    tls: TlsProvider,
+    implicit_tls: bool = False,
+    allow_plaintext_login: bool = False,
+    idle_seconds: float = 600.0,
+    login_idle_seconds: float = 60.0,
+) -> Listener:
+    """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
+
+    `tls` is asked at each handshake; with `implicit_tls` (RFC 8314 §3.3) the handshake comes first,
+    else STLS is offered while `tls` has a context.
+    """
+    surroundings = Surroundings(
+        store=store,
+        directory=directory,
+        tls=tls,
+        implicit_tls=implicit_tls,
+        allow_plaintext_login=allow_plaintext_login,
+        idle_seconds=idle_seconds,
+        login_idle_seconds=login_idle_seconds,
+    )
+    listener = Listener(surroundings, asyncio.get_running_loop())
+    for bound in sockets:
+        await listener.accept_on(bound)
+    return listener
+
+
+class Listener:
+    """The sockets of one kind and the sessions that came in by them."""
+
+    def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
+        self._surroundings = surroundings
+        self._loop = loop
+        self._servers: list[asyncio.Server] = []
+        self._crowd: Crowd[Connection] = Crowd()
+        shortest = min(surroundings.idle_seconds, surroundings.login_idle_seconds)
+        self._look_seconds = min(_LOOK_SECONDS, shortest / 4)
+        self._timer = loop.call_later(self._look_seconds, self._look_after)
+        surroundings.store.on_locks_lost.append(self._hear_of_lost_locks)
+
+    @property
+    def sessions(self) -> int:
+        """How many connections there are now."""
+        return len(self._crowd)
+
+    async def accept_on(self, bound: socket.socket) -> None:
+        """Listen on one more socket."""
+        keep_alive(bound)
+        server = await self._loop.create_server(
+            lambda: Connection(self._surroundings, self._crowd),
+            sock=bound,
+            backlog=_BACKLOG,
+        )
+        self._servers.append(server)
+
+    def close(self) -> None:
+        """Stop accepting; the sessions go on."""
+        for server in self._servers:
+            server.close()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """End every session: at once where nothing is under way, after its command elsewhere.
+
+        What is not over in time is cut. A commit is never cut: it ends in the store's own time.
+        """
+        self.close()
+        for connection in self._crowd:
+            connection.drain()
+        if not await self._crowd.gone(timeout_seconds):
+            for connection in self._crowd:
+                connection.abort("shutdown")
+            await self._crowd.gone(_CUT_SECONDS)
+        self._timer.cancel()
+        self._surroundings.store.on_locks_lost.remove(self._hear_of_lost_locks)
+
+    def _look_after(self) -> None:
+        now = self._loop.time()
+        for connection in self._crowd:
+            connection.look_after(now)
+        self._timer = self._loop.call_later(self._look_seconds, self._look_after)
+
+    def _hear_of_lost_locks(self) -> None:
+        # Called on the thread that noticed.
+        self._loop.call_soon_threadsafe(self._lose_locks)
+
+    def _lose_locks(self) -> None:
+        for connection in self._crowd:
+            connection.lose_lock()

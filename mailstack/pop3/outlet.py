@@ -1,0 +1,94 @@
+"""What a connection has to send: small pieces joined, large ones as they are, never too much.
+
+Flow control: the transport says `pause` when it holds enough, and `resume` when it wants more.
+One connection may so hold at most the transport's high water mark and one part of a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+HIGH_WATER: Final = 256 * 1024
+LOW_WATER: Final = 128 * 1024
+"""Resume early: the next part is read while the rest of the last one is sent."""
+
+_SMALL: Final = 16 * 1024
+"""Pieces up to this size are copied together: one TLS record, one segment."""
+
+
+class Gone(Exception):
+    """Nobody is at the other end any more."""
+
+
+class Outlet:
+    """The sending side of one transport; owned by its connection."""
+
+    __slots__ = ("_loop", "_pieces", "_room_again", "_transport", "blocked", "lost")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.WriteTransport | None = None
+        self._pieces: list[bytes] = []
+        self._room_again: asyncio.Future[None] | None = None
+        self.blocked = False  # the transport holds enough
+        self.lost = False
+
+    def use(self, transport: asyncio.WriteTransport) -> None:
+        """Send through this transport from now on (a new one after a TLS handshake)."""
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self._transport = transport
+        self.blocked = False
+
+    def write(self, piece: bytes) -> None:
+        """Keep a piece for the next `flush`."""
+        self._pieces.append(piece)
+
+    def flush(self) -> None:
+        """Hand all pieces to the transport."""
+        pieces = self._pieces
+        if not pieces or self.lost or self._transport is None:
+            return
+        self._pieces = []
+        small: list[bytes] = []
+        for piece in pieces:
+            if len(piece) <= _SMALL:
+                small.append(piece)
+                continue
+            if small:
+                self._transport.write(b"".join(small))
+                small = []
+            self._transport.write(piece)
+        if small:
+            self._transport.write(small[0] if len(small) == 1 else b"".join(small))
+
+    async def room(self) -> None:
+        """Flush, and wait until the transport wants more; raises Gone when it never will."""
+        self.flush()
+        while self.blocked and not self.lost:
+            self._room_again = self._loop.create_future()
+            try:
+                await self._room_again
+            finally:
+                self._room_again = None
+        if self.lost:
+            raise Gone
+
+    def pause(self) -> None:
+        """The transport holds enough."""
+        self.blocked = True
+
+    def resume(self) -> None:
+        """The transport wants more."""
+        self.blocked = False
+        self._wake()
+
+    def lose(self) -> None:
+        """The transport has gone."""
+        self.lost = True
+        self._pieces.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room_again is not None and not self._room_again.done():
+            self._room_again.set_result(None)

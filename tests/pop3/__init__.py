@@ -1,0 +1,1 @@
+"""Tests of POP3: transcripts, properties, and connections over real sockets."""

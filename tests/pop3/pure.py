@@ -1,0 +1,157 @@
+"""A server made of the pure parts and literal answers: bytes in, bytes out, no clock, no socket."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailstack.errors import LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
+from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3.lines import LineReader
+from mailstack.pop3.replies import Reply, reply_to
+from mailstack.pop3.session import Channel, Session
+from mailstack.store.messages import Listing, Snapshot
+from tests.pop3.transcript import NAME, SECRET
+
+CHANNELS = {
+    "clear": Channel(tls=False, stls=True, plaintext_login=False, peer="192.0.2.1"),
+    "loopback": Channel(tls=False, stls=True, plaintext_login=True, peer="127.0.0.1"),
+    "tls": Channel(tls=True, stls=True, plaintext_login=False, peer="192.0.2.1"),
+}
+
+
+class LiteralContent:
+    """One message, already in memory."""
+
+    def __init__(self, octets: bytes, part_octets: int) -> None:
+        self.parts = [octets[at : at + part_octets] for at in range(0, len(octets), part_octets)]
+        self.octets = len(octets)
+        self.dotted = octets.startswith(b".") or b"\n." in octets
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+
+
+@dataclass
+class Maildrops:
+    """One account's maildrop, its lock, and the failures that a test wants."""
+
+    messages: dict[int, bytes] = field(default_factory=dict)
+    next_uid: int = 1
+    locked: bool = False
+    failing: set[type[object]] = field(default_factory=set)
+    part_octets: int = 7
+    asked: list[Ask] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *contents: bytes) -> Maildrops:
+        maildrop = cls()
+        for content in contents:
+            maildrop.deliver(content)
+        return maildrop
+
+    def deliver(self, content: bytes) -> None:
+        self.messages[self.next_uid] = content
+        self.next_uid += 1
+
+
+class PureServer:
+    """One connection: what is fed is obeyed at once; what is to be sent is returned."""
+
+    def __init__(self, maildrops: Maildrops, channel: Channel = CHANNELS["loopback"]) -> None:
+        self.maildrops = maildrops
+        self._reader = LineReader()
+        self._holds_lock = False
+        self.snapshot: Snapshot | None = None
+        self.start_tls = False
+        self.closed = False
+        self.replies = 0
+        self.begin(channel)
+
+    def begin(self, channel: Channel) -> bytes:
+        self.channel = channel
+        self.session = Session(channel)
+        self.start_tls = False
+        return self.session.greeting().text
+
+    def feed(self, octets: bytes) -> bytes:
+        if self.closed:
+            return b""
+        sent = []
+        self._reader.feed(octets)
+        while not self.closed and not self.start_tls and (line := self._reader.take()) is not None:
+            reply = self._run(self.session.obey(line, more=len(self._reader) > 0))
+            self.replies += 1
+            sent.append(rendered(reply))
+            self.start_tls = reply.start_tls
+            if self.session.ended or self._reader.endless:
+                self.end()
+        return b"".join(sent)
+
+    def end(self) -> None:
+        self.closed = True
+        if self._holds_lock:
+            self._holds_lock = self.maildrops.locked = False
+
+    def _run(self, turn: Generator[Ask, Any, Reply]) -> Reply:
+        try:
+            ask = next(turn)
+            while True:
+                try:
+                    answer = self._answer(ask)
+                except Exception as error:
+                    ask = turn.throw(error)
+                else:
+                    ask = turn.send(answer)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+        except Exception as error:  # what the connection logs before it answers
+            return reply_to(error)
+
+    def _answer(self, ask: Ask) -> object:
+        maildrops = self.maildrops
+        maildrops.asked.append(ask)
+        if type(ask) in maildrops.failing:
+            raise StoreUnavailable("the disk is on fire")
+        match ask:
+            case LogIn(name, secret):
+                if (name, secret) != (NAME, SECRET):
+                    raise LoginRefused("no")
+                if maildrops.locked:
+                    raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
+                self._holds_lock = maildrops.locked = True
+                octets = sum(map(len, maildrops.messages.values()))
+                self.snapshot = Snapshot(len(maildrops.messages), octets, maildrops.next_uid - 1)
+                return self.snapshot
+            case LoadListing():
+                uids = self._uids()
+                sizes = (len(maildrops.messages[uid]) for uid in uids)
+                return Listing(array("q", uids), array("q", sizes), array("q", uids))
+            case LoadUniqueIds():
+                return [f"77.{uid}" for uid in self._uids()]
+            case OpenMessage(uid):
+                if uid not in maildrops.messages:
+                    raise MessageGone("gone")
+                return LiteralContent(maildrops.messages[uid], maildrops.part_octets)
+            case Expunge(uids):
+                for uid in uids:
+                    del maildrops.messages[uid]
+                return None
+
+    def _uids(self) -> list[int]:
+        assert self.snapshot is not None
+        return [uid for uid in self.maildrops.messages if uid <= self.snapshot.last_uid]
+
+
+def rendered(reply: Reply) -> bytes:
+    """All octets of a reply."""
+    sent = [reply.text, *(reply.lines or ())]
+    if reply.message is not None:
+        content, transfer = reply.message
+        assert isinstance(content, LiteralContent)
+        sent += [*map(transfer.feed, content.parts), transfer.finish()]
+    return b"".join(sent)

@@ -1,0 +1,95 @@
+"""Every transcript, on the pure session: whole, octet by octet, and cut at random."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mailstack.pop3.asks import Expunge, LogIn
+from tests.pop3.pure import CHANNELS, Maildrops, PureServer
+from tests.pop3.transcript import Event, Transcript, mismatch, read, read_all, sized
+
+ALL = read_all()
+
+
+def whole(octets: bytes) -> Iterator[bytes]:
+    yield octets
+
+
+def octet_by_octet(octets: bytes) -> Iterator[bytes]:
+    for at in range(len(octets)):
+        yield octets[at : at + 1]
+
+
+def at_random(octets: bytes) -> Iterator[bytes]:
+    chance = random.Random(octets)
+    while octets:
+        size = chance.choice((1, 2, 3, 7, 40, 300))
+        yield octets[:size]
+        octets = octets[size:]
+
+
+@pytest.mark.parametrize("transcript", ALL, ids=str)
+@pytest.mark.parametrize("cut", [whole, octet_by_octet, at_random])
+def test_pure_session(transcript, cut):
+    if transcript.runs == "whole" and cut is not whole:
+        pytest.skip("what it shows depends on the packet")
+    play(transcript, cut)
+
+
+def play(transcript: Transcript, cut) -> None:
+    maildrops = Maildrops.of(*transcript.messages)
+    channel = replace(CHANNELS[transcript.channel], stls=transcript.certificate)
+    server = PureServer(maildrops, channel)
+    for step in transcript.steps:
+        got = b"".join(map(server.feed, cut(step.sent)))
+        if differs := mismatch(step.expected, got) if step.expected or got else None:
+            pytest.fail(f"{transcript}: after {step.sent!r}: {differs}")
+        match step.event:
+            case Event.TLS:
+                assert server.start_tls
+                server.begin(CHANNELS["tls"])
+            case Event.HALF_CLOSE | Event.DROP:
+                server.end()
+            case Event.AGAIN:
+                server = PureServer(maildrops, channel)
+            case Event.CLOSED:
+                assert server.closed
+                assert not maildrops.locked
+            case Event.DELIVERY:
+                maildrops.deliver(sized(99))
+            case Event.LOCKED | Event.UNLOCKED:
+                maildrops.locked = step.event is Event.LOCKED
+            case Event.EXPUNGE_FAILS:
+                maildrops.failing.add(Expunge)
+            case Event.STORE_FAILS:
+                maildrops.failing.add(LogIn)
+            case Event.LEFT:
+                assert len(maildrops.messages) == step.value
+
+
+def test_the_language_refuses_what_it_does_not_know(tmp_path):
+    path = tmp_path / "wrong.txt"
+    path.write_text("== RFC 1939 §3 | x\nD: what\n")
+    with pytest.raises(ValueError, match=r"wrong\.txt:2"):
+        list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "fits"),
+    [
+        ([b"+OK"], b"+OK\r\n", True),
+        ([b"+OK ..."], b"+OK and more\r\n", True),
+        ([b"+OK ..."], b"+OK\r\n", True),
+        ([b"+OK"], b"+OK \r\n", False),
+        ([b"+OK"], b"+OK", False),
+        ([b"+OK", b"."], b"+OK\r\n", False),
+        ([b"+OK"], b"+OK\r\n.\r\n", False),
+        ([b"-ERR ..."], b"+OK\r\n", False),
+    ],
+)
+def test_the_language_compares_line_by_line(expected, got, fits):
+    assert (mismatch(expected, got) is None) is fits

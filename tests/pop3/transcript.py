@@ -1,0 +1,185 @@
+"""The language of `transcripts/*.txt`: what a client says, what the server has to answer, and why.
+
+A file holds transcripts, each of them:
+
+    == RFC 1939 §5 | what the server does, in one sentence
+    message: Subject: one\\n\\nbody\\n        (options, see Transcript; `#` begins a comment line)
+
+    C: STAT                                 the client sends a line
+    C; NOO                                  the client sends octets without a line end
+    S: +OK 1 ...                            the server answers; `...` at the end is any rest
+    * half-close                            something happens, see Event
+
+`\\n` is CRLF, `\\r` a bare CR, `\\l` a bare LF, `\\xHH` any octet, `\\{99a}` the letter 99 times.
+Everything from one `*` to the next may go out in one packet or octet by octet: the answers have to
+be the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "transcripts"
+
+NAME = "mrose@example.org"
+SECRET = "tanstaaf red"
+
+_ESCAPE = re.compile(r"\\(n|r|l|\\|x[0-9A-Fa-f]{2})")
+_REPEATED = re.compile(r"\\\{(\d+)(.)\}")
+_ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
+
+
+class Event(Enum):
+    """What may happen between two exchanges."""
+
+    LOG_IN = "log in"  # USER and PASS, both accepted
+    TLS = "tls handshake"
+    HALF_CLOSE = "half-close"
+    DROP = "drop"  # the connection is reset
+    CLOSED = "closed"  # expectation: the server has ended the connection
+    DELIVERY = "delivery"  # one more message arrives
+    LOCKED = "another session logs in"
+    UNLOCKED = "the other session ends"
+    EXPUNGE_FAILS = "the store fails to expunge"
+    STORE_FAILS = "the store fails"
+    AGAIN = "connect again"
+    LEFT = "left"  # expectation: so many messages are in the maildrop
+
+
+@dataclass
+class Step:
+    """Octets to send and lines to expect, up to and including an event."""
+
+    sent: bytes = b""
+    expected: list[bytes] = field(default_factory=list)
+    event: Event | None = None
+    value: int = 0
+
+
+@dataclass
+class Transcript:
+    """One behaviour, shown.
+
+    `channel` is clear (no login without TLS), loopback or tls; `certificate: no` takes STLS away.
+    `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
+    `whole` (it matters that the octets come in one packet).
+    """
+
+    section: str
+    behaviour: str
+    file: str
+    line: int
+    messages: list[bytes] = field(default_factory=list)
+    channel: str = "loopback"
+    certificate: bool = True
+    runs: str = "everywhere"
+    steps: list[Step] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def octets(text: str) -> bytes:
+    """The text with its escapes replaced."""
+    text = _REPEATED.sub(lambda found: int(found[1]) * found[2], text)
+    parts = _ESCAPE.split(text)
+    plain = (part.encode("utf-8") for part in parts[::2])
+    escaped = (_ESCAPED.get(code) or bytes.fromhex(code[1:]) for code in parts[1::2])
+    return b"".join(next(plain) if at % 2 == 0 else next(escaped) for at in range(len(parts)))
+
+
+def sized(count: int) -> bytes:
+    """Some message of so many octets."""
+    head = b"Subject: x\r\n\r\n"
+    return head + b"x" * (count - len(head) - 2) + b"\r\n"
+
+
+def read_all() -> list[Transcript]:
+    """Every transcript of the folder, in the order of the files."""
+    return [transcript for path in sorted(FOLDER.glob("*.txt")) for transcript in read(path)]
+
+
+def read(path: Path) -> Iterator[Transcript]:
+    """The transcripts of one file; raises ValueError for a line that is none of the language."""
+    current: Transcript | None = None
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        line = raw.rstrip("\n")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line.startswith("== "):
+            if current is not None:
+                yield _finished(current)
+            section, _, behaviour = line[3:].partition(" | ")
+            current = Transcript(section, behaviour, path.name, number)
+        elif current is None or not _add(current, line):
+            raise ValueError(f"{path.name}:{number}: not understood: {line}")
+    if current is not None:
+        yield _finished(current)
+
+
+def _finished(transcript: Transcript) -> Transcript:
+    if not transcript.messages:
+        transcript.messages = [sized(120), sized(200)]  # as in the examples of RFC 1939
+    if transcript.messages == [b""]:
+        transcript.messages = []
+    return transcript
+
+
+def _add(transcript: Transcript, line: str) -> bool:
+    if not transcript.steps or transcript.steps[-1].event is not None:
+        transcript.steps.append(Step())
+    step = transcript.steps[-1]
+    mark, _, rest = line.partition(" ")
+    match mark:
+        case "C:":
+            step.sent += octets(rest) + b"\r\n"
+        case "C;":
+            step.sent += octets(rest)
+        case "S:":
+            step.expected.append(octets(rest))
+        case "*":
+            _add_event(step, rest)
+        case "message:":
+            number = re.fullmatch(r"@(\d+)", rest)
+            transcript.messages.append(sized(int(number[1])) if number else octets(rest))
+        case "maildrop:":
+            transcript.messages = [b""]
+        case "channel:":
+            transcript.channel = rest
+        case "certificate:":
+            transcript.certificate = rest == "yes"
+        case "runs:":
+            transcript.runs = rest
+        case _:
+            return False
+    return True
+
+
+def _add_event(step: Step, text: str) -> None:
+    if left := re.fullmatch(r"left (\d+)", text):
+        step.event, step.value = Event.LEFT, int(left[1])
+        return
+    step.event = Event(text)
+    if step.event is Event.LOG_IN:
+        step.sent += f"USER {NAME}\r\nPASS {SECRET}\r\n".encode()
+        step.expected += [b"+OK ...", b"+OK ..."]
+
+
+def mismatch(expected: list[bytes], got: bytes) -> str | None:
+    """None when `got` is exactly the expected lines, else what differs."""
+    lines = got.split(b"\r\n")
+    if lines.pop() != b"":
+        return f"the answer does not end with CRLF: {got[-80:]!r}"
+    for want, line in zip(expected, lines, strict=False):
+        if want.endswith(b"..."):
+            if not line.startswith(want[:-3].rstrip()):
+                return f"expected {want!r}, got {line!r}"
+        elif want != line:
+            return f"expected {want!r}, got {line!r}"
+    if len(lines) != len(expected):
+        return f"expected {len(expected)} lines, got {len(lines)}: {lines!r}"
+    return None
