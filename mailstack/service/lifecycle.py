@@ -14,6 +14,7 @@ from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.errors import BadSetting
+from mailstack.pop3 import listener as pop3
 from mailstack.service import systemd
 from mailstack.service.contexts import TlsContext
 from mailstack.service.sockets import Sockets
@@ -36,7 +37,7 @@ class Listener(Protocol):
         """Accept nothing more."""
         ...
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, timeout_seconds: float, /) -> None:
         """Let what is under way end, within the bound."""
         ...
 
@@ -114,7 +115,20 @@ async def _pop3(
 ) -> list[Listener]:
     if "pop3s" in sockets and tls() is None:
         raise BadSetting("[pop3] tls_listen needs [tls] certificate and private_key")
-    return []
+    return [
+        await pop3.serve(
+            sockets[name],
+            store=store,
+            directory=directory,
+            tls=tls,
+            implicit_tls=name == "pop3s",
+            allow_plaintext_login=settings.pop3.allow_plaintext_login,
+            idle_seconds=settings.pop3.idle_seconds,
+            login_idle_seconds=settings.pop3.login_idle_seconds,
+        )
+        for name in ("pop3", "pop3s")
+        if name in sockets
+    ]
 
 
 def _spool_dir(settings: Settings) -> Path:
