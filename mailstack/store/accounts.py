@@ -60,7 +60,7 @@ def add_accounts(connection: Connection, accounts: Sequence[NewAccount]) -> None
     if not accounts:
         return
     places = _places(connection, [new.mailbox for new in accounts])
-    _refuse_taken(connection, places)
+    refuse_taken(connection, *(new.mailbox for new in accounts))
     last = _new_uid_validities(connection, len(accounts))
     rows = [
         {
@@ -79,6 +79,25 @@ def add_accounts(connection: Connection, accounts: Sequence[NewAccount]) -> None
         connection.execute(insert(account), rows)
     except IntegrityError as error:  # somebody else added one of them since we looked
         raise AlreadyThere("one of these accounts has just been added by somebody else") from error
+
+
+def taken(connection: Connection, mailboxes: Sequence[Mailbox]) -> dict[Mailbox, str]:
+    """Those of the addresses that nobody may be given, and what they are already."""
+    places = _places(connection, mailboxes)
+    known = routing.taken(connection, places)
+    found: dict[Mailbox, str] = {}
+    seen: set[Place] = set()
+    for mailbox, where in zip(mailboxes, places, strict=True):
+        if where in known or where in seen:
+            found[mailbox] = known.get(where, "twice in the list")
+        seen.add(where)
+    return found
+
+
+def refuse_taken(connection: Connection, *mailboxes: Mailbox) -> None:
+    """Raise AlreadyThere if one of the addresses is taken, or given twice."""
+    for mailbox, what in taken(connection, mailboxes).items():
+        raise AlreadyThere(f"{mailbox} is {what}")
 
 
 def find_account(connection: Connection, mailbox: Mailbox) -> Account:
@@ -154,7 +173,7 @@ def rename_account(connection: Connection, old: Mailbox, new: Mailbox) -> Accoun
     # Back to an address it had before: the alias that a rename left there makes room.
     if aliases.targets(connection, there) == [found.mailbox]:
         aliases.remove(connection, there)
-    _refuse_taken(connection, [there])
+    refuse_taken(connection, new)
     try:
         connection.execute(update(account).where(account.c.id == found.id).values(**there._asdict()))
         aliases.move_target(connection, here, there)
@@ -178,16 +197,6 @@ def _places(connection: Connection, mailboxes: Sequence[Mailbox]) -> list[Place]
 def _change(connection: Connection, mailbox: Mailbox, **columns: Any) -> None:
     found = find_account(connection, mailbox)
     connection.execute(update(account).where(account.c.id == found.id).values(**columns))
-
-
-def _refuse_taken(connection: Connection, places: Sequence[Place]) -> None:
-    seen: set[Place] = set()
-    taken = routing.taken(connection, places)
-    for where in places:
-        if where in seen or where in taken:
-            kind = taken.get(where, "twice in the list")
-            raise AlreadyThere(f"{routing.mailbox(connection, where)} is {kind}")
-        seen.add(where)
 
 
 def _new_uid_validities(connection: Connection, count: int) -> int:

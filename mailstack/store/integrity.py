@@ -1,0 +1,253 @@
+"""Does the store add up? Recounts what is counted, and finds what belongs to nothing.
+
+Every step is a short transaction of its own, so a check runs beside the service. What is found is
+looked at again, inside the transaction that mends it: mail may have come or gone in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from mailstack.mail.address import Mailbox
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import messages
+from mailstack.store.engine import Database
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message
+
+_IDS_A_STEP = 5000
+
+# Written into the statement: PostgreSQL does not see that two parameters of GROUP BY are the same.
+_number: ColumnElement[int] = content.c.id // literal_column(str(PARTS_A_MESSAGE), Integer)
+_part: ColumnElement[int] = content.c.id % literal_column(str(PARTS_A_MESSAGE), Integer)
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong, in a sentence, and whether that was or could be mended."""
+
+    text: str
+    mendable: bool
+
+
+class Step(NamedTuple):
+    """How far a check has come, and what the step found."""
+
+    done: int
+    total: int
+    findings: tuple[Finding, ...]
+
+
+def check(database: Database, *, repair: bool = False) -> Iterator[Step]:
+    """Look through the whole store, mending what can be if `repair`; yields after every step."""
+    with database.reading() as connection:
+        accounts = connection.execute(select(account.c.id).order_by(account.c.id)).scalars().all()
+        first, last = _ends(connection)
+    ranges = [(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
+    total, done = len(ranges) + len(accounts), 0
+    # Messages first: mending an entry's octets changes what its account's counters have to be.
+    for low, high in ranges:
+        done += 1
+        yield Step(done, total, _step(database, _Messages(low, high), repair=repair))
+    for account_id in accounts:
+        done += 1
+        yield Step(done, total, _step(database, _Account(account_id), repair=repair))
+
+
+def _ends(connection: Connection) -> tuple[int, int]:
+    """The lowest and the highest message id; content may be left of messages beyond both ends."""
+    low, high = connection.execute(select(func.min(message.c.id), func.max(message.c.id))).one()
+    first, last = connection.execute(select(func.min(content.c.id), func.max(content.c.id))).one()
+    ids = [low, high] if low is not None else []
+    ids += [first // PARTS_A_MESSAGE, last // PARTS_A_MESSAGE] if first is not None else []
+    return (min(ids), max(ids)) if ids else (0, -1)
+
+
+def _step(database: Database, part: _Account | _Messages, *, repair: bool) -> tuple[Finding, ...]:
+    with database.reading() as connection:
+        found = part.look(connection)
+    if not repair or not any(finding.mendable for finding in found):
+        return found
+    with database.writing() as connection:
+        part.lock(connection)
+        found = part.look(connection)
+        part.mend(connection)
+    return found
+
+
+class _Account(NamedTuple):
+    """An account's entries, each with its message, and its counters against them."""
+
+    id: int
+
+    def look(self, connection: Connection) -> tuple[Finding, ...]:
+        row = connection.execute(_counted(self.id)).one_or_none()
+        if row is None:  # removed while we were looking elsewhere
+            return ()
+        name = Mailbox(row.local_part, row.name)
+        found = [f"{name}: the message of uid {uid} is gone" for uid in self._lost(connection)]
+        if row.messages != row.counted:
+            found.append(f"{name}: the counter says {row.messages} messages, the maildrop has {row.counted}")
+        if row.octets != row.summed:
+            found.append(f"{name}: the counter says {row.octets} octets, the messages have {row.summed}")
+        if row.next_uid <= row.last_uid:
+            found.append(f"{name}: the next uid is {row.next_uid}, but {row.last_uid} was given out already")
+        return tuple(Finding(text, mendable=True) for text in found)
+
+    def lock(self, connection: Connection) -> None:
+        connection.execute(select(account.c.id).where(account.c.id == self.id).with_for_update())
+
+    def mend(self, connection: Connection) -> None:
+        for uid in self._lost(connection):
+            connection.execute(delete(entry).where(entry.c.account_id == self.id, entry.c.uid == uid))
+        row = connection.execute(_counted(self.id)).one_or_none()
+        if row is not None:
+            connection.execute(
+                update(account)
+                .where(account.c.id == self.id)
+                .values(
+                    messages=row.counted,
+                    octets=int(row.summed),
+                    next_uid=max(row.next_uid, row.last_uid + 1),
+                )
+            )
+
+    def _lost(self, connection: Connection) -> Sequence[int]:
+        # Foreign keys forbid it; a database that was edited by hand knows no foreign keys.
+        wanted = select(entry.c.uid).where(
+            entry.c.account_id == self.id, ~exists().where(message.c.id == entry.c.message_id)
+        )
+        return connection.execute(wanted.order_by(entry.c.uid)).scalars().all()
+
+
+def _counted(account_id: int) -> Select[Any]:
+    return (
+        select(
+            account.c.local_part,
+            domain.c.name,
+            account.c.messages,
+            account.c.octets,
+            account.c.next_uid,
+            func.count(entry.c.uid).label("counted"),
+            func.coalesce(func.sum(entry.c.octets), 0).label("summed"),
+            func.coalesce(func.max(entry.c.uid), 0).label("last_uid"),
+        )
+        .join(domain, domain.c.id == account.c.domain_id)
+        .outerjoin(entry, entry.c.account_id == account.c.id)
+        .where(account.c.id == account_id)
+        .group_by(account.c.id, domain.c.name)
+    )
+
+
+class _Messages(NamedTuple):
+    """The messages with ids from `low` up to `high`: their content, and the entries that point to them."""
+
+    low: int
+    high: int
+
+    def look(self, connection: Connection) -> tuple[Finding, ...]:
+        return (
+            *(
+                Finding(f"message {number} is in no maildrop", mendable=True)
+                for number in self._orphans(connection)
+            ),
+            *(
+                Finding(f"content is left of message {number}, which is not there", mendable=True)
+                for number in self._strays(connection)
+            ),
+            *(
+                Finding(
+                    f"message {number} is damaged: of its {has} octets {present} are there", mendable=False
+                )
+                for number, has, present in self._damaged(connection)
+            ),
+            *(
+                Finding(
+                    f"account {account_id}, uid {uid}: the entry says {says} octets, the message has {has}",
+                    mendable=True,
+                )
+                for account_id, uid, says, has in self._disagreeing(connection)
+            ),
+        )
+
+    def lock(self, connection: Connection) -> None:
+        """Nothing: each mending statement says again what it is about."""
+
+    def mend(self, connection: Connection) -> None:
+        messages.remove_orphans(connection, self._orphans(connection))
+        for number in self._strays(connection):
+            connection.execute(delete(content).where(_parts_of(number)))
+        for account_id, uid, _, has in self._disagreeing(connection):
+            mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
+            connection.execute(update(entry).where(mine).values(octets=has))
+
+    def _orphans(self, connection: Connection) -> Sequence[int]:
+        wanted = select(message.c.id).where(
+            self._here(message.c.id), ~exists().where(entry.c.message_id == message.c.id)
+        )
+        return connection.execute(wanted.order_by(message.c.id)).scalars().all()
+
+    def _strays(self, connection: Connection) -> Sequence[int]:
+        orphaned = ~exists().where(message.c.id == _number)
+        wanted = select(_number).where(self._content_here(), orphaned).distinct()
+        return sorted(connection.execute(wanted).scalars().all())
+
+    def _damaged(self, connection: Connection) -> Sequence[Any]:
+        parts = (
+            select(
+                _number.label("number"),
+                func.sum(func.length(content.c.octets)).label("octets"),
+                func.count().label("parts"),
+                func.max(_part).label("last"),
+            )
+            .where(self._content_here())
+            .group_by(_number)
+            .subquery()
+        )
+        needed = (message.c.octets + PART_OCTETS - 1) // PART_OCTETS
+        present = func.coalesce(parts.c.octets, 0)
+        wrong = or_(
+            present != message.c.octets,
+            func.coalesce(parts.c.parts, 0) != needed,
+            func.coalesce(parts.c.last + 1, 0) != needed,
+        )
+        return connection.execute(
+            select(message.c.id, message.c.octets, present)
+            .outerjoin(parts, parts.c.number == message.c.id)
+            .where(self._here(message.c.id), wrong)
+            .order_by(message.c.id)
+        ).all()
+
+    def _disagreeing(self, connection: Connection) -> Sequence[Any]:
+        has = message.c.octets + func.length(entry.c.prefix)
+        return connection.execute(
+            select(entry.c.account_id, entry.c.uid, entry.c.octets, has)
+            .join(message, message.c.id == entry.c.message_id)
+            .where(self._here(entry.c.message_id), entry.c.octets != has)
+            .order_by(entry.c.account_id, entry.c.uid)
+        ).all()
+
+    def _here(self, column: Any) -> Any:
+        return and_(column >= self.low, column < self.high)
+
+    def _content_here(self) -> Any:
+        first, end = self.low * PARTS_A_MESSAGE, self.high * PARTS_A_MESSAGE
+        return and_(content.c.id >= first, content.c.id < end)
+
+
+def _parts_of(number: int) -> Any:
+    return and_(content.c.id >= number * PARTS_A_MESSAGE, content.c.id < (number + 1) * PARTS_A_MESSAGE)

@@ -1,0 +1,43 @@
+"""Messages put into a store by its own deposit, without a server."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mailstack.mail.address import parse_mailbox
+from mailstack.mail.spool import Spool
+from mailstack.store import accounts, domains, messages
+from mailstack.store.clock import now
+from mailstack.store.engine import Database
+from mailstack.store.messages import Deposit, Recipient
+
+
+def add_accounts(database: Database, *addresses: str) -> None:
+    """Make accounts, and their domains where they are not there yet."""
+    with database.writing() as connection:
+        for address in addresses:
+            mailbox = parse_mailbox(address)
+            if mailbox.domain not in {each.name for each in domains.list_domains(connection)}:
+                domains.add_domain(connection, mailbox.domain)
+            accounts.add_account(connection, mailbox, password_hash="$hash$")
+
+
+def deposit(
+    database: Database, content: bytes, *addresses: str, reverse_path: str = "eve@example.net"
+) -> int:
+    """Store one message for these accounts; return its id."""
+    with tempfile.TemporaryDirectory() as folder, Spool(Path(folder)) as spool:
+        spool.write(content)
+        with database.writing() as connection:
+            found = [accounts.find_account(connection, parse_mailbox(address)) for address in addresses]
+            prefix = f"Return-Path: <{reverse_path}>\r\n".encode()
+            job = Deposit(
+                mail_id="test",
+                reverse_path=reverse_path,
+                spool=spool,
+                dotted=b"\n." in content or content.startswith(b"."),
+                recipients=tuple(Recipient(each.id, prefix) for each in found),
+                at=now(),
+            )
+            return messages.deposit(connection, [job])[0]
