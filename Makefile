@@ -1,0 +1,64 @@
+# mailstack on a Debian machine that has git and make. `make` alone says what there is.
+
+PYTHON ?= python3
+DIRECTORY ?= .run
+PORTS ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The environment, because it reaches the build of our own package too; newer versions of pip have a
+# variable of its own for that.
+export PIP_CONSTRAINT := $(CURDIR)/requirements/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test test-long lint format clean debian-run debian-test
+
+help:  ## print this list
+	@awk -F ':.*##  *' '/^[a-z-]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: debian-run $(VENV)/run.stamp  ## start a demo server on this machine; Ctrl-C stops it, its mail stays in .run
+	@$(BIN)/mailstack demo --directory $(DIRECTORY) $(if $(PORTS),--base-port $(PORTS))
+
+test: lint  ## check style and types, then run all tests but the long ones: what CI runs
+	@$(BIN)/pytest -n $(WORKERS) -m "not long"
+
+test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long for every day
+	@$(BIN)/pytest -m long --timeout 3600
+
+lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders between the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: debian-test $(VENV)/test.stamp  ## put the code into the shape that lint asks for
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove all that make has made, but the demo's mail
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+debian-run:
+	@requirements/install-debian run
+
+debian-test:
+	@requirements/install-debian run test
+
+$(VENV)/run.stamp: pyproject.toml requirements/constraints.txt
+	@echo "installing Python packages into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml requirements/constraints.txt
+	@echo "installing Python packages into $(VENV), those for tests too"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp
