@@ -60,35 +60,37 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a read transaction, which ends with the block: keep it short."""
-        with translated(), self.engine.connect() as connection:
+        with self.translated(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a write transaction: committed and synced when the block ends, else undone."""
-        with translated(), self._pen, self.engine.connect() as connection:
+        with self.translated(), self._pen, self.engine.connect() as connection:
             connection.execution_options(**{_WRITING: True})
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn a driver's error into the fact that the floors above know."""
+        driver = self.engine.dialect.loaded_dbapi
+        try:
+            yield
+        except (IntegrityError, driver.IntegrityError):
+            raise  # a row that contradicts another one is its job's own fault
+        except DBAPIError as error:
+            raise _fact(error.orig) from error
+        except driver.Error as error:  # of a statement that went past SQLAlchemy
+            raise _fact(error) from error
+        except PoolTimeout as error:
+            raise StoreUnavailable("every database connection is busy") from error
 
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
         if isinstance(self._pen, Turnstile):
             self._pen.close()
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn a driver's error into the fact that the floors above know."""
-    try:
-        yield
-    except IntegrityError:
-        raise  # a row that contradicts another one is its job's own fault
-    except DBAPIError as error:
-        raise _fact(error.orig) from error
-    except PoolTimeout as error:
-        raise StoreUnavailable("every database connection is busy") from error
 
 
 def _fact(error: BaseException | None) -> StoreUnavailable | StoreFull:
@@ -141,7 +143,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
     writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    connection.connection.driver_connection.execute(  # type: ignore[union-attr]
+        "BEGIN IMMEDIATE" if writing else "BEGIN"
+    )
 
 
 def _postgresql_engine(url: URL) -> Engine:

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, text
 
 from mailstack.errors import MaildropInUse, StoreUnavailable
-from mailstack.store.engine import Database, translated
+from mailstack.store.engine import Database
 
 _RECORD: Final = struct.Struct("=d120s")
 """One account's place in the lock file: since when it is held, and by whom."""
@@ -151,7 +151,7 @@ class AdvisoryLocks:
 
     def _ask(self, function: str, account_id: int) -> bool:
         try:
-            with translated():
+            with self._database.translated():
                 if self._connection is None:
                     self._connection = self._database.engine.connect().execution_options(
                         isolation_level="AUTOCOMMIT"

@@ -7,23 +7,30 @@ so that the number of statements does not grow with the number of messages.
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
-
-_MANY = 500
-"""How many values one IN (...) holds: few enough for the statement to be prepared once and reused."""
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a 50 MB message must not be in memory a second time."""
-
-T = TypeVar("T")
 
 
 class Recipient(NamedTuple):
@@ -80,11 +87,6 @@ class Opened(NamedTuple):
 # -- deposit -------------------------------------------------------------------------------------
 
 
-class _Account(NamedTuple):
-    next_uid: int
-    uid_validity: int
-
-
 def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
@@ -92,103 +94,63 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     """
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
     ids = _new_message_ids(connection, len(deposits))
-    connection.execute(
-        insert(message),
-        [
-            {
-                "id": number,
-                "octets": d.spool.octets,
-                "dotted": d.dotted,
-                "reverse_path": d.reverse_path,
-                "received_at": d.at,
-                "mail_id": d.mail_id,
-            }
-            for number, d in zip(ids, deposits, strict=True)
-        ],
+    numbered = list(zip(ids, deposits, strict=True))
+    _INSERT_MESSAGE.run_many(
+        connection,
+        [(number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id) for number, d in numbered],
     )
-    for rows in _bundles(_content_rows(ids, deposits)):
-        connection.execute(insert(content), rows)
-    entries: list[dict[str, Any]] = []
-    growth: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for number, d in zip(ids, deposits, strict=True):
-        for recipient in d.recipients:
-            key = recipient.account_id
-            octets = len(recipient.prefix) + d.spool.octets
-            numbering = accounts.get(key)
-            if numbering is None:
+    for rows in _bundles(_content_rows(numbered)):
+        _INSERT_CONTENT.run_many(connection, rows)
+    entries = []
+    growth: dict[int, list[int]] = {}
+    for number, d in numbered:
+        for account_id, prefix in d.recipients:
+            if account_id not in accounts:
                 raise NoSuchMailbox("the account was removed while its mail was on the way")
-            messages, total = growth[key]
-            uid = numbering.next_uid + messages
-            growth[key] = (messages + 1, total + octets)
-            entries.append(
-                {
-                    "account_id": key,
-                    "uid": uid,
-                    "unique_id": f"{numbering.uid_validity}.{uid}",
-                    "message_id": number,
-                    "octets": octets,
-                    "prefix": recipient.prefix,
-                    "delivered_at": d.at,
-                }
-            )
-    connection.execute(insert(entry), entries)
-    connection.execute(
-        _GROW,
-        [{"key": key, "more": messages, "total": total} for key, (messages, total) in sorted(growth.items())],
+            next_uid, uid_validity = accounts[account_id]
+            grown = growth.setdefault(account_id, [0, 0])
+            uid = next_uid + grown[0]
+            octets = len(prefix) + d.spool.octets
+            grown[0] += 1
+            grown[1] += octets
+            entries.append((account_id, uid, f"{uid_validity}.{uid}", number, octets, prefix, d.at))
+    _INSERT_ENTRY.run_many(connection, entries)
+    _GROW.run_many(
+        connection, [(messages, octets, key) for key, (messages, octets) in sorted(growth.items())]
     )
     return ids
 
 
-_GROW = (
-    update(account)
-    .where(account.c.id == bindparam("key"))
-    .values(
-        next_uid=account.c.next_uid + bindparam("more"),
-        messages=account.c.messages + bindparam("more"),
-        octets=account.c.octets + bindparam("total"),
-    )
-)
+def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """The accounts' next uid and uid validity.
 
-
-def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, _Account]:
-    """The accounts' next numbers, locked in one order so that two batches cannot wait for each other."""
-    return {
-        row.id: _Account(row.next_uid, row.uid_validity)
-        for some in _slices(sorted(ids))
-        for row in connection.execute(
-            select(account.c.id, account.c.next_uid, account.c.uid_validity)
-            .where(account.c.id.in_(some))
-            .order_by(account.c.id)
-            .with_for_update()
-        )
-    }
+    On PostgreSQL they are locked, all in one order, so that two batches cannot wait for each other.
+    """
+    rows = _NUMBERING.rows(connection, packed(ids))
+    return {account_id: (next_uid, uid_validity) for account_id, next_uid, uid_validity in rows}
 
 
 def _new_message_ids(connection: Connection, count: int) -> list[int]:
     if connection.dialect.name == "sqlite":
         # We hold the write lock, so what AUTOINCREMENT gave last is ours to continue.
-        last = connection.execute(
-            text("SELECT seq FROM sqlite_sequence WHERE name = 'message'")
-        ).scalar_one_or_none()
-        return list(range((last or 0) + 1, (last or 0) + 1 + count))
-    numbers = connection.execute(
-        text("SELECT nextval('message_id_seq') FROM generate_series(1, :count)"), {"count": count}
-    )
-    return sorted(numbers.scalars())
+        row = _LAST_MESSAGE_ID.row(connection)
+        last = row[0] if row else 0
+        return list(range(last + 1, last + 1 + count))
+    return sorted(number for (number,) in _NEXT_MESSAGE_IDS.rows(connection, count))
 
 
-def _content_rows(ids: Sequence[int], deposits: Sequence[Deposit]) -> Iterator[dict[str, Any]]:
-    for number, d in zip(ids, deposits, strict=True):
+def _content_rows(numbered: Iterable[tuple[int, Deposit]]) -> Iterator[tuple[int, bytes]]:
+    for number, d in numbered:
         for part, octets in enumerate(d.spool.parts()):
-            yield {"id": number * PARTS_A_MESSAGE + part, "octets": octets}
+            yield number * PARTS_A_MESSAGE + part, octets
 
 
-def _bundles(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    bundle: list[dict[str, Any]] = []
+def _bundles(rows: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    bundle: list[tuple[int, bytes]] = []
     octets = 0
     for row in rows:
         bundle.append(row)
-        octets += len(row["octets"])
+        octets += len(row[1])
         if octets >= _INSERT_OCTETS:
             yield bundle
             bundle, octets = [], 0
@@ -196,26 +158,58 @@ def _bundles(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield bundle
 
 
+_NUMBERING = Prepared(
+    select(account.c.id, account.c.next_uid, account.c.uid_validity)
+    .where(is_among(account.c.id, "ids"))
+    .order_by(account.c.id)
+    .with_for_update(),
+    "ids",
+)
+_LAST_MESSAGE_ID = Prepared(
+    select(literal_column("seq")).select_from(text("sqlite_sequence")).where(text("name = 'message'"))
+)
+_NEXT_MESSAGE_IDS = Prepared(
+    select(text("nextval('message_id_seq')")).select_from(
+        func.generate_series(literal_column("1"), bindparam("count", type_=Integer))
+    ),
+    "count",
+)
+_INSERT_MESSAGE = Prepared(
+    insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id"
+)
+_INSERT_CONTENT = Prepared(insert(content), "id", "octets")
+_INSERT_ENTRY = Prepared(
+    insert(entry), "account_id", "uid", "unique_id", "message_id", "octets", "prefix", "delivered_at"
+)
+_GROW = Prepared(
+    update(account)
+    .where(account.c.id == bindparam("key"))
+    .values(
+        next_uid=account.c.next_uid + bindparam("more"),
+        messages=account.c.messages + bindparam("more"),
+        octets=account.c.octets + bindparam("total"),
+    ),
+    "more",
+    "total",
+    "key",
+)
+
+
 # -- reading -------------------------------------------------------------------------------------
 
 
 def snapshot(connection: Connection, account_id: int) -> Snapshot:
     """The maildrop's counters and its last uid, of one moment."""
-    row = connection.execute(
-        select(account.c.messages, account.c.octets, account.c.next_uid).where(account.c.id == account_id)
-    ).one_or_none()
+    row = _SNAPSHOT.row(connection, account_id)
     if row is None:
         raise NoSuchMailbox("the account was removed")
-    return Snapshot(row.messages, row.octets, row.next_uid - 1)
+    messages, octets, next_uid = row
+    return Snapshot(messages, octets, next_uid - 1)
 
 
 def listing(connection: Connection, account_id: int, last_uid: int) -> Listing:
     """The entries up to `last_uid`, in the order of their uids."""
-    rows = connection.execute(
-        select(entry.c.uid, entry.c.octets, entry.c.message_id)
-        .where(entry.c.account_id == account_id, entry.c.uid <= last_uid)
-        .order_by(entry.c.uid)
-    ).all()
+    rows = _LISTING.rows(connection, account_id, last_uid)
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     uids, octets, messages = (array("q", column) for column in columns)
     return Listing(uids, octets, messages)
@@ -223,47 +217,62 @@ def listing(connection: Connection, account_id: int, last_uid: int) -> Listing:
 
 def unique_ids(connection: Connection, account_id: int, last_uid: int) -> list[str]:
     """The UIDLs of the same entries, in the same order (RFC 1939 §7)."""
-    return list(
-        connection.execute(
-            select(entry.c.unique_id)
-            .where(entry.c.account_id == account_id, entry.c.uid <= last_uid)
-            .order_by(entry.c.uid)
-        ).scalars()
-    )
+    return [unique_id for (unique_id,) in _UNIQUE_IDS.rows(connection, account_id, last_uid)]
 
 
 def open_message(connection: Connection, account_id: int, uid: int) -> Opened:
     """Find one entry and read its first octets; raises MessageGone when it is no longer there."""
-    row = connection.execute(
-        select(
-            entry.c.message_id,
-            entry.c.octets,
-            entry.c.prefix,
-            message.c.octets.label("content_octets"),
-            message.c.dotted,
-            content.c.octets.label("first"),
-        )
-        .select_from(entry)
-        .join(message, message.c.id == entry.c.message_id)
-        .outerjoin(content, content.c.id == entry.c.message_id * PARTS_A_MESSAGE)
-        .where(entry.c.account_id == account_id, entry.c.uid == uid)
-    ).one_or_none()
+    row = _OPEN.row(connection, account_id, uid)
     if row is None:
         raise MessageGone("the message is no longer in the maildrop")
-    first = row.first or b""
-    if len(first) != min(row.content_octets, PART_OCTETS):
-        raise MessageGone(f"the content of message {row.message_id} is damaged: run mailstack database check")
-    return Opened(row.message_id, row.octets, row.content_octets, row.dotted, row.prefix + first)
+    message_id, octets, prefix, content_octets, dotted, first = row
+    first = first or b""
+    if len(first) != min(content_octets, PART_OCTETS):
+        raise MessageGone(f"the content of message {message_id} is damaged: run mailstack database check")
+    return Opened(message_id, octets, content_octets, bool(dotted), prefix + first)
 
 
 def part(connection: Connection, message_id: int, number: int) -> bytes:
     """One later part of a message's content."""
-    octets: bytes | None = connection.execute(
-        select(content.c.octets).where(content.c.id == message_id * PARTS_A_MESSAGE + number)
-    ).scalar_one_or_none()
-    if octets is None:
+    row = _PART.row(connection, message_id * PARTS_A_MESSAGE + number)
+    if row is None:
         raise MessageGone(f"part {number} of message {message_id} is missing: run mailstack database check")
+    octets: bytes = row[0]
     return octets
+
+
+_SNAPSHOT = Prepared(
+    select(account.c.messages, account.c.octets, account.c.next_uid).where(
+        account.c.id == bindparam("account_id")
+    ),
+    "account_id",
+)
+_UP_TO = (entry.c.account_id == bindparam("account_id")) & (entry.c.uid <= bindparam("last_uid"))
+_LISTING = Prepared(
+    select(entry.c.uid, entry.c.octets, entry.c.message_id).where(_UP_TO).order_by(entry.c.uid),
+    "account_id",
+    "last_uid",
+)
+_UNIQUE_IDS = Prepared(
+    select(entry.c.unique_id).where(_UP_TO).order_by(entry.c.uid), "account_id", "last_uid"
+)
+_OPEN = Prepared(
+    select(
+        entry.c.message_id,
+        entry.c.octets,
+        entry.c.prefix,
+        message.c.octets.label("content_octets"),
+        message.c.dotted,
+        content.c.octets.label("first"),
+    )
+    .select_from(entry)
+    .join(message, message.c.id == entry.c.message_id)
+    .outerjoin(content, content.c.id == entry.c.message_id * literal_column(str(PARTS_A_MESSAGE)))
+    .where(entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")),
+    "account_id",
+    "uid",
+)
+_PART = Prepared(select(content.c.octets).where(content.c.id == bindparam("id")), "id")
 
 
 def parts(octets: int) -> int:
@@ -276,61 +285,52 @@ def parts(octets: int) -> int:
 
 def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
     """Remove entries, and each message that lost its last one; return how many each job removed."""
-    # One order for everybody, as in `deposit`.
-    _numbering(connection, {job.account_id for job in jobs})
+    _numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
     removed = []
     touched: set[int] = set()
-    for job in jobs:
-        count = octets = 0
-        for uids in _slices(sorted(job.uids)):
-            mine = (entry.c.account_id == job.account_id) & entry.c.uid.in_(uids)
-            found = connection.execute(select(entry.c.message_id, entry.c.octets).where(mine)).all()
-            touched.update(row.message_id for row in found)
-            _hold_messages(connection, [row.message_id for row in found])
-            connection.execute(delete(entry).where(mine))
-            count += len(found)
-            octets += sum(row.octets for row in found)
-        connection.execute(
-            update(account)
-            .where(account.c.id == job.account_id)
-            .values(messages=account.c.messages - count, octets=account.c.octets - octets)
-        )
-        removed.append(count)
+    for account_id, uids in jobs:
+        numbers = packed(uids)
+        found = _FOUND.rows(connection, account_id, numbers)
+        touched.update(message_id for message_id, _ in found)
+        if connection.dialect.name == "postgresql":
+            # Two hosts that remove a message's last two entries have to see each other.
+            _HOLD.rows(connection, packed(message_id for message_id, _ in found))
+        _DELETE_ENTRIES.run(connection, account_id, numbers)
+        _SHRINK.run(connection, len(found), sum(octets for _, octets in found), account_id)
+        removed.append(len(found))
     remove_orphans(connection, touched)
     return removed
 
 
 def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
     """Remove those of the messages that no entry points to, with their content; return how many."""
-    count = 0
-    for some in _slices(sorted(message_ids)):
-        orphans = connection.execute(
-            select(message.c.id, message.c.octets).where(
-                message.c.id.in_(some), ~exists().where(entry.c.message_id == message.c.id)
-            )
-        ).all()
-        ids = [row.id * PARTS_A_MESSAGE + n for row in orphans for n in range(parts(row.octets))]
-        for keys in _slices(ids):
-            connection.execute(delete(content).where(content.c.id.in_(keys)))
-        connection.execute(delete(message).where(message.c.id.in_([row.id for row in orphans])))
-        count += len(orphans)
-    return count
+    orphans = _ORPHANS.rows(connection, packed(message_ids))
+    content_ids = [number * PARTS_A_MESSAGE + n for number, octets in orphans for n in range(parts(octets))]
+    _DELETE_CONTENT.run(connection, packed(content_ids))
+    _DELETE_MESSAGES.run(connection, packed(number for number, _ in orphans))
+    return len(orphans)
 
 
-def _hold_messages(connection: Connection, ids: Iterable[int]) -> None:
-    """Let two hosts that remove a message's last two entries see each other (PostgreSQL only)."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            select(func.count()).select_from(
-                select(message.c.id)
-                .where(message.c.id.in_(sorted(set(ids))))
-                .order_by(message.c.id)
-                .with_for_update()
-                .subquery()
-            )
-        )
-
-
-def _slices(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _MANY):
-        yield values[start : start + _MANY]
+_MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
+_FOUND = Prepared(select(entry.c.message_id, entry.c.octets).where(_MINE), "account_id", "uids")
+_HOLD = Prepared(
+    select(message.c.id).where(is_among(message.c.id, "ids")).order_by(message.c.id).with_for_update(),
+    "ids",
+)
+_DELETE_ENTRIES = Prepared(delete(entry).where(_MINE), "account_id", "uids")
+_SHRINK = Prepared(
+    update(account)
+    .where(account.c.id == bindparam("key"))
+    .values(messages=account.c.messages - bindparam("fewer"), octets=account.c.octets - bindparam("total")),
+    "fewer",
+    "total",
+    "key",
+)
+_ORPHANS = Prepared(
+    select(message.c.id, message.c.octets).where(
+        is_among(message.c.id, "ids"), ~exists().where(entry.c.message_id == message.c.id)
+    ),
+    "ids",
+)
+_DELETE_CONTENT = Prepared(delete(content).where(is_among(content.c.id, "ids")), "ids")
+_DELETE_MESSAGES = Prepared(delete(message).where(is_among(message.c.id, "ids")), "ids")

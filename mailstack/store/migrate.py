@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from mailstack.errors import SchemaMismatch
 from mailstack.store import schema
-from mailstack.store.engine import Database, translated
+from mailstack.store.engine import Database
 
 Report = Callable[[str], None]
 
@@ -63,7 +63,7 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _migrate(database: Database, report: Report, way: Callable[[Config, str], None], revision: str) -> bool:
-    with _alone(database, report), translated(), database.engine.connect() as connection:
+    with _alone(database, report), database.translated(), database.engine.connect() as connection:
         before = schema.revision(connection)
         connection.rollback()
         if before is not None and before > newest():
@@ -112,7 +112,7 @@ def _holding_file(path: str, report: Report) -> Iterator[None]:
 
 @contextmanager
 def _holding_row(database: Database, report: Report) -> Iterator[None]:
-    with translated(), database.engine.connect() as connection:
+    with database.translated(), database.engine.connect() as connection:
         if not connection.execute(text(f"SELECT pg_try_advisory_lock({_POSTGRESQL_LOCK})")).scalar_one():
             report("another upgrade of this database is running; waiting for it")
             connection.execute(text(f"SELECT pg_advisory_lock({_POSTGRESQL_LOCK})"))
