@@ -187,6 +187,14 @@ def written_size(octets: int) -> str:
     return str(octets)
 
 
+def written_duration(seconds: int) -> str:
+    """The shortest duration that means exactly `seconds`: 600 is `10m`."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds and seconds % unit == 0:
+            return f"{seconds // unit}{name}"
+    return f"{seconds}s"
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

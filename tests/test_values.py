@@ -117,6 +117,11 @@ def test_a_written_size_means_the_same_octets(octets: int) -> None:
     assert values.size(values.written_size(octets)) == octets
 
 
+@given(st.integers(min_value=0, max_value=1 << 40))
+def test_a_written_duration_means_the_same_seconds(seconds: int) -> None:
+    assert values.duration(values.written_duration(seconds)) == seconds
+
+
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text())))
 def test_no_parser_fails_in_another_way(value: object) -> None:
     parsers = (values.size, values.duration, values.count, values.flag, values.text, values.path)

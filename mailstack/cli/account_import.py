@@ -1,0 +1,128 @@
+"""`mailstack account import`: thousands of accounts out of a spreadsheet, all of them or none."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple, TextIO
+
+import typer
+
+from mailstack import values
+from mailstack.auth import passwords
+from mailstack.cli import ask, show
+from mailstack.cli.options import Json, admin
+from mailstack.cli.progress import followed
+from mailstack.errors import BadData, MailstackError
+from mailstack.mail.address import Mailbox
+from mailstack.settings import Settings
+from mailstack.store import accounts
+from mailstack.store.accounts import NewAccount
+
+EXAMPLE = (
+    "Example: mailstack account import people.csv   (first line: address,password or address,password,quota)"
+)
+
+_COLUMNS = ("address", "password", "quota")
+_SHOWN_PROBLEMS = 20
+
+
+class _Row(NamedTuple):
+    line: int
+    mailbox: Mailbox
+    password: str
+    quota_octets: int | None
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="With a header line; - is standard input.")],
+    json: Json = False,
+) -> None:
+    """Make an account of every row of a CSV file; a mistake in any row makes none."""
+    settings = admin(context).settings
+    with _opened(file) as stream:
+        rows = _understood(stream, settings)
+    with admin(context).database() as database:
+        with database.reading() as connection:
+            _refuse_taken(rows, accounts.taken(connection, [row.mailbox for row in rows]))
+        hashes = followed("hashing passwords", _hashes([row.password for row in rows]), len(rows))
+        new = [
+            NewAccount(row.mailbox, hashed, row.quota_octets)
+            for row, hashed in zip(rows, hashes, strict=True)
+        ]
+        with database.writing() as connection:
+            accounts.add_accounts(connection, new)
+    if json:
+        show.as_json({"accounts": len(new)})
+    else:
+        print(f"{show.counted(len(new), 'account')} can receive and fetch mail now")
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[TextIO]:
+    if file == "-":
+        yield sys.stdin
+        return
+    # Spreadsheets like to begin a file with a byte order mark.
+    with Path(file).open(encoding="utf-8-sig", newline="") as stream:
+        yield stream
+
+
+def _understood(stream: TextIO, settings: Settings) -> list[_Row]:
+    problems: list[str] = []
+    rows: list[_Row] = []
+    try:
+        reader = csv.DictReader(stream, strict=True)
+        _check_header(reader.fieldnames)
+        for cells in reader:
+            try:
+                rows.append(_row(reader.line_num, cells, settings))
+            except (MailstackError, ValueError) as error:
+                problems.append(f"line {reader.line_num}: {error}")
+    except UnicodeDecodeError as error:
+        raise BadData(f"the file is not UTF-8 text: {error.reason}") from error
+    except csv.Error as error:
+        raise BadData(f"line {reader.line_num}: this is not CSV: {error}") from error
+    _refuse(problems)
+    return rows
+
+
+def _check_header(names: Iterable[str] | None) -> None:
+    found = [name.strip().lower() for name in names or ()]
+    if found[:2] != ["address", "password"] or not set(found) <= set(_COLUMNS):
+        raise BadData("line 1: the header has to be address,password or address,password,quota")
+
+
+def _row(line: int, cells: dict[str, str | None], settings: Settings) -> _Row:
+    if None in cells:  # where DictReader puts what is too much
+        raise BadData("there are more cells than the header has; a password with a comma needs quotes")
+    named = {name.strip().lower(): cell for name, cell in cells.items()}
+    address, quota = (named["address"] or "").strip(), (named.get("quota") or "").strip()
+    password = ask.checked(named["password"] or "")
+    return _Row(line, ask.mailbox(address, settings), password, values.size(quota) if quota else None)
+
+
+def _refuse_taken(rows: list[_Row], taken: dict[Mailbox, str]) -> None:
+    _refuse(
+        [f"line {row.line}: {row.mailbox} is {taken[row.mailbox]}" for row in rows if row.mailbox in taken]
+    )
+
+
+def _refuse(problems: list[str]) -> None:
+    if not problems:
+        return
+    more = len(problems) - _SHOWN_PROBLEMS
+    shown = problems[:_SHOWN_PROBLEMS] + ([f"and {more} more problems"] if more > 0 else [])
+    raise BadData("\n".join([*shown, "no account was made"]))
+
+
+def _hashes(secrets: list[str]) -> Iterator[str]:
+    # argon2 lets go of the interpreter lock while it works, so threads keep all cores busy.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(passwords.hash_password, secrets)

@@ -1,0 +1,80 @@
+"""`mailstack alias`: addresses that mean others."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mailstack.cli import ask, show
+from mailstack.cli.options import Json, admin
+from mailstack.mail.address import Mailbox
+from mailstack.store import aliases
+
+app = typer.Typer(name="alias", help="Addresses that mean others, and catch-alls.", no_args_is_help=True)
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="ADDRESS", help="NAME@DOMAIN, or @DOMAIN for the catch-all.", show_default=False),
+]
+
+
+@app.command("add", epilog="Example: mailstack alias add team@example.org jo@example.org kim@example.org")
+def add(
+    context: typer.Context,
+    address: Source,
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help="Accounts or aliases of ours.")],
+) -> None:
+    """Send mail for an address to one or more others, in addition to those it has."""
+    settings = admin(context).settings
+    source = ask.source(address, settings)
+    wanted = [ask.mailbox(target, settings) for target in targets]
+    with admin(context).database() as database, database.writing() as connection:
+        made = aliases.add_alias(connection, source, wanted)
+    print(f"mail for {written(made.mailbox)} goes to {', '.join(map(str, made.targets))}")
+
+
+@app.command("list", epilog="Example: mailstack alias list example.org --json")
+def list_(
+    context: typer.Context,
+    domain: Annotated[str | None, typer.Argument(metavar="[DOMAIN]", help="Only of this domain.")] = None,
+    json: Json = False,
+) -> None:
+    """Show aliases and where their mail goes."""
+    with admin(context).database() as database, database.reading() as connection:
+        found = aliases.list_aliases(connection, domain)
+    if json:
+        show.as_json(
+            [{"address": written(each.mailbox), "targets": list(map(str, each.targets))} for each in found]
+        )
+        return
+    show.table(
+        ("alias", "targets"),
+        ((written(each.mailbox), ", ".join(map(str, each.targets))) for each in found),
+        empty="there are no aliases",
+    )
+
+
+@app.command("remove", epilog="Example: mailstack alias remove team@example.org kim@example.org")
+def remove(
+    context: typer.Context,
+    address: Source,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="[TARGET]...", help="Only these; none named means all.")
+    ] = None,
+) -> None:
+    """Remove an alias, or only some of its targets."""
+    settings = admin(context).settings
+    source = ask.source(address, settings)
+    unwanted = [ask.mailbox(target, settings) for target in targets or []]
+    with admin(context).database() as database, database.writing() as connection:
+        left = aliases.remove_alias(connection, source, unwanted)
+    if left:
+        print(f"mail for {written(source)} goes to {', '.join(map(str, left))}")
+    else:
+        print(f"{written(source)} is no alias any more")
+
+
+def written(mailbox: Mailbox) -> str:
+    """An alias as the command line takes it: `@example.org` is a catch-all."""
+    return str(mailbox) if mailbox.local_part else f"@{mailbox.domain}"

@@ -1,0 +1,95 @@
+"""The command line as Typer has it: all subjects in one tree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mailstack import __version__
+from mailstack.cli import account, alias, database, domain, exits, init, maildrop, settings, status
+from mailstack.cli.admin import Admin, config_path
+from mailstack.cli.serve import ROLES
+
+app = typer.Typer(
+    name="mailstack",
+    help="A complete mail server for a small office: SMTP in, one durable store, POP3 out.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init", epilog=init.EXAMPLE)(init.init)
+app.command("status", epilog=status.EXAMPLE)(status.status)
+app.add_typer(domain.app)
+app.add_typer(account.app)
+app.add_typer(alias.app)
+app.add_typer(maildrop.app)
+app.add_typer(database.app)
+app.add_typer(settings.app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Obey a command line; return its exit code."""
+    return exits.obey(lambda: _run(list(arguments)), debug="--debug" in arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="mailstack", standalone_mode=False)
+    except typer.Abort:
+        raise exits.Unconfirmed from None
+    except Exception as error:
+        # Which click a usage error belongs to differs between versions of Typer; its shape does not.
+        if not hasattr(error, "format_message"):
+            raise
+        return _explain(error)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return os.EX_USAGE  # and the help has been printed
+    path = context.command_path if context is not None else "mailstack"
+    said = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    raise exits.Usage(f"{said}; see {path} --help")
+
+
+@app.callback()
+def _mailstack(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The settings file; else MAILSTACK_CONFIG, else /etc/mailstack/mailstack.toml.",
+        ),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Tell where in the program an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    if version:
+        print(f"mailstack {__version__}")
+        raise typer.Exit
+    context.obj = Admin(config_path(config, os.environ), debug)
+
+
+@app.command("serve", epilog="Example: mailstack serve smtp pop3 --workers 2")
+def _serve(
+    roles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROLE]...", help=f"Of {', '.join(ROLES)}; none named means all."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="Processes that share the listening sockets.")
+    ] = 1,
+) -> None:
+    """Receive and serve mail until SIGTERM; print `ready` once every listener accepts."""
+    # `mailstack.cli.main` runs this command without Typer; this entry is for --help and completion.
+    raise exits.Usage(f"serve takes {roles} and {workers} only as mailstack serve [ROLE ...] [--workers N]")

@@ -1,0 +1,85 @@
+"""What commands read from a person: addresses, passwords, a yes."""
+
+from __future__ import annotations
+
+import sys
+from getpass import getpass
+
+from mailstack.auth.passwords import generate_password
+from mailstack.cli import show
+from mailstack.cli.exits import Unconfirmed, Usage
+from mailstack.errors import BadAddress, BadPassword
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.settings import Settings
+
+PASSWORD_OCTETS = 248
+"""What fits between `PASS ` and the end of a line of 255 octets (RFC 2449 §4)."""
+
+
+def mailbox(text: str, settings: Settings) -> Mailbox:
+    """An address from the command line; without a domain it is in the default domain."""
+    if "@" in text:
+        return _parsed(text)
+    if settings.default_domain is None:
+        raise BadAddress(f"{text} has no domain, and the settings name no default_domain")
+    return _parsed(f"{text}@{settings.default_domain}")
+
+
+def source(text: str, settings: Settings) -> Mailbox:
+    """As `mailbox`; `@example.org` is the domain's catch-all."""
+    if text.startswith("@"):
+        return Mailbox("", _parsed(f"catch-all{text}").domain)
+    return mailbox(text, settings)
+
+
+def _parsed(text: str) -> Mailbox:
+    try:
+        return parse_mailbox(text)
+    except BadAddress as error:
+        reason = str(error).rstrip(".")
+        raise BadAddress(f"{text!r} is no address: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def password(*, stdin: bool) -> tuple[str, bool]:
+    """A password, and whether it was made up here and so has to be shown, once."""
+    if stdin:
+        return checked(_line()), False
+    if not sys.stdin.isatty():
+        return generate_password(), True
+    first = getpass("Password (empty: one is made up): ")
+    if not first:
+        return generate_password(), True
+    if getpass("The same again: ") != first:
+        raise BadPassword("the two passwords differ; nothing was changed")
+    return checked(first), False
+
+
+def checked(secret: str) -> str:
+    """The password, if a client can send it in one line of POP3; else BadPassword says why not."""
+    if not secret:
+        raise BadPassword("the password is empty")
+    if len(secret.encode("utf-8", "surrogateescape")) > PASSWORD_OCTETS:
+        raise BadPassword(
+            f"the password has more than {PASSWORD_OCTETS} octets, which no POP3 client could send"
+        )
+    if not secret.isprintable():
+        raise BadPassword("the password has a control character, which no POP3 client could send")
+    return secret
+
+
+def _line() -> str:
+    try:
+        return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadPassword("the password on standard input is not UTF-8 text") from error
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on if `--yes` was given or the person says so; else raise Unconfirmed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Usage(f"{question} Nobody is here to ask: say --yes")
+    show.note(f"{question} [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Unconfirmed

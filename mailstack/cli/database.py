@@ -1,0 +1,73 @@
+"""`mailstack database`: its schema, and whether it adds up."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from mailstack.cli import show
+from mailstack.cli.options import Json, admin
+from mailstack.cli.progress import followed
+from mailstack.store import integrity, migrate, schema
+
+app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
+
+
+@app.command("upgrade", epilog="Example: mailstack database upgrade")
+def upgrade(context: typer.Context) -> None:
+    """Bring the schema to this program's revision; a database that is not there yet is made."""
+    with admin(context).database(any_schema=True) as database:
+        if not migrate.upgrade(database, show.note):
+            print(f"the schema is at {schema.HEAD} already")
+        else:
+            print(f"the schema is at {schema.HEAD} now")
+
+
+@app.command("revision", epilog="Example: mailstack database revision --json")
+def revision(context: typer.Context, json: Json = False) -> None:
+    """Show the schema's revision and the one this program needs; the exit code is 78 where they differ."""
+    with admin(context).database(any_schema=True) as database, database.reading() as connection:
+        found = schema.revision(connection)
+    if json:
+        show.as_json({"revision": found, "needed": schema.HEAD})
+    else:
+        show.facts({"revision": found or "none: the database is empty", "needed": schema.HEAD})
+    if found != schema.HEAD:
+        raise typer.Exit(os.EX_CONFIG)
+
+
+@app.command("check", epilog="Example: mailstack database check --repair")
+def check(
+    context: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    json: Json = False,
+) -> None:
+    """Recount every account and look for what belongs to nothing, while the service runs.
+
+    The exit code is 0 if all is well, or is now; 65 if something is wrong.
+    """
+    with admin(context).database() as database:
+        steps = integrity.check(database, repair=repair)
+        first = next(steps, None)
+        rest = followed("checking", steps, first.total - 1) if first else []
+    found = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    left = [finding for finding in found if not (repair and finding.mendable)]
+    if json:
+        show.as_json({"findings": [each._asdict() | {"mended": repair and each.mendable} for each in found]})
+    else:
+        for each in found:
+            print(f"{'mended: ' if repair and each.mendable else ''}{each.text}")
+        print(_verdict(len(found), len(left), mendable=any(each.mendable for each in left)))
+    if left:
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _verdict(found: int, left: int, *, mendable: bool) -> str:
+    if not found:
+        return "the store adds up"
+    if not left:
+        return f"{show.counted(found, 'finding')}, all mended"
+    advice = "; --repair mends what can be mended" if mendable else ""
+    return f"{show.counted(left, 'finding')} left{advice}"

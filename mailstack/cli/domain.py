@@ -1,0 +1,65 @@
+"""`mailstack domain`: the domains that mail is received for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mailstack.cli import show
+from mailstack.cli.options import Json, admin
+from mailstack.store import domains
+
+app = typer.Typer(name="domain", help="The domains that mail is received for.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
+
+
+@app.command("add", epilog="Example: mailstack domain add example.org")
+def add(context: typer.Context, name: Name) -> None:
+    """Receive mail for a domain from now on."""
+    with admin(context).database() as database, database.writing() as connection:
+        added = domains.add_domain(connection, name)
+    print(f"{added} is one of our domains now")
+
+
+@app.command("list", epilog="Example: mailstack domain list --json")
+def list_(context: typer.Context, json: Json = False) -> None:
+    """Show all domains and what is in them."""
+    with admin(context).database() as database, database.reading() as connection:
+        found = domains.list_domains(connection)
+    if json:
+        show.as_json([each._asdict() for each in found])
+        return
+    show.table(
+        ("domain", "accounts", "aliases", "messages", "size", ""),
+        (
+            (
+                each.name,
+                str(each.accounts),
+                str(each.aliases),
+                str(each.messages),
+                show.octets(each.octets),
+                f"old name of {each.renamed_to}" if each.renamed_to else "",
+            )
+            for each in found
+        ),
+        empty="there are no domains yet; mailstack domain add makes one",
+        numbers=("accounts", "aliases", "messages", "size"),
+    )
+
+
+@app.command("remove", epilog="Example: mailstack domain remove example.org")
+def remove(context: typer.Context, name: Name) -> None:
+    """Receive no more mail for a domain; only one without accounts and aliases can go."""
+    with admin(context).database() as database, database.writing() as connection:
+        removed = domains.remove_domain(connection, name)
+    print(f"{removed} is none of our domains any more")
+
+
+@app.command("rename", epilog="Example: mailstack domain rename example.org example.net")
+def rename(context: typer.Context, old: Name, new: Name) -> None:
+    """Give a domain another name: mail and unique-ids stay, and the old name goes on working."""
+    with admin(context).database() as database, database.writing() as connection:
+        renamed = domains.rename_domain(connection, old, new)
+    print(f"the domain is {renamed} now; mail to {old} and logins with it go on working")

@@ -1,0 +1,80 @@
+"""Exit codes: one table from the facts that went wrong to sysexits(3), and one sentence for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from mailstack import errors
+
+
+class Usage(Exception):
+    """The command line lacks something, or says two things at once."""
+
+
+class Unconfirmed(Exception):
+    """The person who was asked did not say yes."""
+
+
+# The first row that fits counts, so what is special stands before what is general.
+EXITS: dict[type[BaseException], int] = {
+    errors.BadSetting: os.EX_CONFIG,
+    errors.SchemaMismatch: os.EX_CONFIG,
+    errors.BadAddress: os.EX_DATAERR,
+    errors.BadTarget: os.EX_DATAERR,
+    errors.StillInUse: os.EX_DATAERR,
+    errors.MessageGone: os.EX_DATAERR,
+    errors.AlreadyThere: os.EX_CANTCREAT,
+    errors.NotFound: os.EX_NOUSER,
+    errors.NotOurDomain: os.EX_NOUSER,
+    errors.NoSuchMailbox: os.EX_NOUSER,
+    errors.StoreUnavailable: os.EX_UNAVAILABLE,
+    errors.Temporary: os.EX_TEMPFAIL,
+    errors.Permanent: os.EX_DATAERR,
+    Usage: os.EX_USAGE,
+    Unconfirmed: 1,
+    PermissionError: os.EX_NOPERM,
+    FileNotFoundError: os.EX_NOINPUT,
+    FileExistsError: os.EX_CANTCREAT,
+    OSError: os.EX_IOERR,
+    Exception: os.EX_SOFTWARE,
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that says what happened to a script."""
+    return next(code for kind, code in EXITS.items() if isinstance(error, kind))
+
+
+def obey(command: Callable[[], int], *, debug: bool) -> int:
+    """Run a command; an error becomes a sentence on standard error and its exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130  # what shells say of a command that SIGINT ended
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has seen enough; the interpreter must not fail on flushing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        for line in sentence(error).splitlines():
+            print(f"mailstack: {line}", file=sys.stderr)
+        return exit_code(error)
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, (errors.MailstackError, Usage)):
+        return str(error)
+    if isinstance(error, Unconfirmed):
+        return "nothing was changed"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror}"
+    return f"this is a fault of mailstack (mailstack --debug tells more): {type(error).__name__}: {error}"

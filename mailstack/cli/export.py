@@ -1,0 +1,84 @@
+"""A maildrop as files: one a message (.eml), one for all (mbox), or a Maildir.
+
+In an .eml file a message is octet for octet what POP3 sends. The others are formats of Unix, whose
+programs expect lines that end with LF alone; Return-Path and Delivered-To are in all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mailstack.store.browse import Entry
+
+
+class Message(NamedTuple):
+    """An entry and its octets, read as they are asked for."""
+
+    entry: Entry
+    octets: Iterable[bytes]
+
+
+def eml(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
+    """Write a directory with a file for every message, named by uid and unique-id."""
+    target.mkdir()
+    for entry, octets in messages:
+        # A unique-id may have any printable character in it, a slash too (RFC 1939 §7).
+        name = re.sub(r"[^\w.-]", "_", entry.unique_id, flags=re.ASCII)
+        with (target / f"{entry.uid:08}-{name}.eml").open("xb") as file:
+            file.writelines(octets)
+        yield entry
+
+
+def mbox(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
+    """Write one file in the format `mboxrd`: RFC 4155, with every quoting of "From " undoable."""
+    with target.open("xb") as file:
+        for entry, octets in messages:
+            sender = re.sub(r"\s", "_", entry.reverse_path) or "MAILER-DAEMON"
+            file.write(f"From {sender} {entry.delivered_at:%a %b %d %H:%M:%S %Y}\n".encode())
+            for begins, line in _lines(octets):
+                file.write(b">" + line if begins and _FROM.match(line) else line)
+            file.write(b"\n")
+            yield entry
+
+
+def maildir(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
+    """Write a Maildir; every message is new, and as old as it was."""
+    for folder in ("tmp", "new", "cur"):
+        (target / folder).mkdir(parents=True)
+    host = socket.gethostname().replace("/", "_").replace(":", "_")
+    for entry, octets in messages:
+        at = entry.delivered_at.timestamp()
+        name = f"{int(at)}.M{entry.delivered_at.microsecond}P{os.getpid()}Q{entry.uid}.{host}"
+        with (target / "tmp" / name).open("xb") as file:
+            file.writelines(line for _, line in _lines(octets))
+        os.utime(target / "tmp" / name, (at, at))
+        (target / "tmp" / name).rename(target / "new" / name)
+        yield entry
+
+
+WRITERS: dict[str, Callable[[Path, Iterable[Message]], Iterator[Entry]]] = {
+    "eml": eml, "mbox": mbox, "maildir": maildir,
+}  # fmt: skip
+
+_FROM = re.compile(rb">*From ")
+_PIECE_OCTETS = 1 << 20
+
+
+def _lines(octets: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """The lines with LF for CRLF, a long one in pieces, and for each whether a line begins there."""
+    begins, rest = True, b""
+    for part in octets:
+        *whole, rest = (rest + part).split(b"\r\n")
+        for line in whole:
+            yield begins, line + b"\n"
+            begins = True
+        if len(rest) > _PIECE_OCTETS:
+            yield begins, rest[:-1]
+            begins, rest = False, rest[-1:]  # which may be the first half of a CRLF
+    if rest:
+        yield begins, rest + b"\n"

@@ -1,0 +1,88 @@
+"""`mailstack serve`: the only command that stays, so it is parsed without Typer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from mailstack.cli import exits
+from mailstack.cli.admin import Admin, become_owner, config_path
+from mailstack.errors import BadSetting
+
+ROLES = ("smtp", "lmtp", "pop3")
+"""What one process can do; without a role it does all."""
+
+_OPTIONS_WITH_VALUE = frozenset({"--config"})
+
+
+class Serve(NamedTuple):
+    """`mailstack serve` as it was given."""
+
+    admin: Admin
+    roles: tuple[str, ...]
+    workers: int
+
+
+def understood(arguments: Sequence[str]) -> Serve | None:
+    """The command, if it is `serve` and no cry for help; everything else is Typer's."""
+    place = 0
+    while place < len(arguments) and arguments[place].startswith("-"):
+        place += 2 if arguments[place] in _OPTIONS_WITH_VALUE else 1
+    if "serve" not in arguments[place : place + 1] or "--help" in arguments:
+        return None
+    options = _globals().parse_args(arguments[:place])
+    command = _command().parse_args(arguments[place + 1 :])
+    admin = Admin(config_path(options.config, os.environ), options.debug)
+    return Serve(admin, tuple(dict.fromkeys(command.roles)), command.workers)
+
+
+def run(command: Serve) -> int:
+    """Start the service and stay until it ends."""
+    return exits.obey(lambda: _serve(command), debug=command.admin.debug)
+
+
+def _serve(command: Serve) -> int:
+    from mailstack import log, service, settings
+
+    found = command.admin.settings
+    log.configure(found.log.level)
+    become_owner(found.state_dir)
+    if problems := settings.unreadable(found):
+        raise BadSetting("\n".join(f"{command.admin.config}: {problem}" for problem in problems))
+    worker = [sys.executable, "-m", "mailstack", "--config", str(command.admin.config), "serve"]
+    return service.run(found, command.roles, command.workers, [*worker, *command.roles])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, and the code of sysexits(3) for a wrong usage."""
+        self.exit(os.EX_USAGE, f"mailstack: {message}; see mailstack serve --help\n")
+
+
+def _globals() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mailstack", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    parser.add_argument("--debug", action="store_true")
+    return parser
+
+
+def _command() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mailstack serve", add_help=False, allow_abbrev=False)
+    parser.add_argument("roles", nargs="*", metavar="ROLE", type=_role, default=[])
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N")
+    return parser
+
+
+def _role(text: str) -> str:
+    if text not in ROLES:
+        raise argparse.ArgumentTypeError(f"there is no role {text}; there are {', '.join(ROLES)}")
+    return text
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes from 1 to 64")
+    return int(text)

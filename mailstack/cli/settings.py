@@ -1,0 +1,90 @@
+"""`mailstack settings`: what is set, by whom, and whether it can be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mailstack import settings
+from mailstack.cli import show
+from mailstack.cli.options import Json, admin
+from mailstack.errors import BadAddress, BadSetting
+from mailstack.mail.address import fold_domain, parse_mailbox
+from mailstack.settings import KEYS, Reading, Settings
+from mailstack.values import written_duration, written_size
+
+app = typer.Typer(name="settings", help="What is set, by whom, and whether it can be.", no_args_is_help=True)
+
+
+@app.command("show", epilog="Example: mailstack settings show --json")
+def show_(context: typer.Context, json: Json = False) -> None:
+    """Show every setting as the service would use it, and where it comes from."""
+    reading = admin(context).reading()
+    found = values(reading)
+    if json:
+        origins = {name: reading.origins.get(name, "default") for name in found}
+        show.as_json({name: {"value": found[name], "origin": origins[name]} for name in found})
+        return
+    show.table(
+        ("setting", "value", "from"),
+        ((name, _written(name, found[name]), reading.origins.get(name, "default")) for name in found),
+        empty="",
+    )
+
+
+@app.command("check", epilog="Example: mailstack settings check")
+def check(context: typer.Context) -> None:
+    """Say what the service would say about the settings if it were started; starts nothing."""
+    reading = admin(context).reading()
+    found = reading.settings
+    if problems := [*settings.unreadable(found), *_meaningless(found)]:
+        raise BadSetting("\n".join(f"{admin(context).config}: {problem}" for problem in problems))
+    print(f"{admin(context).config}: the settings are right")
+
+
+def values(reading: Reading) -> dict[str, Any]:
+    """Every setting by its dotted name, in plain JSON values; the database's password is left out."""
+    found: dict[str, Any] = {}
+    for name, key in KEYS.items():
+        section = getattr(reading.settings, key.section) if key.section else reading.settings
+        found[name] = _plain(getattr(section, key.attribute))
+    found["database_url"] = without_password(reading.settings.url)
+    return found
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:...@", url)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple):
+        return [str(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _written(name: str, value: object) -> str:
+    """A value as it would stand in the file."""
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    if isinstance(value, int) and KEYS[name].attribute.endswith("_octets"):
+        return written_size(value)
+    if isinstance(value, int) and KEYS[name].attribute.endswith("_seconds"):
+        return written_duration(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _meaningless(found: Settings) -> list[str]:
+    problems = []
+    try:
+        fold_domain(found.default_domain or "example.org")
+    except BadAddress as error:
+        problems.append(f"default_domain: {error}")
+    try:
+        parse_mailbox(found.postmaster or "postmaster@example.org")
+    except BadAddress as error:
+        problems.append(f"postmaster: {error}")
+    return problems

@@ -1,0 +1,93 @@
+"""`mailstack status`: is it up, and how much is in it?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from typing import Any, NamedTuple
+
+import typer
+
+from mailstack import __version__
+from mailstack.cli import show
+from mailstack.cli.options import Json, admin
+from mailstack.cli.settings import without_password
+from mailstack.settings import Settings
+from mailstack.store import accounts, domains, schema
+from mailstack.values import Listen, UnixAddress
+
+EXAMPLE = "Example: mailstack status --json"
+
+_PATIENCE_SECONDS = 5.0
+
+
+class Listener(NamedTuple):
+    """An address of the settings, and whether somebody answers there."""
+
+    role: str
+    address: str
+    answers: bool
+
+
+def status(context: typer.Context, json: Json = False) -> None:
+    """Show whether the service answers and what it holds; the exit code is 69 where it does not."""
+    found = admin(context).settings
+    listeners = [_asked(role, address) for role, address in _addresses(found)]
+    with admin(context).database() as database, database.reading() as connection:
+        revision = schema.revision(connection)
+        everybody = accounts.list_accounts(connection)
+        ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "settings": admin(context).config,
+        "database": without_password(found.url),
+        "revision": revision,
+        "domains": len(ours),
+        "accounts": len(everybody),
+        "messages": sum(each.messages for each in everybody),
+        "octets": sum(each.octets for each in everybody),
+        "free_octets": shutil.disk_usage(found.state_dir).free,
+    }
+    if json:
+        show.as_json(facts | {"listeners": [each._asdict() for each in listeners]})
+    else:
+        people = {
+            "size": show.octets(facts.pop("octets")),
+            "free on disk": show.octets(facts.pop("free_octets")),
+        }
+        show.facts({name: str(value) for name, value in facts.items()} | people)
+        for each in listeners:
+            print(f"{each.role} {each.address}: {'answers' if each.answers else 'does not answer'}")
+    if not all(each.answers for each in listeners):
+        raise typer.Exit(os.EX_UNAVAILABLE)
+
+
+def _addresses(found: Settings) -> list[tuple[str, Listen]]:
+    return [
+        *(("smtp", each) for each in found.smtp.listen),
+        *(("pop3", each) for each in found.pop3.listen),
+        *(("pop3s", each) for each in found.pop3.tls_listen),
+        *(("lmtp", each) for each in found.lmtp.listen),
+    ]
+
+
+def _asked(role: str, address: Listen) -> Listener:
+    try:
+        with _connected(address) as connection:
+            # With TLS from the first octet the server speaks second; that it accepts has to do.
+            answers = role == "pop3s" or connection.recv(1) in (b"2", b"+")
+    except OSError:
+        answers = False
+    return Listener(role, str(address), answers)
+
+
+def _connected(address: Listen) -> socket.socket:
+    if isinstance(address, UnixAddress):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_PATIENCE_SECONDS)
+        connection.connect(str(address.path))
+        return connection
+    # What listens everywhere listens on loopback too.
+    host = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(address.host, address.host)
+    return socket.create_connection((host, address.port), timeout=_PATIENCE_SECONDS)

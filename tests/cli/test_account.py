@@ -1,0 +1,283 @@
+"""`mailstack account`, and who may log in afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from mailstack import settings
+from mailstack.auth import passwords
+from mailstack.mail.address import Mailbox
+from mailstack.store import accounts, routes
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+from mailstack.store.tables import account
+from tests.cli.conftest import CommandLine
+from tests.support import maildrops
+
+
+def fits(store: Database, name: str, secret: str) -> bool:
+    """Whether the secret is the account's password."""
+    with store.reading() as connection:
+        found = routes.credentials(connection, Mailbox(name, "example.org"))
+    return found is not None and passwords.verify(secret, found.password_hash)
+
+
+def test_add_makes_a_password_up_and_prints_it_once(mailstack: CommandLine, store: Database) -> None:
+    added = mailstack.good("account", "add", "jo@example.org")
+    said, shown = added.out.splitlines()
+    assert said == "jo@example.org can receive and fetch mail now"
+    assert fits(store, "jo", shown.removeprefix("password: "))
+    assert "first account, so mail for postmaster" in added.err
+    assert "password" not in mailstack.good("account", "show", "jo@example.org").out
+
+
+def test_add_takes_the_first_line_of_standard_input(mailstack: CommandLine, store: Database) -> None:
+    added = mailstack.good(
+        "account", "add", "jo@example.org", "--password-stdin", stdin="gr\u00fcn ? \r\nmore".encode()
+    )
+    assert "password:" not in added.out
+    assert fits(store, "jo", "gr\u00fcn ? ")
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason"),
+    [
+        (b"\n", "the password is empty"),
+        (b"a\0b\n", "control character"),
+        (b"a" * 249, "more than 248 octets"),
+        (b"\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_a_password_that_no_client_could_send_is_refused(
+    mailstack: CommandLine, secret: bytes, reason: str
+) -> None:
+    refused = mailstack("account", "add", "jo@example.org", "--password-stdin", stdin=secret)
+    assert refused.code == 65
+    assert reason in refused.err
+    assert mailstack.good("account", "list", "--json").json == []
+
+
+def test_a_name_without_a_domain_is_in_the_default_domain(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    assert mailstack.good("account", "show", "JO", "--json").json["address"] == "jo@example.org"
+    mailstack.file.write_text(mailstack.file.read_text().replace("default_domain", "# default_domain"))
+    refused = mailstack("account", "show", "jo")
+    assert (refused.code, refused.out) == (65, "")
+    assert "jo has no domain" in refused.err
+
+
+def test_json_of_add_holds_what_a_script_needs(mailstack: CommandLine, store: Database) -> None:
+    added = mailstack.good("account", "add", "jo@example.org", "--quota", "2GiB", "--json").json
+    assert added["address"] == "jo@example.org"
+    assert added["quota_octets"] == 2 << 30
+    assert fits(store, "jo", added["password"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("add", "jo@example.org"), 73, "jo@example.org is an account already"),
+        (
+            ("add", "ann@example.net"),
+            67,
+            "example.net is none of our domains; mailstack domain add makes it ours",
+        ),
+        (("add", "ann@@example.org"), 65, "ann@@example.org"),
+        (("add", "ann@example.org", "--quota", "lots"), 64, 'the quota "lots" is not a size'),
+        (("add",), 64, "Missing argument 'NAME@DOMAIN'; see mailstack account add --help"),
+        (("add", "ann", "--frob"), 64, "No such option"),
+        (("frob",), 64, "No such command 'frob'"),
+        (("show", "ann@example.org"), 67, "there is no account ann@example.org"),
+        (("passwd", "ann@example.org"), 67, "there is no account ann@example.org"),
+        (("disable", "ann@example.org"), 67, "there is no account"),
+        (("remove", "ann@example.org", "--yes"), 67, "there is no account"),
+        (("rename", "jo", "kim"), 73, "kim@example.org is an account already"),
+        (("list", "example.net"), 67, "example.net is none of our domains"),
+    ],
+)
+def test_refusals_are_one_sentence_and_a_code(
+    mailstack: CommandLine, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    mailstack.good("account", "add", "jo@example.org")
+    mailstack.good("account", "add", "kim@example.org")
+    refused = mailstack("account", *arguments)
+    assert (refused.code, refused.out) == (code, "")
+    assert refused.err.startswith("mailstack: ")
+    assert said in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_list_and_show_tell_the_same(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo@example.org", "--quota", "1MiB")
+    mailstack.good("account", "add", "kim@example.org")
+    mailstack.good("alias", "add", "team@example.org", "jo", "kim")
+    maildrops.deposit(store, b"Subject: x\r\n\r\n", "jo@example.org")
+    listed = mailstack.good("account", "list", "example.org", "--json").json
+    assert [(each["address"], each["messages"]) for each in listed] == [
+        ("jo@example.org", 1),
+        ("kim@example.org", 0),
+    ]
+    shown = mailstack.good("account", "show", "jo@example.org", "--json").json
+    assert shown == listed[0] | {"aliases": ["team@example.org"]}
+    header, first, second = mailstack.good("account", "list").out.splitlines()
+    assert header.split() == ["account", "messages", "size", "quota", "added"]
+    assert first.split()[:6] == ["jo@example.org", "1", "46", "B", "1.0", "MiB"]
+    assert second.split()[:5] == ["kim@example.org", "0", "0", "B", "none"]
+    assert "aliases       team@example.org" in mailstack.good("account", "show", "jo").out
+
+
+def test_an_empty_list_says_what_to_do(mailstack: CommandLine) -> None:
+    listed = mailstack.good("account", "list")
+    assert (listed.out, listed.err) == ("", "there are no accounts yet; mailstack account add makes one\n")
+
+
+def test_passwd_replaces_the_password(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo", "--password-stdin", stdin=b"old")
+    mailstack.good("account", "passwd", "jo", "--password-stdin", stdin=b"new")
+    assert fits(store, "jo", "new")
+    assert not fits(store, "jo", "old")
+    made_up = mailstack.good("account", "passwd", "jo").out.splitlines()[1]
+    assert fits(store, "jo", made_up.removeprefix("password: "))
+
+
+def test_quota_is_changed_and_lifted(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    assert mailstack.good("account", "quota", "jo", "2GiB").out.endswith("its quota is 2.0 GiB\n")
+    assert mailstack.good("account", "show", "jo", "--json").json["quota_octets"] == 2 << 30
+    mailstack.good("account", "quota", "jo", "none")
+    assert mailstack.good("account", "show", "jo", "--json").json["quota_octets"] is None
+
+
+def test_disable_and_enable_say_what_they_did(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    said = [mailstack.good("account", verb, "jo").out for verb in ("disable", "disable", "enable", "enable")]
+    states = ("is disabled", "was disabled already", "is enabled", "was enabled already")
+    assert said == [f"jo@example.org {state}\n" for state in states]
+
+
+def test_rename_keeps_the_old_name(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo", "--password-stdin", stdin=b"secret")
+    mailstack.good("account", "rename", "jo", "joanna@example.org")
+    assert mailstack.good("account", "list", "--json").json[0]["address"] == "joanna@example.org"
+    assert mailstack.good("alias", "list", "--json").json == [
+        {"address": "jo@example.org", "targets": ["joanna@example.org"]}
+    ]
+    assert fits(store, "jo", "secret")
+
+
+def test_remove_asks_a_person_and_wants_yes_of_a_script(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    refused = mailstack("account", "remove", "jo")
+    assert refused.code == 64
+    assert "Remove jo@example.org with 0 messages (0 B) for good?" in refused.err
+    assert "say --yes" in refused.err
+    mailstack.good("alias", "add", "info", "jo")
+    removed = mailstack.good("account", "remove", "jo", "--yes").out.splitlines()
+    assert removed == ["jo@example.org is gone, with 0 messages (0 B)", "it was a target of info@example.org"]
+    assert mailstack.good("account", "list", "--json").json == []
+    assert mailstack.good("alias", "list", "--json").json == []
+
+
+def test_remove_waits_for_no_session(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo")
+    with store.reading() as connection:
+        jo = accounts.find_account(connection, Mailbox("jo", "example.org"))
+
+    async def while_locked() -> int:
+        found = settings.load(mailstack.file, {})
+        service = Store(Database(found.url), state_dir=found.state_dir, reserve_octets=0)
+        lock = await service.lock_maildrop(jo.id, holder="192.0.2.1")
+        refused = await asyncio.to_thread(mailstack, "account", "remove", "jo", "--yes")
+        assert "192.0.2.1" in refused.err
+        lock.release()
+        await service.close()
+        return refused.code
+
+    assert asyncio.run(while_locked()) == 75
+    mailstack.good("account", "remove", "jo", "--yes")
+
+
+# -- import ----------------------------------------------------------------------------------------
+
+
+def csv(folder: Path, text: str | bytes) -> Path:
+    file = folder / "people.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_import_makes_an_account_of_every_row(
+    mailstack: CommandLine, store: Database, tmp_path: Path
+) -> None:
+    file = csv(
+        tmp_path, 'address,password\njo@example.org,secret\n"Kim@example.org","with, comma"\nann,gr\u00fcn\n'
+    )
+    assert mailstack.good("account", "import", file).out == "3 accounts can receive and fetch mail now\n"
+    assert fits(store, "jo", "secret")
+    assert fits(store, "kim", "with, comma")
+    assert fits(store, "ann", "gr\u00fcn")
+
+
+def test_import_takes_quotas_and_what_spreadsheets_write(mailstack: CommandLine, tmp_path: Path) -> None:
+    text = "\ufeffAddress,Password,Quota\r\njo@example.org,secret,2GiB\r\nkim@example.org,secret,\r\n"
+    assert mailstack.good("account", "import", csv(tmp_path, text), "--json").json == {"accounts": 2}
+    listed = mailstack.good("account", "list", "--json").json
+    assert [each["quota_octets"] for each in listed] == [2 << 30, None]
+
+
+def test_import_reads_standard_input(mailstack: CommandLine) -> None:
+    mailstack.good("account", "import", "-", stdin=b"address,password\njo@example.org,secret\n")
+    assert len(mailstack.good("account", "list", "--json").json) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("jo@example.org,secret\n", "line 1: the header has to be address,password"),
+        ("", "line 1: the header has to be"),
+        ("address,password,shoe\n", "line 1: the header has to be"),
+        ("address,password\njo@@example.org,x\n", "line 2: "),
+        ("address,password\nok@example.org,x\nann@example.org,\n", "line 3: the password is empty"),
+        ("address,password\nann@example.org,a,b\n", "line 2: there are more cells than the header has"),
+        ("address,password,quota\nann@example.org,a,lots\n", 'line 2: "lots" is not a size'),
+        ("address,password\njo@example.org,x\n", "line 2: jo@example.org is an account already"),
+        ("address,password\na@example.org,x\na@example.org,y\n", "a@example.org is twice in the list"),
+        ("address,password\na@example.net,x\n", "example.net is none of our domains"),
+        ('address,password\n"a@example.org,x\n', "this is not CSV"),
+        (b"address,password\na@example.org,\xff\n", "not UTF-8"),
+    ],
+)
+def test_a_mistake_in_an_import_makes_no_account(
+    mailstack: CommandLine, tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    mailstack.good("account", "add", "jo@example.org")
+    refused = mailstack("account", "import", csv(tmp_path, text))
+    assert refused.code in (65, 67)
+    assert said in refused.err
+    assert len(mailstack.good("account", "list", "--json").json) == 1
+
+
+def test_all_mistakes_of_an_import_are_said_but_not_thousands(mailstack: CommandLine, tmp_path: Path) -> None:
+    text = "address,password\n" + "".join(f"u{n}@example.org,\n" for n in range(50))
+    refused = mailstack("account", "import", csv(tmp_path, text)).err.splitlines()
+    assert len(refused) == 22
+    assert refused[-2:] == ["mailstack: and 30 more problems", "mailstack: no account was made"]
+
+
+def test_a_file_that_is_not_there_is_named(mailstack: CommandLine, tmp_path: Path) -> None:
+    refused = mailstack("account", "import", tmp_path / "nobody.csv")
+    assert (refused.code, refused.err) == (
+        66,
+        f"mailstack: {tmp_path}/nobody.csv: No such file or directory\n",
+    )
+
+
+def test_hashes_are_argon2id(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo", "--password-stdin", stdin=b"secret")
+    with store.reading() as connection:
+        (stored,) = connection.execute(select(account.c.password_hash)).scalars()
+    assert stored.startswith("$argon2id$")
