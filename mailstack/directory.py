@@ -7,6 +7,7 @@ import time
 from typing import Final, NamedTuple
 
 from mailstack.auth import passwords
+from mailstack.auth.memory import Known, LoginMemory
 from mailstack.auth.passwords import Verifier
 from mailstack.errors import BadAddress, LoginRefused, MailboxDisabled, MaildropFull
 from mailstack.mail.address import Mailbox, parse_mailbox
@@ -48,6 +49,7 @@ class Directory:
         self._default_domain = default_domain
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
         self._refusal_seconds = refusal_seconds
+        self._memory = LoginMemory()
         self._routes: dict[Mailbox, tuple[float, Route]] = {}
 
     # -- mail in -----------------------------------------------------------------------------------
@@ -74,6 +76,10 @@ class Directory:
 
     # -- logging in --------------------------------------------------------------------------------
 
+    def recall(self, name: str, secret: str) -> Known | None:
+        """The login, where it succeeded lately: true as long as the account still has that hash."""
+        return self._memory.recall(name, secret)
+
     async def log_in(self, name: str, secret: str, *, peer: str) -> Account:
         """The account that the name and the secret belong to.
 
@@ -81,13 +87,16 @@ class Directory:
         """
         began = time.monotonic()
         found = await self._credentials(name)
-        password_hash = found.password_hash if found else await asyncio.to_thread(passwords.nobodys_hash)
+        password_hash = found.password_hash if found else await self._verifier.nobodys_hash()
         fits = await self._verifier.verify(secret, password_hash)
         if found is None or not fits or found.disabled:
             await asyncio.sleep(max(0.0, began + self._refusal_seconds - time.monotonic()))
             raise LoginRefused("the name or the password is wrong")
         if passwords.needs_rehash(password_hash):
-            await self._renew(found, secret)
+            password_hash = await self._verifier.rehash(secret)
+            new = NewHash(found.account_id, found.password_hash, password_hash)
+            await self._store.write(routes.renew_hashes, new)
+        self._memory.remember(name, secret, Known(found.account_id, found.name, password_hash))
         return Account(found.account_id, found.name)
 
     async def _credentials(self, name: str) -> Credentials | None:
@@ -97,10 +106,6 @@ class Directory:
             return await self._store.read(routes.credentials, parse_mailbox(name))
         except BadAddress:
             return None
-
-    async def _renew(self, found: Credentials, secret: str) -> None:
-        new = await self._verifier.rehash(secret)
-        await self._store.write(routes.renew_hashes, NewHash(found.account_id, found.password_hash, new))
 
 
 def _takers(route: Route, octets: int) -> tuple[Reached, ...]:

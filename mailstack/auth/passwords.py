@@ -1,26 +1,15 @@
-"""Password hashes: made by argon2id, checked on a few threads, remembered for a while.
-
-A POP3 client logs in every few minutes with the same password. Hashing it each time would cost 19
-MiB and tens of milliseconds; so a success is remembered under a keyed digest that includes the
-stored hash, and a changed password forgets it by itself.
-"""
+"""Password hashes: made by argon2id, older schemes still checked, on a few threads of their own."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import secrets
-import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final
 
 from passlib.context import CryptContext
-
-REMEMBERED_SECONDS: Final = 600.0
-_REMEMBERED: Final = 10_000
 
 _ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """No letters that look alike in print: a generated password is read aloud or typed from paper."""
@@ -73,36 +62,19 @@ class Verifier:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
-        self._key = secrets.token_bytes(32)
-        self._remembered: OrderedDict[bytes, float] = OrderedDict()
-
-    def remembers(self, secret: str, password_hash: str) -> bool:
-        """Whether just this secret has fitted just this hash lately."""
-        until = self._remembered.get(self._digest(secret, password_hash))
-        return until is not None and until > time.monotonic()
 
     async def verify(self, secret: str, password_hash: str) -> bool:
-        """Whether the secret fits the hash; a success is remembered."""
-        if self.remembers(secret, password_hash):
-            return True
-        loop = asyncio.get_running_loop()
-        fits = await loop.run_in_executor(self._threads, verify, secret, password_hash)
-        if fits:
-            digest = self._digest(secret, password_hash)
-            self._remembered[digest] = time.monotonic() + REMEMBERED_SECONDS
-            self._remembered.move_to_end(digest)
-            while len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
-        return fits
+        """Whether the secret fits the hash."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, verify, secret, password_hash)
 
     async def rehash(self, secret: str) -> str:
         """A hash by today's scheme."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, hash_password, secret)
 
+    async def nobodys_hash(self) -> str:
+        """See the function of that name."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, nobodys_hash)
+
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown()
-
-    def _digest(self, secret: str, password_hash: str) -> bytes:
-        text = f"{password_hash}\0{secret}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._key, digest_size=16).digest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from mailstack.directory import Directory
-from mailstack.errors import StoreUnavailable
+from mailstack.errors import NoSuchMailbox, StoreUnavailable
 from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
@@ -61,16 +62,27 @@ class Answers:
                 return None
 
     async def _log_in(self, ask: LogIn) -> Snapshot:
+        known = self._directory.recall(ask.name, ask.secret)
+        if known is not None:
+            # A poll: no hash, and one look into the store, which says whether the login is still good.
+            with suppress(NoSuchMailbox):  # the account was removed since: refused like any other name
+                snapshot = await self._open(known.account_id, known.name)
+                if snapshot.password_hash == known.password_hash:
+                    return snapshot
+            self.close()
         account = await self._directory.log_in(ask.name, ask.secret, peer=self._peer)
-        lock = await self._store.lock_maildrop(account.id, holder=self._peer)
+        return await self._open(account.id, account.name)
+
+    async def _open(self, account_id: int, name: str) -> Snapshot:
+        lock = await self._store.lock_maildrop(account_id, holder=self._peer)
         try:
             # Only now: what another session removed until a moment ago must not be counted.
-            snapshot = await self._store.open_maildrop(account.id)
+            snapshot = await self._store.open_maildrop(account_id)
         except BaseException:
             lock.release()
             raise
         self._lock = lock
         self._last_uid = snapshot.last_uid
-        self.account_id = account.id
-        self.account = account.name
+        self.account_id = account_id
+        self.account = name
         return snapshot

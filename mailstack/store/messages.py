@@ -59,11 +59,12 @@ class Expunge(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A maildrop at the moment of login: what STAT says, and where new mail begins."""
+    """A maildrop at the moment of login: what STAT says, where new mail begins, and who may see it."""
 
     messages: int
     octets: int
     last_uid: int
+    password_hash: str | None  # None: the account is disabled
 
 
 class Listing(NamedTuple):
@@ -203,8 +204,8 @@ def snapshot(connection: Connection, account_id: int) -> Snapshot:
     row = _SNAPSHOT.row(connection, account_id)
     if row is None:
         raise NoSuchMailbox("the account was removed")
-    messages, octets, next_uid = row
-    return Snapshot(messages, octets, next_uid - 1)
+    messages, octets, next_uid, password_hash, disabled_at = row
+    return Snapshot(messages, octets, next_uid - 1, password_hash if disabled_at is None else None)
 
 
 def listing(connection: Connection, account_id: int, last_uid: int) -> Listing:
@@ -242,9 +243,13 @@ def part(connection: Connection, message_id: int, number: int) -> bytes:
 
 
 _SNAPSHOT = Prepared(
-    select(account.c.messages, account.c.octets, account.c.next_uid).where(
-        account.c.id == bindparam("account_id")
-    ),
+    select(
+        account.c.messages,
+        account.c.octets,
+        account.c.next_uid,
+        account.c.password_hash,
+        account.c.disabled_at,
+    ).where(account.c.id == bindparam("account_id")),
     "account_id",
 )
 _UP_TO = (entry.c.account_id == bindparam("account_id")) & (entry.c.uid <= bindparam("last_uid"))

@@ -125,7 +125,7 @@ class PureServer:
                     raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
                 self._holds_lock = maildrops.locked = True
                 octets = sum(map(len, maildrops.messages.values()))
-                self.snapshot = Snapshot(len(maildrops.messages), octets, maildrops.next_uid - 1)
+                self.snapshot = Snapshot(len(maildrops.messages), octets, maildrops.next_uid - 1, None)
                 return self.snapshot
             case LoadListing():
                 uids = self._uids()
