@@ -117,7 +117,7 @@ def test_a_written_size_means_the_same_octets(octets: int) -> None:
     assert values.size(values.written_size(octets)) == octets
 
 
-@given(st.integers(min_value=0, max_value=1 << 40))
+@given(st.integers(min_value=0, max_value=10**9 - 1))
 def test_a_written_duration_means_the_same_seconds(seconds: int) -> None:
     assert values.duration(values.written_duration(seconds)) == seconds
 

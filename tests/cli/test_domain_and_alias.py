@@ -1,0 +1,82 @@
+"""`mailstack domain` and `mailstack alias`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+
+def test_domains_come_and_go(mailstack: CommandLine) -> None:
+    assert mailstack.good("domain", "add", "Example.NET").out == "example.net is one of our domains now\n"
+    listed = mailstack.good("domain", "list", "--json").json
+    assert [each["name"] for each in listed] == ["example.net", "example.org"]
+    assert (
+        mailstack.good("domain", "remove", "example.net").out
+        == "example.net is none of our domains any more\n"
+    )
+    mailstack.good("domain", "remove", "example.org")
+    listed = mailstack.good("domain", "list")
+    assert (listed.out, listed.err) == ("", "there are no domains yet; mailstack domain add makes one\n")
+
+
+def test_a_renamed_domain_is_listed_with_its_old_name(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo@example.org")
+    mailstack.good("domain", "rename", "example.org", "example.net")
+    lines = mailstack.good("domain", "list").out.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["example.net", "1", "0", "0", "0", "B"],
+        ["example.org", "0", "0", "0", "0", "B", "old", "name", "of", "example.net"],
+    ]
+    assert mailstack.good("account", "show", "jo@example.org", "--json").json["address"] == "jo@example.net"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("domain", "add", "example.org"), 73, "example.org is one of our domains already"),
+        (("domain", "add", "a b"), 65, "domain"),
+        (("domain", "remove", "example.net"), 67, "example.net is none of our domains"),
+        (("domain", "remove", "example.org"), 65, "example.org still has 2 accounts"),
+        (("domain", "rename", "example.net", "a.example"), 67, "example.net is none of our domains"),
+        (("alias", "add", "info", "jo@example.net"), 65, "jo@example.net is outside our domains"),
+        (("alias", "add", "info", "ann"), 65, "ann@example.org is neither an account nor an alias"),
+        (("alias", "add", "info"), 64, "Missing argument 'TARGET...'"),
+        (("alias", "add", "jo", "kim"), 73, "jo@example.org is an account"),
+        (("alias", "add", "@example.net", "kim"), 67, "example.net is none of our domains"),
+        (("alias", "add", "@", "kim"), 65, "is no address"),
+        (("alias", "remove", "info"), 67, "there is no alias info@example.org"),
+        (("alias", "list", "example.net"), 67, "example.net is none of our domains"),
+    ],
+)
+def test_refusals_are_one_sentence_and_a_code(
+    mailstack: CommandLine, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    mailstack.good("account", "add", "jo")
+    mailstack.good("account", "add", "kim")
+    refused = mailstack(*arguments)
+    assert (refused.code, refused.out) == (code, "")
+    assert said in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_aliases_with_several_targets_and_a_catch_all(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    mailstack.good("account", "add", "kim")
+    said = mailstack.good("alias", "add", "team@example.org", "jo", "kim@example.org").out
+    assert said == "mail for team@example.org goes to jo@example.org, kim@example.org\n"
+    mailstack.good("alias", "add", "@example.org", "team")
+    assert mailstack.good("alias", "list", "--json").json == [
+        {"address": "@example.org", "targets": ["team@example.org"]},
+        {"address": "team@example.org", "targets": ["jo@example.org", "kim@example.org"]},
+    ]
+    assert mailstack.good("alias", "list", "example.org").out.splitlines()[1].split() == [
+        "@example.org",
+        "team@example.org",
+    ]
+    left = mailstack.good("alias", "remove", "team", "jo").out
+    assert left == "mail for team@example.org goes to kim@example.org\n"
+    assert mailstack.good("alias", "remove", "@example.org").out == "@example.org is no alias any more\n"
+    mailstack.good("alias", "remove", "team")
+    listed = mailstack.good("alias", "list")
+    assert (listed.out, listed.err) == ("", "there are no aliases\n")

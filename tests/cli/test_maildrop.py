@@ -1,0 +1,144 @@
+"""`mailstack maildrop`: what a reader of its files gets is what was sent."""
+
+from __future__ import annotations
+
+import mailbox
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import delete
+
+from mailstack.cli import export
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.store.engine import Database
+from mailstack.store.tables import PARTS_A_MESSAGE, content
+from tests.cli.conftest import CommandLine
+from tests.support import maildrops
+
+JO = "jo@example.org"
+RETURN_PATH = b"Return-Path: <eve@example.net>\r\n"
+CONTENTS = [
+    b"Subject: one\r\n\r\nFrom here\r\n>From there\r\n.\r\n",
+    b"Subject: two\r\n\r\n\xff\x00 8-bit\r\n",
+    b"Subject: long\r\n\r\n" + b"x" * (5 * PART_OCTETS) + b"\r\nFrom the end\r\n",
+]
+
+
+@pytest.fixture
+def filled(mailstack: CommandLine, store: Database) -> CommandLine:
+    """A server whose account jo has the messages of CONTENTS."""
+    mailstack.good("account", "add", JO)
+    for each in CONTENTS:
+        maildrops.deposit(store, each, JO)
+    return mailstack
+
+
+def test_list_tells_what_a_client_would_see(filled: CommandLine) -> None:
+    listed = filled.good("maildrop", "list", JO, "--json").json
+    assert [each["octets"] for each in listed] == [len(RETURN_PATH + each) for each in CONTENTS]
+    assert [each["uid"] for each in listed] == [1, 2, 3]
+    assert {each["reverse_path"] for each in listed} == {"eve@example.net"}
+    header, *rows = filled.good("maildrop", "list", JO).out.splitlines()
+    assert header.split() == ["unique-id", "octets", "delivered", "from"]
+    assert [row.split()[0] for row in rows] == [each["unique_id"] for each in listed]
+
+
+def test_show_counts(filled: CommandLine) -> None:
+    shown = filled.good("maildrop", "show", JO, "--json").json
+    assert shown["messages"] == 3
+    assert shown["octets"] == sum(len(RETURN_PATH + each) for each in CONTENTS)
+    assert shown["oldest"] < shown["newest"]
+    assert "messages  3\n" in filled.good("maildrop", "show", JO).out
+
+
+def test_an_empty_maildrop_says_so(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", JO)
+    listed = mailstack.good("maildrop", "list", JO)
+    assert (listed.out, listed.err) == ("", "jo@example.org has no messages\n")
+    assert mailstack.good("maildrop", "show", JO, "--json").json["oldest"] is None
+
+
+def test_show_prints_one_message_as_it_is(filled: CommandLine) -> None:
+    unique_id = filled.good("maildrop", "list", JO, "--json").json[0]["unique_id"]
+    shown = filled.good("maildrop", "show", JO, unique_id).out
+    assert shown.encode() == RETURN_PATH + CONTENTS[0]
+    assert filled("maildrop", "show", JO, "1.1").code == 67
+
+
+def test_eml_files_are_the_octets(filled: CommandLine, tmp_path: Path) -> None:
+    said = filled.good("maildrop", "export", JO, tmp_path / "out").out
+    assert said == f"3 messages of {JO} are in {tmp_path}/out\n"
+    files = sorted((tmp_path / "out").iterdir())
+    assert [file.read_bytes() for file in files] == [RETURN_PATH + each for each in CONTENTS]
+    assert re.fullmatch(r"00000001-\d+\.1\.eml", files[0].name)
+
+
+def test_an_mbox_is_read_by_pythons_own_library(filled: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "out.mbox"
+    exported = filled.good("maildrop", "export", JO, file, "--format", "mbox", "--json").json
+    assert exported == {"messages": 3, "target": str(file), "format": "mbox", "damaged": []}
+    found = mailbox.mbox(file, create=False)
+    assert [message["Subject"] for message in found] == ["one", "two", "long"]
+    assert found[0].get_from().startswith("eve@example.net ")
+    # In mboxrd a quoted line loses one ">" again.
+    bodies = [re.sub(rb"(?m)^>(>*From )", rb"\1", found.get_bytes(key)) for key in found.iterkeys()]
+    assert bodies == [(RETURN_PATH + each).replace(b"\r\n", b"\n") for each in CONTENTS]
+    found.close()
+
+
+def test_a_maildir_is_read_by_pythons_own_library(filled: CommandLine, tmp_path: Path) -> None:
+    filled.good("maildrop", "export", JO, tmp_path / "out", "--format", "maildir")
+    found = mailbox.Maildir(tmp_path / "out", create=False)
+    contents = sorted(found.get_bytes(key) for key in found.iterkeys())
+    assert contents == sorted((RETURN_PATH + each).replace(b"\r\n", b"\n") for each in CONTENTS)
+    listed = filled.good("maildrop", "list", JO, "--json").json
+    assert {int(message.get_date()) for message in found} <= {
+        _seconds(each["delivered_at"]) for each in listed
+    }
+    assert list((tmp_path / "out" / "tmp").iterdir()) == []
+
+
+def _seconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp())
+
+
+@pytest.mark.parametrize("kind", ["eml", "mbox", "maildir"])
+def test_nothing_is_overwritten(filled: CommandLine, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "out"
+    filled.good("maildrop", "export", JO, target, "--format", kind)
+    refused = filled("maildrop", "export", JO, target, "--format", kind)
+    assert (refused.code, "File exists" in refused.err) == (73, True)
+
+
+@pytest.mark.parametrize("part", [0, 3])
+def test_a_damaged_message_does_not_keep_the_others(
+    filled: CommandLine, store: Database, tmp_path: Path, part: int
+) -> None:
+    with store.writing() as connection:
+        connection.execute(delete(content).where(content.c.id == 3 * PARTS_A_MESSAGE + part))
+    exported = filled("maildrop", "export", JO, tmp_path / "out", "--json")
+    assert exported.code == 65
+    assert len(exported.json["damaged"]) == 1
+    assert "message 3" in exported.err
+    files = sorted((tmp_path / "out").iterdir())
+    assert [file.read_bytes() for file in files][:2] == [RETURN_PATH + each for each in CONTENTS[:2]]
+
+
+@given(st.lists(st.binary(max_size=8), max_size=6), st.integers(1, 9))
+def test_lines_are_those_of_the_whole_however_it_is_cut(parts: list[bytes], piece: int) -> None:
+    whole = b"\r\n".join(parts) + b"\r\n"
+    cut = [whole[start : start + piece] for start in range(0, len(whole), piece)]
+    lines = list(export._lines(cut))
+    assert b"".join(line for _, line in lines) == whole.replace(b"\r\n", b"\n")
+    assert all(begins for begins, _ in lines)
+
+
+def test_a_long_line_comes_in_pieces_and_only_its_start_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_PIECE_OCTETS", 4)
+    lines = list(export._lines([b"123456", b"789\r", b"\nnext\r\n"]))
+    assert b"".join(line for _, line in lines) == b"123456789\nnext\n"
+    assert [line for begins, line in lines if begins] == [b"12345", b"next\n"]
