@@ -15,6 +15,14 @@ _ESCAPED = re.compile(r'\\(["\\])')
 _APART = frozenset({"time", "level", "event", "session", "id"})
 """Fields that are shown in another way, or that only help where many lines have to be searched."""
 
+_SENTENCES = {
+    "serving": "{on}",
+    "mail": "{reverse_path} -> {forward_path}, {octets}: {outcome}",
+    "recipient refused": "{reverse_path} -> {forward_path}: {reply}",
+    "pop3.session": "{account}: {retrieved} fetched ({retrieved_octets}), {deleted} deleted",
+}
+"""How everyday events read; any other event, or one that lacks a field of these, shows all it has."""
+
 _COLOURS = {"debug": "dim", "info": "cyan", "warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -31,10 +39,12 @@ def told(line: str) -> Text:
     text = Text()
     text.append(f"{_clock(known.get('time'))}  ", "dim")
     text.append(f"{known['event']:<18}", f"bold {_COLOURS.get(known.get('level', ''), 'cyan')}")
-    for key, value in known.items():
-        if key not in _APART:
-            text.append(f" {key.replace('_', ' ')} ", "dim")
-            text.append(show.octets(int(value)) if _counts_octets(key, value) else value)
+    readable = {key: _readable(key, value) for key, value in known.items() if key not in _APART}
+    try:
+        text.append(f" {_SENTENCES[known['event']].format_map(readable)}")
+    except KeyError:
+        for key, value in readable.items():
+            text.append(f" {key.replace('_', ' ')} ", "dim").append(value)
     return text
 
 
@@ -44,8 +54,8 @@ def _plain(value: str) -> str:
     return value
 
 
-def _counts_octets(key: str, value: str) -> bool:
-    return key.endswith("octets") and value.isdecimal()
+def _readable(key: str, value: str) -> str:
+    return show.octets(int(value)) if key.endswith("octets") and value.isdecimal() else value
 
 
 def _clock(time: str | None) -> str:

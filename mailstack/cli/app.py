@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mailstack import __version__
-from mailstack.cli import account, alias, database, domain, exits, init, maildrop, settings, status
+from mailstack.cli import account, alias, database, demo, domain, exits, init, maildrop, settings, status
 from mailstack.cli.admin import Admin, config_path
 from mailstack.cli.serve import ROLES
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init", epilog=init.EXAMPLE)(init.init)
+app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("status", epilog=status.EXAMPLE)(status.status)
 app.add_typer(domain.app)
 app.add_typer(account.app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -36,9 +35,7 @@ def demo(
     ] = Path(".run"),
     base_port: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Listen on ports N+25, N+110 and N+995 instead of the settings file's."
-        ),
+        typer.Option(metavar="N", help="Listen on ports N+25, N+110 and N+995, not the settings'."),
     ] = None,
 ) -> None:
     """Run a server to try, on this machine only: all set up, with an account and a first message."""
@@ -80,7 +77,8 @@ class _Server:
     def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
         self.asked_to_stop = False
         self.code = 0
-        self._last_words: list[str] = []
+        self.last_words: list[str] = []  # what it said when nobody listened any more
+        self._process: subprocess.Popen[str] | None = None
         self._command = [sys.executable, "-m", "mailstack", "--config", str(config), "serve"]
         self._environ = {**os.environ, **environ}
 
@@ -103,38 +101,39 @@ class _Server:
             self._process.terminate()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None and not self.asked_to_stop and sys.exc_info()[0] is not None:
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed is not None:
             self._stop()
-        self._last_words.extend(self.log_lines())
-        self.code = self._process.wait()
+        self.last_words.extend(self.log_lines())
+        self.code = self._child.wait()
         signal.alarm(0)
 
     def ready(self) -> bool:
         """Wait until every listener accepts; False if the server ended instead."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline() == "ready\n"
+        assert self._child.stdout is not None
+        return self._child.stdout.readline() == "ready\n"
 
     def log_lines(self) -> Iterator[str]:
         """What the server tells, as it tells it, until it ends."""
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        assert self._child.stderr is not None
+        for line in self._child.stderr:
             yield line.rstrip("\n")
 
     @property
-    def last_words(self) -> list[str]:
-        """What the server said when nobody listened any more."""
-        return self._last_words
+    def _child(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "__enter__ comes first"
+        return self._process
 
     def _stop(self, *_: object) -> None:
         if not self.asked_to_stop:
             self.asked_to_stop = True
             signal.alarm(_PATIENCE_SECONDS)
-        with contextlib.suppress(AttributeError):  # not started yet
+        if self._process is not None:
             self._process.terminate()
 
     def _kill(self, *_: object) -> None:
-        self._process.kill()
+        if self._process is not None:
+            self._process.kill()
 
 
 def _ports(base: int | None) -> dict[str, str]:

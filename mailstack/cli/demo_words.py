@@ -9,6 +9,7 @@ from email.utils import format_datetime, make_msgid
 from pathlib import Path
 
 from mailstack.cli.demo_home import ADDRESS, DOMAIN, HOSTNAME
+from mailstack.errors import BadSetting
 from mailstack.settings import Settings
 from mailstack.values import Listen, TcpAddress
 
@@ -23,7 +24,8 @@ Things to try, with the server of `make run`:
 
   - send yourself a message, and fetch it with the curl lines it printed
   - stop the server and start it again: this message is still here
-  - send to somebody@{domain}: the server says at once that nobody has that name
+  - send to somebody@{domain}: the server says at once that nobody
+    has that name
   - look behind the counter: mailstack --help
 
 Your demo
@@ -67,7 +69,7 @@ def welcome() -> EmailMessage:
     message["Subject"] = "Welcome to mailstack"
     message["Date"] = format_datetime(datetime.now().astimezone())
     message["Message-ID"] = make_msgid(domain=HOSTNAME)
-    message.set_content(_WELCOME.format(domain=DOMAIN))
+    message.set_content(_WELCOME.format(domain=DOMAIN), cte="7bit")
     return message
 
 
@@ -93,8 +95,11 @@ def guide(settings: Settings, *, directory: Path, config: Path, password: str, p
 
 
 def first_tcp(addresses: tuple[Listen, ...]) -> TcpAddress:
-    """The first address that a mail program can be told of."""
-    return next(each for each in addresses if isinstance(each, TcpAddress))
+    """The first address that a mail program can be told of; raises BadSetting if somebody took it away."""
+    for each in addresses:
+        if isinstance(each, TcpAddress):
+            return each
+    raise BadSetting("the demo needs an address with a port in [smtp] listen and in [pop3] listen")
 
 
 def _listeners(settings: Settings) -> list[str]:

@@ -43,7 +43,8 @@ class Demo:
             str(base),
         ]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ignoring, *command],
+            # A script's background job inherits a SIGINT that is ignored; the demo has to take it all the same.
+            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "mailstack", "demo", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
