@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.appliance import wait_until
-
 Start = Callable[..., "Demo"]
 
 
@@ -28,22 +26,9 @@ class Demo:
 
     def __init__(self, directory: Path, base: int) -> None:
         self.directory, self.base, self.said = directory, base, ""
-        # SIGINT ignored, as a script's background job inherits it: the demo has to take it all the same.
-        ignoring = (
-            "import os, signal, sys; signal.signal(2, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "mailstack",
-            "demo",
-            "--directory",
-            str(directory),
-            "--base-port",
-            str(base),
-        ]
+        options = ["--directory", str(directory), "--base-port", str(base)]
         self.process = subprocess.Popen(
-            # A script's background job inherits a SIGINT that is ignored; the demo has to take it all the same.
+            # A script's background job inherits an ignored SIGINT; the demo has to take it all the same.
             ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "mailstack", "demo", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -52,18 +37,21 @@ class Demo:
             env={name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")},
             start_new_session=True,
         )
+        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._listen)
         self._reader.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said += line
+            with self._news:
+                self.said += line
+                self._news.notify_all()
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said the text."""
-        wait_until(lambda: text in self.said or self.process.poll() is not None, what=text)
-        assert text in self.said, self.said
+        with self._news:
+            assert self._news.wait_for(lambda: text in self.said, 30), f"no {text!r} in:\n{self.said}"
 
     def end(self) -> int:
         """Wait for its end, and that of everything it has started; return the exit code."""
