@@ -36,7 +36,9 @@ _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA cache_size=-8192",
     "PRAGMA temp_store=MEMORY",
-    "PRAGMA wal_autocheckpoint=2000",
+    # The service checkpoints beside its writer; this is for whoever writes without one.
+    f"PRAGMA wal_autocheckpoint={128 * 1024 * 1024 // PAGE_OCTETS}",
+    f"PRAGMA journal_size_limit={64 * 1024 * 1024}",
 )
 
 
@@ -70,6 +72,15 @@ class Database:
             connection.execution_options(**{_WRITING: True})
             with connection.begin():
                 yield connection
+
+    def checkpoint(self, kind: str) -> None:
+        """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn)."""
+        with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
+            connection = self.engine.raw_connection()
+            try:
+                connection.cursor().execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
+            finally:
+                connection.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.store.checkpoint import Checkpointer
 from mailstack.store.engine import Database
 
 Job = TypeVar("Job")
@@ -46,6 +47,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._checkpointer = Checkpointer(database) if database.is_sqlite else None
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._queue_octets = 0
@@ -77,6 +79,8 @@ class Writer:
             self._closing = True
             self._something_to_do.notify()
         await asyncio.to_thread(self._thread.join)
+        if self._checkpointer is not None:
+            await asyncio.to_thread(self._checkpointer.close)
         await asyncio.sleep(0)  # the last outcomes are called in before we return
 
     # -- on the thread ---------------------------------------------------------------------------
@@ -84,7 +88,9 @@ class Writer:
     def _run(self) -> None:
         while batch := self._next_batch():
             # One wake-up of the loop for the batch, not one for each job.
-            self._loop.call_soon_threadsafe(_deliver, list(self._outcomes(batch)))
+            self._loop.call_soon_threadsafe(_deliver, self._outcomes(batch))
+            if self._checkpointer is not None:
+                self._checkpointer.after_commit()
 
     def _next_batch(self) -> list[_Waiting]:
         """What waits, in order, up to the bounds of a batch; empty when there is nothing left to do ever."""
