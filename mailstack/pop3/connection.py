@@ -20,8 +20,7 @@ from mailstack.pop3.outlet import Gone, Outlet
 from mailstack.pop3.replies import Message, Reply, reply_to
 from mailstack.pop3.session import Session, Turn
 from mailstack.pop3.surroundings import Crowd, Surroundings
-
-HANDSHAKE_SECONDS: Final = 30.0
+from mailstack.pop3.tlsserver import HANDSHAKE_SECONDS
 
 _WAITING_OCTETS: Final = 64 * 1024
 """More octets of commands than this wait in the kernel, and so at the client."""
@@ -29,6 +28,7 @@ _WAITING_OCTETS: Final = 64 * 1024
 _COMMANDS_AT_ONCE: Final = 200
 """After so many commands of one packet, the other connections have their turn."""
 
+_LINGER_SECONDS: Final = 2.0
 
 Work = Reply | tuple[Turn, Ask]
 """What takes time: a long reply, or a turn that has asked for something."""
@@ -87,23 +87,22 @@ class Connection(asyncio.Protocol):
     # -- called by the event loop ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or shake hands first."""
-        shared = self._surroundings
+        """Greet; with implicit TLS the handshake is done."""
         self._transport = cast(asyncio.Transport, transport)
         self._outlet.use(self._transport)
         self._peer = tcp.peer_of(transport.get_extra_info("peername"))
+        shared = self._surroundings
         self._answers = Answers(shared.store, shared.directory, peer=self._peer.address)
-        self._session = Session(shared.channel(self._peer, tls=False))
+        self._begin()
         self._crowd.join(self)
-        if shared.implicit_tls:
-            self._start(self._greet_under_tls())
-        else:
-            self._greet()
+        self._outlet.write(self._session.greeting().text)
+        self._outlet.flush()
 
     def data_received(self, data: bytes) -> None:
         """Obey what is complete, in order."""
-        self._reader.feed(data)
-        self._go_on()
+        if not self._closing:
+            self._reader.feed(data)
+            self._go_on()
 
     def eof_received(self) -> bool:
         """Still answer what was asked before a half-close; TLS ends both ways at once."""
@@ -220,9 +219,9 @@ class Connection(asyncio.Protocol):
 
     def _end_if_over(self) -> None:
         if self._session.ended is not None:
-            self._close(self._session.ended)
+            self._close(self._session.ended, linger=self._session.ended != "quit")
         elif self._reader.endless:
-            self._close("endless line")
+            self._close("endless line", linger=True)
         elif self._draining:
             self._close("shutdown")
 
@@ -281,10 +280,10 @@ class Connection(asyncio.Protocol):
                     answer = await self._answers.to(ask)
                 except Exception as error:
                     self._refused += isinstance(error, LoginRefused)
-                    self._check_peer()
+                    self._outlet.check()
                     ask = turn.throw(error)
                 else:
-                    self._check_peer()
+                    self._outlet.check()
                     ask = turn.send(answer)
         except StopIteration as end:
             return cast(Reply, end.value)
@@ -293,16 +292,14 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             return self._unforeseen(error)
 
-    def _check_peer(self) -> None:
-        if self._outlet.lost:
-            raise Gone
-
     def _unforeseen(self, error: Exception) -> Reply:
         log.failure("pop3.failure", error, session=self._session_id, account=self._answers.account)
         return reply_to(error)
 
     async def _send(self, reply: Reply) -> None:
         self._pulse.settled = False
+        if reply.start_tls and len(self._reader):
+            reply = self._session.distrust()
         self._outlet.write(reply.text)
         if reply.lines is not None:
             for some in reply.lines:
@@ -331,16 +328,14 @@ class Connection(asyncio.Protocol):
 
     # -- beginning and end -----------------------------------------------------------------------
 
-    def _greet(self) -> None:
-        self._outlet.write(self._session.greeting().text)
-        self._outlet.flush()
-
-    async def _greet_under_tls(self) -> None:
-        await self._start_tls()
-        self._greet()
+    def _begin(self) -> None:
+        """A session that knows nothing of what was said before."""
+        tls = self._transport.get_extra_info("ssl_object")
+        self._tls = tls and tls.version()
+        self._session = Session(self._surroundings.channel(self._peer, tls=self._tls is not None))
 
     async def _start_tls(self) -> None:
-        """Shake hands, and begin a session that knows nothing of what was said before."""
+        """Shake hands and begin anew (RFC 2595 §4)."""
         context = self._surroundings.tls()
         if context is None:
             self.abort("no certificate")
@@ -361,19 +356,26 @@ class Connection(asyncio.Protocol):
         self._outlet.use(transport)
         self._reader.clear()
         self._reading_paused = False
-        self._tls = transport.get_extra_info("ssl_object").version()
-        self._session = Session(self._surroundings.channel(self._peer, tls=True))
+        self._begin()
         self._active_at = self._loop.time()
 
-    def _close(self, reason: str) -> None:
-        """Send what is to be sent, then close; the maildrop is free before the client can know."""
+    def _close(self, reason: str, *, linger: bool = False) -> None:
+        """Send what is to be sent, then close; the maildrop is free before the client can know.
+
+        Closing on a peer that still sends would reset the connection, and it could lose our last
+        words: `linger` listens a little longer, to nothing.
+        """
         if self._closing:
             return
         self._closing = True
         self._reason = self._reason or reason
         self._answers.close()
         self._outlet.flush()
-        self._transport.close()
+        if linger and self._tls is None and not self._eof:
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+        else:
+            self._transport.close()
 
     def _finish(self) -> None:
         """Write the session's line to the log, once."""

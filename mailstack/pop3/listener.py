@@ -11,6 +11,7 @@ from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
+from mailstack.pop3.tlsserver import TlsServer
 from mailstack.store.store import Store
 
 _LOOK_SECONDS: Final = 5.0
@@ -40,14 +41,16 @@ async def serve(
         store=store,
         directory=directory,
         tls=tls,
-        implicit_tls=implicit_tls,
         allow_plaintext_login=allow_plaintext_login,
         idle_seconds=idle_seconds,
         login_idle_seconds=login_idle_seconds,
     )
     listener = Listener(surroundings, asyncio.get_running_loop())
     for bound in sockets:
-        await listener.accept_on(bound)
+        if implicit_tls:
+            listener.accept_tls_on(bound)
+        else:
+            await listener.accept_on(bound)
     return listener
 
 
@@ -57,7 +60,7 @@ class Listener:
     def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
         self._surroundings = surroundings
         self._loop = loop
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._crowd: Crowd[Connection] = Crowd()
         shortest = min(surroundings.idle_seconds, surroundings.login_idle_seconds)
         self._look_seconds = min(_LOOK_SECONDS, shortest / 4)
@@ -73,11 +76,19 @@ class Listener:
         """Listen on one more socket."""
         keep_alive(bound)
         server = await self._loop.create_server(
-            lambda: Connection(self._surroundings, self._crowd),
+            self._connection,
             sock=bound,
             backlog=_BACKLOG,
         )
         self._servers.append(server)
+
+    def accept_tls_on(self, bound: socket.socket) -> None:
+        """Listen on one more socket, where the handshake comes first."""
+        keep_alive(bound)
+        self._servers.append(TlsServer(bound, self._connection, self._surroundings.tls, self._loop))
+
+    def _connection(self) -> Connection:
+        return Connection(self._surroundings, self._crowd)
 
     def close(self) -> None:
         """Stop accepting; the sessions go on."""

@@ -71,6 +71,10 @@ class Outlet:
                 await self._room_again
             finally:
                 self._room_again = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise Gone unless somebody is there to be answered."""
         if self.lost:
             raise Gone
 

@@ -175,11 +175,17 @@ class Session:
         if not self._can_stls():
             raise BadCommand("TLS is not available")
         if self._more:
-            # Whoever sits in the line could have put commands there, to be obeyed under TLS.
-            self.ended = "input behind STLS"
-            return negative("nothing may follow STLS before the handshake")
+            return self.distrust()
         state.name = None
         return Reply(positive("begin TLS"), start_tls=True)
+
+    def distrust(self) -> Reply:
+        """End the session for octets between STLS and the handshake.
+
+        Whoever sits in the line could have put them there, to be obeyed under TLS.
+        """
+        self.ended = "input behind STLS"
+        return negative("nothing may follow STLS before the handshake")
 
     def _can_stls(self) -> bool:
         return self._channel.stls and not self._channel.tls

@@ -26,7 +26,6 @@ class Surroundings:
     store: Store
     directory: Directory
     tls: TlsProvider
-    implicit_tls: bool
     allow_plaintext_login: bool
     idle_seconds: float
     login_idle_seconds: float

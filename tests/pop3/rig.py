@@ -1,0 +1,166 @@
+"""A listener on a real store for one test, and a client that speaks lines to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mailstack.auth.passwords import Verifier
+from mailstack.directory import Directory
+from mailstack.mail.address import parse_mailbox
+from mailstack.mail.spool import Spool
+from mailstack.pop3.listener import Listener, serve
+from mailstack.store import accounts, domains
+from mailstack.store.engine import Database
+from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.store import Store
+from tests.pop3.transcript import NAME, SECRET
+
+PATIENCE = 10.0
+
+
+class Rig:
+    """One account, its maildrop, and a listener in front of it."""
+
+    def __init__(self, store: Store, account_id: int, spool_directory: Path) -> None:
+        self.store = store
+        self.account_id = account_id
+        self.tls: ssl.SSLContext | None = None
+        self.listener: Listener
+        self.address: tuple[str, int]
+        self._spool_directory = spool_directory
+
+    async def deliver(self, *contents: bytes) -> None:
+        for content in contents:
+            with Spool(self._spool_directory) as spool:
+                spool.write(content)
+                dotted = content.startswith(b".") or b"\n." in content
+                to = (Recipient(self.account_id, b""),)
+                at = time.time_ns() // 1000
+                await self.store.deposit(Deposit("test", "", spool, dotted, to, at))
+
+    async def messages(self) -> int:
+        return (await self.store.open_maildrop(self.account_id)).messages
+
+    async def connect(self, context: ssl.SSLContext | None = None) -> Client:
+        """A client that has read the greeting."""
+        reader, writer = await asyncio.open_connection(
+            *self.address, ssl=context, server_hostname="localhost" if context else None, limit=1 << 24
+        )
+        client = Client(reader, writer)
+        assert (await client.line()).startswith(b"+OK ")
+        return client
+
+    async def log_in(self, context: ssl.SSLContext | None = None) -> Client:
+        client = await self.connect(context)
+        assert (await client.log_in()).startswith(b"+OK ")
+        return client
+
+    async def until_sessions(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.listener.sessions != count:  # noqa: ASYNC110 (looks from outside)
+                await asyncio.sleep(0.005)
+
+
+class Client:
+    """Lines over a socket; nothing is checked but that answers come in time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, octets: bytes) -> None:
+        self.writer.write(octets)
+
+    async def line(self) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readuntil(b"\r\n")
+
+    async def ask(self, command: bytes) -> bytes:
+        """One command, and the first line of its answer."""
+        self.send(command + b"\r\n")
+        return await self.line()
+
+    async def lines(self, command: bytes = b"") -> bytes:
+        """One command, and its answer up to the final dot."""
+        if command:
+            self.send(command + b"\r\n")
+        answer = await self.line()
+        assert answer.startswith(b"+OK")
+        async with asyncio.timeout(PATIENCE):
+            if await self.reader.readexactly(3) != b".\r\n":
+                await self.reader.readuntil(b"\r\n.\r\n")
+        return answer
+
+    async def body(self, command: bytes) -> bytes:
+        """The lines of a multi-line answer, unstuffed."""
+        self.send(command + b"\r\n")
+        assert (await self.line()).startswith(b"+OK")
+        lines = []
+        while (line := await self.line()) != b".\r\n":
+            lines.append(line.removeprefix(b"."))
+        return b"".join(lines)
+
+    async def log_in(self, secret: str = SECRET) -> bytes:
+        self.send(f"USER {NAME}\r\nPASS {secret}\r\n".encode())
+        await self.line()
+        return await self.line()
+
+    async def rest(self) -> bytes:
+        """All that comes until the server ends the connection."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.read()
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.writer.start_tls(context, server_hostname="localhost")
+
+    def half_close(self) -> None:
+        self.writer.write_eof()
+
+    def reset(self) -> None:
+        """End with RST, as a killed client whose kernel still had octets for it."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+
+
+@asynccontextmanager
+async def running(
+    url: str,
+    directory: Path,
+    password_hash: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    **options: Any,
+) -> AsyncIterator[Rig]:
+    """The listener with its own store, both closed at the end."""
+    database = Database(url)
+    with database.writing() as connection:
+        mailbox = parse_mailbox(NAME)
+        domains.add_domain(connection, mailbox.domain)
+        account = accounts.add_account(connection, mailbox, password_hash=password_hash)
+    store = Store(database, state_dir=directory, reserve_octets=0)
+    verifier = Verifier()
+    rig = Rig(store, account.id, directory)
+    rig.tls = tls
+    people = Directory(store, verifier, default_domain="example.org", postmaster=None, refusal_seconds=0.02)
+    bound = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    rig.address = bound.getsockname()[:2]
+    rig.listener = await serve([bound], store=store, directory=people, tls=lambda: rig.tls, **options)
+    try:
+        yield rig
+    finally:
+        await rig.listener.drain(2.0)
+        await store.close()
+        verifier.close()
