@@ -41,6 +41,11 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="mailstack", standalone_mode=False)
+    except SystemExit as end:
+        # Typer ends with 1 when the reader of a pipe has gone; for us that is no error.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
     except typer.Abort:
         raise exits.Unconfirmed from None
     except Exception as error:

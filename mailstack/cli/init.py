@@ -12,7 +12,6 @@ from mailstack.cli import show
 from mailstack.cli.exits import Usage
 from mailstack.errors import AlreadyThere
 from mailstack.mail.address import fold_domain
-from mailstack.service.tls import write_self_signed
 from mailstack.store import domains, migrate
 from mailstack.store.engine import Database
 
@@ -67,6 +66,9 @@ def init(
 
 
 def _make_certificate(folder: Path, hostname: str) -> None:
+    # The package of the service brings the whole server along, which no other command needs.
+    from mailstack.service.tls import write_self_signed
+
     folder.mkdir(mode=0o700, exist_ok=True)
     certificate, private_key = folder / "certificate.pem", folder / "private-key.pem"
     if not (certificate.exists() and private_key.exists()):

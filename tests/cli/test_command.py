@@ -1,0 +1,214 @@
+"""The real command: its help, its exit codes, its prompts, its manners with pipes and users."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from mailstack import errors
+from mailstack.cli import app, exits, serve
+from mailstack.service import roles
+from tests.cli.conftest import CommandLine
+
+COMMAND = [sys.executable, "-m", "mailstack"]
+
+
+def test_every_command_has_help_with_an_example(mailstack: CommandLine) -> None:
+    names = list(_commands(typer.main.get_command(app.app)))
+    assert len(names) > 25
+    for name in names:
+        helped = mailstack.good(*name, "--help")
+        assert "Example: " in helped.out, name
+        assert " ".join(("mailstack", *name)) in " ".join(helped.out.split()), name
+
+
+def _commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path
+        return
+    for name, each in inner.items():
+        yield from _commands(each, (*path, name))
+
+
+def test_without_a_command_help_is_shown(mailstack: CommandLine) -> None:
+    shown = mailstack("account")
+    assert shown.code == 64
+    assert "Usage: mailstack" in shown.out + shown.err
+    assert mailstack().err == "mailstack: Missing command; see mailstack --help\n"
+
+
+def test_serve_knows_the_roles_of_the_service() -> None:
+    assert tuple(roles.ROLES) == serve.ROLES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "understood"),
+    [
+        (["serve"], ((), 1)),
+        (["--config", "x.toml", "serve", "smtp", "pop3", "--workers", "2"], (("smtp", "pop3"), 2)),
+        (["--config=x.toml", "--debug", "serve", "--workers=3", "lmtp", "lmtp"], (("lmtp",), 3)),
+        (["account", "add", "serve"], None),
+        (["--config", "serve", "status"], None),
+        (["serve", "--help"], None),
+        ([], None),
+    ],
+)
+def test_serve_is_told_from_the_rest_without_typer(arguments: list[str], understood: object) -> None:
+    found = serve.understood(arguments)
+    assert (None if found is None else (found.roles, found.workers)) == understood
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("serve", "imap"), "there is no role imap; there are smtp, lmtp, pop3; see mailstack serve --help"),
+        (("serve", "--workers", "0"), "0 is not a number of processes from 1 to 64"),
+        (("serve", "--frob"), "unrecognized arguments: --frob"),
+        (("--frob", "serve"), "unrecognized arguments: --frob"),
+    ],
+)
+def test_a_wrong_serve_is_one_sentence(mailstack: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+    refused = mailstack(*arguments)
+    assert refused.code == 64
+    assert refused.err.startswith("mailstack: ")
+    assert said in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_the_process_that_stays_imports_neither_typer_nor_rich_nor_alembic() -> None:
+    program = (
+        "import sys; from mailstack.cli import serve, main; import mailstack.service;"
+        "main(['--config', '/nowhere.toml', 'serve']);"
+        "print(*(sys.modules.keys() & {'typer', 'rich', 'alembic', 'click', 'pydantic'}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "\n"
+    assert "/nowhere.toml: the settings file cannot be read" in ran.stderr
+
+
+def test_every_error_that_can_be_named_has_an_exit_code() -> None:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    codes = {each.__name__: exits.exit_code(each("")) for each in kinds}
+    assert set(codes.values()) <= {65, 67, 69, 70, 73, 75, 78}
+    assert [name for name, code in codes.items() if code == 70] == ["MailstackError"]
+    assert (codes["BadSetting"], codes["StoreUnavailable"], codes["MaildropInUse"]) == (78, 69, 75)
+
+
+def test_a_fault_of_ours_is_a_sentence_and_with_debug_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    def fault() -> int:
+        raise ZeroDivisionError("division by zero")
+
+    assert exits.obey(fault, debug=False) == 70
+    assert capsys.readouterr().err.splitlines() == [
+        "mailstack: this is a fault of mailstack (mailstack --debug tells more):"
+        " ZeroDivisionError: division by zero"
+    ]
+    assert exits.obey(fault, debug=True) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_pipe_that_closes_is_no_error(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    command = " ".join([*COMMAND, "--config", str(mailstack.file), "settings", "show"])
+    script = f"set -o pipefail; {command} | true"
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_environment_names_the_settings_file(mailstack: CommandLine) -> None:
+    environ = {**os.environ, "MAILSTACK_CONFIG": str(mailstack.file)}
+    ran = subprocess.run([*COMMAND, "domain", "list", "--json"], capture_output=True, text=True, env=environ)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert '"example.org"' in ran.stdout
+
+
+def test_a_person_is_asked_for_the_password_twice(mailstack: CommandLine) -> None:
+    said = _on_a_terminal(mailstack, ["account", "add", "jo"], [b"secret\n", b"secret\n"])
+    assert "Password (empty: one is made up): " in said
+    assert "The same again: " in said
+    assert "jo@example.org can receive and fetch mail now" in said
+    assert "secret" not in said
+    said = _on_a_terminal(mailstack, ["account", "add", "kim"], [b"secret\n", b"other\n"])
+    assert "the two passwords differ" in said
+    said = _on_a_terminal(mailstack, ["account", "add", "kim"], [b"\n"])
+    assert re.search(r"password: \S{19}\r\n", said)
+
+
+def test_a_person_is_asked_before_mail_is_removed(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    said = _on_a_terminal(mailstack, ["account", "remove", "jo"], [b"n\n"])
+    assert "Remove jo@example.org with 0 messages (0 B) for good? [y/N]" in said
+    assert "mailstack: nothing was changed" in said
+    said = _on_a_terminal(mailstack, ["account", "remove", "jo"], [b"yes\n"])
+    assert "jo@example.org is gone" in said
+
+
+def test_a_terminal_gets_a_table_whose_cells_are_no_markup(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", '"[red]jo[/red]"@example.org')
+    said = _on_a_terminal(mailstack, ["account", "list"], [])
+    assert "[red]jo[/red]" in said
+    assert "───" in said
+
+
+def _on_a_terminal(mailstack: CommandLine, arguments: list[str], answers: list[bytes]) -> str:
+    """Run the command with a terminal of its own; answer each question as it comes."""
+    master, slave = pty.openpty()
+    # getpass asks on the controlling terminal, whatever standard input is.
+    command = ["setsid", "--ctty", "--wait", *COMMAND, "--config", str(mailstack.file), *arguments]
+    process = subprocess.Popen(
+        command,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+    )
+    os.close(slave)
+    said = b""
+    waiting = list(answers)
+    while True:
+        try:
+            octets = os.read(master, 4096)
+        except OSError:  # the last one who had the terminal open is gone
+            break
+        said += octets
+        if waiting and re.search(rb"(\): |again: |\[y/N\]\r\n)$", said):
+            time.sleep(0.05)  # getpass flushes what was typed before it asked
+            os.write(master, waiting.pop(0))
+    process.wait()
+    os.close(master)
+    return said.decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_becomes_the_owner_of_the_state_directory(mailstack: CommandLine) -> None:
+    folder = Path("/tmp") / f"mailstack-test-{os.getpid()}"
+    shutil.copytree(mailstack.file.parent, folder)
+    try:
+        for each in (folder, *folder.rglob("*")):
+            shutil.chown(each, "nobody", "nogroup")
+        config = ["--config", str(folder / "mailstack.toml")]
+        subprocess.run([*COMMAND, *config, "domain", "add", "a.example"], check=True, capture_output=True)
+        owners = {each.stat().st_uid for each in (folder / "state").iterdir()}
+        assert owners == {folder.stat().st_uid}
+        program = (
+            "import os, sys; from pathlib import Path; from mailstack.cli.admin import become_owner;"
+            "become_owner(Path(sys.argv[1])); print(os.getuid(), os.geteuid(), os.getgid(), os.getgroups())"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program, str(folder / "state")], capture_output=True, text=True, check=True
+        )
+        owner = folder.stat()
+        assert ran.stdout == f"{owner.st_uid} {owner.st_uid} {owner.st_gid} [{owner.st_gid}]\n"
+    finally:
+        shutil.rmtree(folder)

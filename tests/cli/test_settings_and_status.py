@@ -1,0 +1,160 @@
+"""`mailstack settings`, `status` and `init`: the server seen from outside."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mailstack import cli
+from mailstack.settings import KEYS
+from tests.cli.conftest import CommandLine
+
+
+def test_show_tells_every_setting_and_who_said_it(
+    mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILSTACK_POP3__IDLE", "90m")
+    shown = mailstack.good("settings", "show", "--json").json
+    assert list(shown) == list(KEYS)
+    assert shown["hostname"] == {"value": "mail.example.org", "origin": str(mailstack.file)}
+    assert shown["pop3.idle"] == {"value": 5400, "origin": "MAILSTACK_POP3__IDLE"}
+    assert shown["smtp.max_message_size"] == {"value": 50 << 20, "origin": "default"}
+    rows = {line.split()[0]: line.split()[1] for line in mailstack.good("settings", "show").out.splitlines()}
+    assert rows["pop3.idle"] == "90m"
+    assert rows["smtp.max_message_size"] == "50MiB"
+    assert rows["postmaster"] == "none"
+    assert rows["pop3.allow_plaintext_login"] == "false"
+
+
+def test_show_keeps_the_databases_password(mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILSTACK_DATABASE_URL", "postgresql://mail:s3cret@db.example.org/mail")
+    for arguments in (("settings", "show"), ("settings", "show", "--json")):
+        shown = mailstack.good(*arguments).out
+        assert "s3cret" not in shown
+        assert "postgresql://mail:...@db.example.org/mail" in shown
+
+
+def test_check_says_what_the_start_would(mailstack: CommandLine) -> None:
+    assert mailstack.good("settings", "check").out == f"{mailstack.file}: the settings are right\n"
+    (mailstack.file.parent / "tls" / "private-key.pem").unlink()
+    missing = mailstack("settings", "check")
+    assert missing.code == 78
+    assert "tls.private_key: " in missing.err
+    assert mailstack("serve").err == missing.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("hostnmae = 'x'", "hostnmae: there is no such setting; did you mean hostname?"),
+        ("postmaster = 'a@@b'", "postmaster: "),
+        ("state_dir = 7", "state_dir: 7 is not a text"),
+    ],
+)
+def test_a_mistake_names_file_key_and_reason(mailstack: CommandLine, line: str, said: str) -> None:
+    text = mailstack.file.read_text().replace(
+        'state_dir = "state"\n', "" if "state" in line else 'state_dir = "state"\n'
+    )
+    mailstack.file.write_text(f"{line}\n{text}")
+    refused = mailstack("settings", "check")
+    assert (refused.code, refused.out) == (78, "")
+    assert refused.err.startswith(f"mailstack: {mailstack.file}: {said}")
+
+
+def test_no_settings_file_says_how_to_get_one(mailstack: CommandLine) -> None:
+    mailstack.file.unlink()
+    refused = mailstack("account", "list")
+    assert refused.code == 78
+    assert f"{mailstack.file}: the settings file cannot be read" in refused.err
+
+
+def test_status_counts_and_asks_every_listener(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    with socket.create_server(("127.0.0.1", 0)) as smtp, socket.create_server(("127.0.0.1", 0)) as pop3:
+        port, other = smtp.getsockname()[1], pop3.getsockname()[1]
+        lines = mailstack.file.read_text().split("[smtp]")[0]
+        lines += f'[smtp]\nlisten = ["127.0.0.1:{port}"]\n[pop3]\nlisten = ["127.0.0.1:{other}"]\n'
+        mailstack.file.write_text(lines)
+        greeter = threading.Thread(target=_greet, args=(smtp, b"220 mail\r\n"))
+        greeter.start()
+        second = threading.Thread(target=_greet, args=(pop3, b"garbage\r\n"))
+        second.start()
+        found = mailstack("status", "--json")
+        greeter.join()
+        second.join()
+    assert found.code == 69
+    assert found.json["accounts"] == 1
+    assert found.json["listeners"] == [
+        {"role": "smtp", "address": f"127.0.0.1:{port}", "answers": True},
+        {"role": "pop3", "address": f"127.0.0.1:{other}", "answers": False},
+    ]
+    down = mailstack("status")
+    assert down.code == 69
+    assert f"smtp 127.0.0.1:{port}: does not answer\n" in down.out
+
+
+def _greet(server: socket.socket, greeting: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(greeting)
+
+
+def test_init_makes_all_that_a_start_needs(initialised: Path) -> None:
+    assert stat.S_IMODE((initialised / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((initialised / "tls" / "private-key.pem").stat().st_mode) == 0o600
+    assert cli.main(["--config", str(initialised / "mailstack.toml"), "settings", "check"]) == 0
+
+
+def test_init_overwrites_nothing(mailstack: CommandLine) -> None:
+    before = mailstack.file.read_bytes()
+    options = (
+        "--directory",
+        mailstack.file.parent,
+        "--hostname",
+        "other.example",
+        "--domain",
+        "other.example",
+    )
+    refused = mailstack("init", *options)
+    assert (refused.code, refused.err) == (
+        73,
+        f"mailstack: {mailstack.file} is there already; nothing was changed\n",
+    )
+    assert mailstack.file.read_bytes() == before
+    assert [each["name"] for each in mailstack.good("domain", "list", "--json").json] == ["example.org"]
+
+
+def test_an_init_that_was_cut_short_can_be_run_again(mailstack: CommandLine) -> None:
+    key = (mailstack.file.parent / "tls" / "private-key.pem").read_bytes()
+    mailstack.file.unlink()
+    options = (
+        "--directory",
+        mailstack.file.parent,
+        "--hostname",
+        "mail.example.org",
+        "--domain",
+        "example.org",
+    )
+    mailstack.good("init", *options)
+    assert (mailstack.file.parent / "tls" / "private-key.pem").read_bytes() == key
+    mailstack.good("account", "add", "jo@example.org")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "domain", "code"),
+    [
+        ("mail_.example.org", "example.org", 64),
+        ('x"\nevil = 1', "example.org", 64),
+        ("mail.example.org", "a b", 65),
+    ],
+)
+def test_init_refuses_names_that_are_none(
+    mailstack: CommandLine, tmp_path: Path, hostname: str, domain: str, code: int
+) -> None:
+    refused = mailstack("init", "--directory", tmp_path / "new", "--hostname", hostname, "--domain", domain)
+    assert refused.code == code
+    assert not (tmp_path / "new").exists()
