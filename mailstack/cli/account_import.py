@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -66,10 +67,12 @@ def import_(
 
 @contextmanager
 def _opened(file: str) -> Iterator[TextIO]:
-    if file == "-":
-        yield sys.stdin
-        return
     # Spreadsheets like to begin a file with a byte order mark.
+    if file == "-":
+        stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
+        yield stream
+        stream.detach()  # standard input is not ours to close
+        return
     with Path(file).open(encoding="utf-8-sig", newline="") as stream:
         yield stream
 

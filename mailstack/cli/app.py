@@ -65,6 +65,12 @@ def _explain(error: Exception) -> int:
     raise exits.Usage(f"{said}; see {path} --help")
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"mailstack {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _mailstack(
     context: typer.Context,
@@ -76,13 +82,11 @@ def _mailstack(
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Tell where in the program an error arose.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Say the version and end.")
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="Say the version and end."),
     ] = False,
 ) -> None:
-    if version:
-        print(f"mailstack {__version__}")
-        raise typer.Exit
     context.obj = Admin(config_path(config, os.environ), debug)
 
 

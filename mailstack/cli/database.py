@@ -10,7 +10,7 @@ import typer
 from mailstack.cli import show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
-from mailstack.store import integrity, migrate, schema
+from mailstack.store import integrity, schema
 
 app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
 
@@ -18,6 +18,8 @@ app = typer.Typer(name="database", help="The store's schema, and whether it adds
 @app.command("upgrade", epilog="Example: mailstack database upgrade")
 def upgrade(context: typer.Context) -> None:
     """Bring the schema to this program's revision; a database that is not there yet is made."""
+    from mailstack.store import migrate  # alembic takes long to import, and no other command needs it
+
     with admin(context).database(any_schema=True) as database:
         if not migrate.upgrade(database, show.note):
             print(f"the schema is at {schema.HEAD} already")

@@ -12,7 +12,7 @@ from mailstack.cli import show
 from mailstack.cli.exits import Usage
 from mailstack.errors import AlreadyThere
 from mailstack.mail.address import fold_domain
-from mailstack.store import domains, migrate
+from mailstack.store import domains
 from mailstack.store.engine import Database
 
 EXAMPLE = "Example: mailstack init --directory /srv/mail --hostname mail.example.org --domain example.org"
@@ -76,6 +76,8 @@ def _make_certificate(folder: Path, hostname: str) -> None:
 
 
 def _make_store(url: str, domain: str) -> None:
+    from mailstack.store import migrate
+
     database = Database(url)
     try:
         migrate.upgrade(database, show.note)

@@ -230,7 +230,7 @@ def test_import_takes_quotas_and_what_spreadsheets_write(mailstack: CommandLine,
 
 
 def test_import_reads_standard_input(mailstack: CommandLine) -> None:
-    mailstack.good("account", "import", "-", stdin=b"address,password\njo@example.org,secret\n")
+    mailstack.good("account", "import", "-", stdin=b"\xef\xbb\xbfaddress,password\r\njo,secret\r\n")
     assert len(mailstack.good("account", "list", "--json").json) == 1
 
 

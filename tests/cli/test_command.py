@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mailstack import errors
+from mailstack import __version__, errors
 from mailstack.cli import app, exits, serve
 from mailstack.service import roles
 from tests.cli.conftest import CommandLine
@@ -46,6 +46,19 @@ def test_without_a_command_help_is_shown(mailstack: CommandLine) -> None:
     assert shown.code == 64
     assert "Usage: mailstack" in shown.out + shown.err
     assert mailstack().err == "mailstack: Missing command; see mailstack --help\n"
+
+
+def test_the_version_is_that_of_the_package(mailstack: CommandLine) -> None:
+    assert mailstack.good("--version").out == f"mailstack {__version__}\n"
+
+
+def test_shells_can_complete_commands() -> None:
+    asking = {"_MAILSTACK_COMPLETE": "complete_bash", "COMP_WORDS": "mailstack acc", "COMP_CWORD": "1"}
+    program = "from mailstack.cli import main; raise SystemExit(main([]))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **asking}
+    )
+    assert ran.stdout.split() == ["account"]
 
 
 def test_serve_knows_the_roles_of_the_service() -> None:
@@ -154,6 +167,15 @@ def test_a_person_is_asked_before_mail_is_removed(mailstack: CommandLine) -> Non
     assert "jo@example.org is gone" in said
 
 
+def test_a_person_sees_how_far_an_import_is(mailstack: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("address,password\n" + "".join(f"u{n}@example.org,secret\n" for n in range(30)))
+    said = _on_a_terminal(mailstack, ["account", "import", str(file)], [])
+    assert "hashing passwords" in said
+    assert "%" in said
+    assert "30 accounts can receive and fetch mail now" in said
+
+
 def test_a_terminal_gets_a_table_whose_cells_are_no_markup(mailstack: CommandLine) -> None:
     mailstack.good("account", "add", '"[red]jo[/red]"@example.org')
     said = _on_a_terminal(mailstack, ["account", "list"], [])
@@ -171,7 +193,7 @@ def _on_a_terminal(mailstack: CommandLine, arguments: list[str], answers: list[b
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
     )
     os.close(slave)
     said = b""
