@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from mailstack.directory import Directory
@@ -108,7 +109,8 @@ class Listener:
                 connection.abort("shutdown")
             await self._crowd.gone(_CUT_SECONDS)
         self._timer.cancel()
-        self._surroundings.store.on_locks_lost.remove(self._hear_of_lost_locks)
+        with suppress(ValueError):  # this is the second drain
+            self._surroundings.store.on_locks_lost.remove(self._hear_of_lost_locks)
 
     def _look_after(self) -> None:
         now = self._loop.time()

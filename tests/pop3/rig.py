@@ -32,18 +32,21 @@ class Rig:
         self.store = store
         self.account_id = account_id
         self.tls: ssl.SSLContext | None = None
+        self.clients: list[Client] = []
         self.listener: Listener
         self.address: tuple[str, int]
         self._spool_directory = spool_directory
 
     async def deliver(self, *contents: bytes) -> None:
-        for content in contents:
-            with Spool(self._spool_directory) as spool:
-                spool.write(content)
-                dotted = content.startswith(b".") or b"\n." in content
-                to = (Recipient(self.account_id, b""),)
-                at = time.time_ns() // 1000
-                await self.store.deposit(Deposit("test", "", spool, dotted, to, at))
+        await asyncio.gather(*map(self._deliver, contents))
+
+    async def _deliver(self, content: bytes) -> None:
+        with Spool(self._spool_directory) as spool:
+            spool.write(content)
+            dotted = content.startswith(b".") or b"\n." in content
+            to = (Recipient(self.account_id, b""),)
+            at = time.time_ns() // 1000
+            await self.store.deposit(Deposit("test", "", spool, dotted, to, at))
 
     async def messages(self) -> int:
         return (await self.store.open_maildrop(self.account_id)).messages
@@ -54,6 +57,7 @@ class Rig:
             *self.address, ssl=context, server_hostname="localhost" if context else None, limit=1 << 24
         )
         client = Client(reader, writer)
+        self.clients.append(client)
         assert (await client.line()).startswith(b"+OK ")
         return client
 
@@ -87,25 +91,15 @@ class Client:
         self.send(command + b"\r\n")
         return await self.line()
 
-    async def lines(self, command: bytes = b"") -> bytes:
-        """One command, and its answer up to the final dot."""
-        if command:
-            self.send(command + b"\r\n")
-        answer = await self.line()
-        assert answer.startswith(b"+OK")
-        async with asyncio.timeout(PATIENCE):
-            if await self.reader.readexactly(3) != b".\r\n":
-                await self.reader.readuntil(b"\r\n.\r\n")
-        return answer
-
     async def body(self, command: bytes) -> bytes:
         """The lines of a multi-line answer, unstuffed."""
         self.send(command + b"\r\n")
         assert (await self.line()).startswith(b"+OK")
-        lines = []
-        while (line := await self.line()) != b".\r\n":
-            lines.append(line.removeprefix(b"."))
-        return b"".join(lines)
+        got = b""
+        async with asyncio.timeout(PATIENCE):
+            while not (b"\r\n" + got).endswith(b"\r\n.\r\n"):
+                got += await self.reader.readuntil(b".\r\n")
+        return (b"\r\n" + got.removesuffix(b".\r\n")).replace(b"\r\n.", b"\r\n")[2:]
 
     async def log_in(self, secret: str = SECRET) -> bytes:
         self.send(f"USER {NAME}\r\nPASS {secret}\r\n".encode())
@@ -161,6 +155,8 @@ async def running(
     try:
         yield rig
     finally:
+        for client in rig.clients:
+            client.writer.transport.abort()
         await rig.listener.drain(2.0)
         await store.close()
         verifier.close()

@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 
 from mailstack.pop3.asks import Expunge, LogIn
+from mailstack.pop3.session import VERBS
+from tests.pop3.conformance import PAGE, page
 from tests.pop3.pure import CHANNELS, Maildrops, PureServer
 from tests.pop3.transcript import Event, Transcript, mismatch, read, read_all, sized
 
@@ -93,3 +95,13 @@ def test_the_language_refuses_what_it_does_not_know(tmp_path):
 )
 def test_the_language_compares_line_by_line(expected, got, fits):
     assert (mismatch(expected, got) is None) is fits
+
+
+def test_the_table_of_conformance_is_up_to_date():
+    assert PAGE.read_text(encoding="utf-8") == page(read_all()), "run python -m tests.pop3.conformance"
+
+
+def test_every_verb_is_in_some_transcript():
+    sent = b"\n".join(step.sent for transcript in ALL for step in transcript.steps)
+    shown = {line.split(b" ")[0].rstrip(b"\r").upper() for line in sent.split(b"\n")}
+    assert set(VERBS) <= shown

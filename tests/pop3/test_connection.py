@@ -1,0 +1,426 @@
+"""Connections: flow, time, locks, TLS, and how they end; over sockets and on the real store."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+import ssl
+import time
+
+import pytest
+
+from mailstack.errors import StoreUnavailable
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.pop3.outlet import HIGH_WATER
+from tests.pop3.rig import Client
+from tests.pop3.transcript import NAME, SECRET, sized
+
+
+def dotted(octets: int) -> bytes:
+    line = b".a line that begins with a dot\r\n"
+    return b"Subject: x\r\n\r\n" + line * (octets // len(line))
+
+
+# -- flow ----------------------------------------------------------------------------------------
+
+
+async def test_ten_thousand_noops_in_one_go_are_answered_in_order(start):  # RFC 2449 §6.6
+    async with start() as rig:
+        client = await rig.log_in()
+        client.send(b"NOOP\r\n" * 9_999 + b"STAT\r\nQUIT\r\n")
+        answers = (await client.rest()).split(b"\r\n")
+        assert answers[:9_999] == [b"+OK"] * 9_999
+        assert answers[9_999:] == [b"+OK 0 0", b"+OK bye", b""]
+
+
+@pytest.mark.parametrize("content", [sized(3 * PART_OCTETS + 17), dotted(3 * PART_OCTETS)])
+async def test_large_messages_come_whole_and_pipelined(start, content):
+    async with start() as rig:
+        await rig.deliver(content, content)
+        client = await rig.log_in()
+        client.send(b"RETR 1\r\nRETR 2\r\nQUIT\r\n")
+        expected = content.replace(b"\n.", b"\n..") + b".\r\n"
+        status = f"+OK {len(content)} octets\r\n".encode()
+        assert await client.rest() == 2 * (status + expected) + b"+OK bye\r\n"
+
+
+async def test_sixty_pipelined_retr_after_a_half_close(start):
+    async with start() as rig:
+        await rig.deliver(*(sized(100 + n) for n in range(60)))
+        client = await rig.log_in()
+        for number in range(1, 61):
+            client.send(f"RETR {number}\r\n".encode())
+        client.half_close()
+        got = await client.rest()
+        assert [int(line.split()[1]) for line in got.splitlines() if line.startswith(b"+OK")] == [
+            100 + n for n in range(60)
+        ]
+        assert got.endswith(b"\r\n.\r\n")
+
+
+async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_elses_time(start):
+    async with start() as rig:
+        await rig.deliver(sized(40 * PART_OCTETS))
+        blocked = await rig.log_in()
+        blocked.writer.transport.pause_reading()
+        blocked.send(b"RETR 1\r\n" * 2000 + b"NOOP\r\n" * 20_000)
+        connection = next(iter(rig.listener._crowd))
+        await asyncio.sleep(0.3)
+        assert connection._transport.get_write_buffer_size() <= HIGH_WATER + PART_OCTETS + 1024
+        assert len(connection._reader) <= 64 * 1024 + 256 * 1024
+        began = time.monotonic()
+        other = await rig.connect()
+        assert b"TOP\r\n" in await other.body(b"CAPA")
+        assert time.monotonic() - began < 0.5
+        blocked.reset()
+        await rig.until_sessions(1)
+        assert (await other.log_in()).startswith(b"+OK")  # the lock was freed in the middle of RETR
+
+
+async def test_an_endless_line_ends_the_session(start):
+    async with start() as rig:
+        client = await rig.connect()
+        client.send(b"A" * 20_000)
+        assert await client.line() == b"-ERR line too long\r\n"
+        assert await client.rest() == b""
+
+
+async def test_a_long_list_is_complete(start):
+    async with start() as rig:
+        content = sized(30)
+        await rig.deliver(*[content] * 2100)
+        client = await rig.log_in()
+        assert await client.body(b"LIST") == b"".join(f"{n} 30\r\n".encode() for n in range(1, 2101))
+        unique_ids = (await client.body(b"UIDL")).splitlines()
+        assert len({line.split()[1] for line in unique_ids}) == 2100
+        assert await client.ask(b"UIDL 7") == b"+OK " + unique_ids[6] + b"\r\n"
+
+
+# -- the lock ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["quit", "close", "reset", "half-close"])
+async def test_the_maildrop_is_free_when_the_session_ends(start, end):
+    async with start() as rig:
+        await rig.deliver(sized(50))
+        first = await rig.log_in()
+        second = await rig.connect()
+        assert (await second.log_in()).startswith(b"-ERR [IN-USE] ")
+        match end:
+            case "quit":
+                assert (await first.ask(b"QUIT")).startswith(b"+OK")
+            case "close":
+                await first.close()
+                await rig.until_sessions(1)
+            case "reset":
+                first.reset()
+                await rig.until_sessions(1)
+            case "half-close":
+                first.half_close()
+                await first.rest()
+        assert (await second.log_in()).startswith(b"+OK ")
+
+
+async def test_a_wrong_password_does_not_take_the_lock(start):
+    async with start() as rig:
+        first = await rig.connect()
+        assert (await first.log_in("wrong")).startswith(b"-ERR [AUTH]")
+        second = await rig.log_in()
+        assert (await second.ask(b"STAT")) == b"+OK 0 0\r\n"
+
+
+async def test_a_session_that_lost_its_lock_says_so_and_deletes_nothing(start):
+    async with start() as rig:
+        await rig.deliver(sized(50))
+        client = await rig.log_in()
+        assert (await client.ask(b"DELE 1")).startswith(b"+OK")
+        for tell in rig.store.on_locks_lost:
+            tell()
+        await asyncio.sleep(0)
+        assert (await client.ask(b"QUIT")).startswith(b"-ERR [SYS/TEMP]")
+        assert await client.rest() == b""
+        assert await rig.messages() == 1
+
+
+# -- deletion ------------------------------------------------------------------------------------
+
+
+async def test_quit_is_finished_when_the_client_does_not_wait_for_it(start):  # RFC 1939 §6
+    async with start() as rig:
+        await rig.deliver(sized(50), sized(60))
+        client = await rig.log_in()
+        client.send(b"DELE 1\r\nQUIT\r\n")
+        client.half_close()
+        assert (await client.rest()).startswith(b"+OK deleted\r\n+OK bye")
+        assert await rig.messages() == 1
+
+
+async def test_a_commit_under_way_survives_the_end_of_its_connection(start, monkeypatch):
+    async with start() as rig:
+        await rig.deliver(sized(50))
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        expunge = rig.store.expunge
+
+        async def slow(account_id, uids):
+            begun.set()
+            await go_on.wait()
+            await expunge(account_id, uids)
+
+        monkeypatch.setattr(rig.store, "expunge", slow)
+        client = await rig.log_in()
+        client.send(b"DELE 1\r\nQUIT\r\n")
+        await begun.wait()
+        client.reset()
+        other = await rig.connect()
+        assert (await other.log_in()).startswith(b"-ERR [IN-USE]")  # until the commit is done
+        go_on.set()
+        await rig.until_sessions(1)
+        assert (await other.log_in()).startswith(b"+OK")
+        assert await rig.messages() == 0
+
+
+async def test_a_quit_whose_commit_fails_says_so_once(start, monkeypatch):
+    async with start() as rig:
+        await rig.deliver(sized(50))
+
+        async def fail(account_id, uids):
+            raise StoreUnavailable("the disk is on fire")
+
+        monkeypatch.setattr(rig.store, "expunge", fail)
+        client = await rig.log_in()
+        client.send(b"DELE 1\r\nQUIT\r\n")
+        answers = (await client.rest()).splitlines()
+        assert answers[0] == b"+OK deleted"
+        assert [line[:15] for line in answers[1:]] == [b"-ERR [SYS/TEMP]"]
+        assert await rig.messages() == 1
+
+
+async def test_an_error_that_nobody_foresaw_is_temporary_and_logged(start, monkeypatch, caplog):
+    async with start() as rig:
+
+        async def fail(account_id, last_uid):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(rig.store, "listing", fail)
+        client = await rig.log_in()
+        with caplog.at_level(logging.ERROR, logger="mailstack"):
+            assert await client.ask(b"LIST") == b"-ERR [SYS/TEMP] local error, try again later\r\n"
+        assert any(record.exc_info for record in caplog.records)
+        assert await client.ask(b"NOOP") == b"+OK\r\n"
+
+
+async def test_a_message_that_breaks_off_is_never_ended_with_a_dot(start, monkeypatch):
+    async with start() as rig:
+        await rig.deliver(sized(3 * PART_OCTETS))
+        client = await rig.log_in()
+        open_message = rig.store.open_message
+
+        async def broken(account_id, uid):
+            content = await open_message(account_id, uid)
+            monkeypatch.setattr(rig.store, "read", fail)
+            return content
+
+        async def fail(function, *args):
+            raise StoreUnavailable("the disk is on fire")
+
+        monkeypatch.setattr(rig.store, "open_message", broken)
+        client.send(b"RETR 1\r\n")
+        assert b".\r\n" not in await ended(client)
+        monkeypatch.undo()
+        await rig.until_sessions(0)
+
+
+# -- time ----------------------------------------------------------------------------------------
+
+
+async def test_autologout_says_nothing_and_deletes_nothing(start):  # RFC 1939 §3
+    async with start(idle_seconds=0.4) as rig:
+        await rig.deliver(sized(50))
+        client = await rig.log_in()
+        assert (await client.ask(b"DELE 1")).startswith(b"+OK")
+        assert await ended(client) == b""
+        assert await rig.messages() == 1
+        await rig.log_in()
+
+
+async def test_a_stranger_is_waited_for_less_long(start):
+    async with start(idle_seconds=30.0, login_idle_seconds=0.2) as rig:
+        stranger = await rig.connect()
+        friend = await rig.log_in()
+        assert await ended(stranger) == b""
+        assert await friend.ask(b"NOOP") == b"+OK\r\n"
+
+
+async def test_half_a_command_does_not_keep_a_stranger_alive(start):
+    async with start(login_idle_seconds=0.3) as rig:
+        stranger = await rig.connect()
+        for _ in range(12):
+            if not stranger.writer.transport.is_closing():
+                stranger.send(b"x")
+            await asyncio.sleep(0.05)
+        assert rig.listener.sessions == 0
+
+
+async def test_commands_keep_a_session_alive(start):
+    async with start(idle_seconds=0.4) as rig:
+        client = await rig.log_in()
+        for _ in range(12):
+            await asyncio.sleep(0.1)
+            assert await client.ask(b"NOOP") == b"+OK\r\n"
+
+
+async def ended(client: Client) -> bytes:
+    """What came before the server cut the connection."""
+    try:
+        return await client.rest()
+    except ConnectionResetError:
+        return b""
+
+
+async def test_accepted_connections_have_keepalive_within_75_seconds(start):
+    async with start() as rig:
+        await rig.connect()
+        accepted = next(iter(rig.listener._crowd))._transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle, interval, count = (
+            accepted.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + interval * count <= 75
+
+
+# -- shutting down -------------------------------------------------------------------------------
+
+
+async def test_drain_ends_idle_sessions_at_once_and_lets_a_command_finish(start, monkeypatch):
+    async with start() as rig:
+        await rig.deliver(sized(50))
+        idle = await rig.connect()
+        busy = await rig.log_in()
+        assert (await busy.ask(b"DELE 1")).startswith(b"+OK")
+        begun = asyncio.Event()
+        expunge = rig.store.expunge
+
+        async def slow(account_id, uids):
+            begun.set()
+            await asyncio.sleep(0.2)
+            await expunge(account_id, uids)
+
+        monkeypatch.setattr(rig.store, "expunge", slow)
+        busy.send(b"QUIT\r\n")
+        await begun.wait()
+        await rig.listener.drain(5.0)
+        assert rig.listener.sessions == 0
+        assert await idle.rest() == b""
+        assert (await busy.rest()).startswith(b"+OK bye")
+        assert await rig.messages() == 0
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*rig.address)
+
+
+async def test_drain_cuts_what_does_not_end(start):
+    async with start() as rig:
+        await rig.deliver(sized(40 * PART_OCTETS))
+        client = await rig.log_in()
+        client.writer.transport.pause_reading()
+        client.send(b"RETR 1\r\n")
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await rig.listener.drain(0.2)
+        assert rig.listener.sessions == 0
+        assert time.monotonic() - began < 1.5
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+async def test_a_new_context_serves_the_next_handshake(start, server_context, client_context):
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # has no certificate: its handshakes fail
+    async with start(tls=other, implicit_tls=True) as rig:
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            await rig.connect(client_context)
+        rig.tls = server_context
+        first = await rig.log_in(client_context)
+        rig.tls = other
+        assert await first.ask(b"NOOP") == b"+OK\r\n"  # sessions go on
+
+
+async def test_octets_that_are_no_handshake_end_the_connection(start, server_context):
+    async with start(tls=server_context) as rig:
+        client = await rig.connect()
+        assert await client.ask(b"STLS") == b"+OK begin TLS\r\n"
+        client.send(b"USER mrose\r\nPASS secret\r\n")
+        assert b"+OK" not in await ended(client)
+        await rig.until_sessions(0)
+
+
+async def test_stls_and_a_message_of_many_parts(start, server_context, client_context):
+    content = dotted(5 * PART_OCTETS)
+    async with start(tls=server_context) as rig:
+        await rig.deliver(content)
+        client = await rig.connect()
+        assert await client.ask(b"STLS") == b"+OK begin TLS\r\n"
+        await client.start_tls(client_context)
+        assert (await client.log_in()).startswith(b"+OK")
+        assert await client.body(b"RETR 1") == content
+        assert (await client.ask(b"QUIT")).startswith(b"+OK")
+        assert await client.rest() == b""  # a clean end of TLS, no cut
+
+
+async def test_a_tls_connection_that_is_cut_frees_the_maildrop(start, server_context, client_context):
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        first = await rig.log_in(client_context)
+        first.writer.transport.abort()
+        await rig.until_sessions(0)
+        assert await (await rig.log_in(client_context)).ask(b"STAT") == b"+OK 0 0\r\n"
+
+
+# -- the rest ------------------------------------------------------------------------------------
+
+
+async def test_ipv6_loopback_counts_as_loopback(start):
+    async with start(host="::1") as rig:
+        client = await rig.log_in()
+        assert await client.ask(b"STAT") == b"+OK 0 0\r\n"
+
+
+async def test_one_line_a_session_is_logged_and_no_secret(start, caplog):
+    with caplog.at_level(logging.INFO, logger="mailstack"):
+        async with start() as rig:
+            await rig.deliver(sized(50), sized(60))
+            client = await rig.connect()
+            await client.log_in("wrong password")
+            await client.log_in()
+            await client.body(b"RETR 2")
+            await client.ask(b"DELE 1")
+            await client.ask(b"QUIT")
+            await client.rest()
+            await rig.until_sessions(0)
+    [record] = [record for record in caplog.records if record.getMessage() == "pop3.session"]
+    fields = record.fields
+    assert (fields["account"], fields["peer"], fields["ended"]) == (NAME, "127.0.0.1", "quit")
+    assert (fields["retrieved"], fields["retrieved_octets"]) == (1, 60)
+    assert (fields["deleted"], fields["deleted_octets"], fields["refused"]) == (1, 50, 1)
+    assert SECRET not in str(vars(record))
+
+
+async def test_an_idle_session_is_a_few_small_objects(start):
+    async with start() as rig:
+        await (await rig.log_in()).ask(b"NOOP")
+        connection = next(iter(rig.listener._crowd))
+        assert connection._task is None
+        seen: dict[int, int] = {}
+        todo: list[object] = [connection]
+        while todo:
+            thing = todo.pop()
+            ours = type(thing).__module__.startswith("mailstack.pop3") or isinstance(
+                thing, list | bytearray | dict
+            )
+            shared = type(thing).__name__ in {"Surroundings", "Crowd", "type", "module"}
+            if id(thing) not in seen and ours and not shared and not isinstance(thing, type):
+                seen[id(thing)] = thing.__sizeof__()
+                assert not hasattr(thing, "__dict__"), f"{type(thing)} has no slots"
+                todo += gc.get_referents(thing)
+        assert sum(seen.values()) < 2048
