@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+README = Path(__file__).parents[2] / "README.md"
 Start = Callable[..., "Demo"]
 
 
@@ -156,6 +157,25 @@ def test_lines_to_paste_work_as_they_are(start: Start) -> None:
     assert "Welcome to mailstack" in first
     assert any(b"It works." in content for content in demo.fetch().values())
     demo.stop()
+
+
+def test_readme_lists_what_the_server_announces(start: Start) -> None:
+    demo = start()
+    demo.wait_for("What happens")
+    with smtplib.SMTP("127.0.0.1", demo.base + 25) as smtp:
+        smtp.ehlo()
+        announced = {keyword.upper() for keyword in smtp.esmtp_features}
+    pop3 = poplib.POP3("127.0.0.1", demo.base + 110, timeout=30)
+    announced |= pop3.capa().keys() & {"STLS"}
+    pop3.quit()
+    demo.stop()
+    rows = re.findall(r"^\| ([A-Z0-9, ]+?)(?:,? TLS .*?)? \|", README.read_text(), re.MULTILINE)
+    assert announced == {keyword for row in rows for keyword in row.split(", ")} - {
+        "SMTP",
+        "LMTP",
+        "POP3",
+        "CAPA",
+    }
 
 
 def test_port_in_use_is_said_with_the_way_out(start: Start, base: int) -> None:
