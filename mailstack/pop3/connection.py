@@ -131,11 +131,6 @@ class Connection(asyncio.Protocol):
 
     # -- called by the listener ------------------------------------------------------------------
 
-    @property
-    def account(self) -> str | None:
-        """Whose maildrop this session holds."""
-        return self._answers.account if self._answers.holds_lock else None
-
     def look_after(self, now: float) -> None:
         """End what has been idle for too long, and what nobody is at the other end of any more.
 
@@ -150,8 +145,12 @@ class Connection(asyncio.Protocol):
                 self._active_at = now
         shared = self._surroundings
         limit = shared.idle_seconds if self._session.logged_in else shared.login_idle_seconds
-        if (stuck or self._task is None) and now - self._active_at > limit:
+        if now - self._active_at <= limit:
+            return
+        if stuck:
             self.abort("idle")
+        elif self._task is None:
+            self._close("idle")
 
     def drain(self) -> None:
         """End after the command under way, at once if there is none."""

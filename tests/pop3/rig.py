@@ -111,6 +111,13 @@ class Client:
         async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
+    async def ended(self) -> bytes:
+        """What came before the server closed or cut the connection."""
+        try:
+            return await self.rest()
+        except ConnectionResetError:
+            return b""
+
     async def start_tls(self, context: ssl.SSLContext) -> None:
         async with asyncio.timeout(PATIENCE):
             await self.writer.start_tls(context, server_hostname="localhost")
