@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mailstack.errors import BadAddress, BadParameter, UnknownParameter, Utf8NotAskedFor
+from mailstack.errors import BadParameter, UnknownParameter, Utf8NotAskedFor
 from mailstack.mail.address import Mailbox, parse_forward_path, parse_parameters, parse_reverse_path
 
 _MAIL_PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8"})
@@ -71,5 +71,5 @@ def _octets(digits: str) -> int:
 def _after_keyword(argument: str, keyword: str) -> str:
     """What follows `FROM:` or `TO:`; blanks there are wrong, and sent by enough clients to be taken."""
     if argument[: len(keyword)].upper() != keyword:
-        raise BadAddress(f"This command is followed by {keyword}<address>.")
+        raise BadParameter(f"this command is followed by {keyword}<address>")
     return argument[len(keyword) :].lstrip(" ")

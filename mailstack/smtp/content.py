@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from mailstack.delivery import Intake
@@ -14,13 +15,11 @@ Begin = Callable[[], Intake | None]
 class Content:
     """What a session is reading, if it is, and where the octets go."""
 
-    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks", "rest")
+    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks")
 
     def __init__(self) -> None:
         self.by_chunks = False
         """Whether BDAT has begun this message, so that only BDAT can end it (RFC 3030 §2)."""
-        self.rest = b""
-        """What the last `take` left over: the commands behind the content."""
         self._intake: Intake | None = None
         self._framing: DotReader | ChunkReader | None = None
         self._last_chunk = True
@@ -48,18 +47,20 @@ class Content:
         self._last_chunk = last
         self._framing = ChunkReader(octets) if octets else None
 
-    def take(self, chunk: bytes) -> bool:
-        """Take what has come; whether DATA, or this BDAT, has ended with it."""
+    def take(self, given: bytes, position: int) -> int | None:
+        """Take the content that begins there; where it ends, once DATA or this BDAT has come whole."""
         framing = self._framing
         assert framing is not None
-        octets = framing.feed(chunk)
+        # Of many small chunks in one segment each takes its own octets, not all that are behind it.
+        most = framing.missing if isinstance(framing, ChunkReader) else sys.maxsize
+        piece = given[position : position + most]
+        octets = framing.feed(piece)
         if self._intake is not None:
             self._intake.write(octets)
         if not framing.done:
-            return False
-        self.rest = framing.rest
+            return None
         self._framing = None
-        return True
+        return position + len(piece) - len(framing.rest)
 
     def hand_over(self) -> Intake | None:
         """The whole message, which is the caller's to close, or None where it was dropped as it came."""

@@ -71,24 +71,23 @@ class DotReader:
 class ChunkReader:
     """The content of one BDAT command: exactly as many octets as it announced (RFC 3030 §2)."""
 
-    __slots__ = ("_missing", "done", "rest")
+    __slots__ = ("done", "missing", "rest")
 
     def __init__(self, octets: int) -> None:
         self.done = not octets
         """Whether all octets have come; at once where none were announced (`BDAT 0 LAST`)."""
         self.rest = b""
         """What came behind them: the next commands."""
-        self._missing = octets
+        self.missing = octets
+        """How many octets have not come yet."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The content octets that the next chunk adds; to be called until done."""
         if self.done:
             raise ValueError("all octets of the chunk have come")
-        self._missing -= len(chunk)
-        if self._missing > 0:
-            return chunk
-        self.done = True
-        if not self._missing:
-            return chunk
-        self.rest = chunk[self._missing :]
-        return chunk[: self._missing]
+        content = chunk[: self.missing]
+        self.missing -= len(content)
+        if not self.missing:
+            self.done = True
+            self.rest = chunk[len(content) :]
+        return content

@@ -12,7 +12,7 @@ from mailstack.smtp.receiver import Receiver, Reception
 
 BACKLOG: Final = 1024
 _SWEEP_SECONDS: Final = 5.0
-"""How often deadlines are looked at: one timer for all connections, not one for each."""
+"""How often deadlines are looked at, at least: one timer for all connections, not one for each."""
 
 
 class Listener:
@@ -49,7 +49,7 @@ class Listener:
             late = asyncio.get_running_loop().time() >= deadline
             for connection in list(self._reception.connections):
                 if late or connection.idle:
-                    connection.end(replies.SHUTTING_DOWN)
+                    connection.end(replies.SHUTTING_DOWN, linger=False)
             if late:
                 break
             await asyncio.sleep(0.02)
@@ -61,8 +61,9 @@ class Listener:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        pause = min(_SWEEP_SECONDS, self._reception.idle_seconds / 4)
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(pause)
             now = loop.time()
             for connection in [c for c in self._reception.connections if c.deadline < now]:
                 connection.time_out()

@@ -18,7 +18,8 @@ from aiosmtpd.smtp import SMTP
 
 from mailstack import log
 from mailstack.smtp import replies
-from mailstack.smtp.session import MAX_LINE, Peer, Session, Site
+from mailstack.smtp.lines import LineCutter
+from mailstack.smtp.session import Answer, Peer, Session, Site
 
 IDLE_SECONDS: Final = 300.0
 """How long a peer may be silent (RFC 5321 §4.5.3.2.7)."""
@@ -27,7 +28,8 @@ _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
 
 _HANDSHAKE_SECONDS: Final = 30.0
-_TLS_CLIENT_HELLO: Final = b"\x16\x03"
+_LINGER_SECONDS: Final = 30.0
+"""How long a peer may take to read our last words."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,9 +51,11 @@ class Receiver(SMTP):
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._loop = asyncio.get_running_loop()
+        self._lines = LineCutter()
         self._input = b""
         self._awaiting = False  # a task is under way; its reply comes before the next line is obeyed
         self._ended = False  # the peer has said all it will say
+        self._lingering = False  # we have said all we will say, and listen to nothing until the peer ends
         self._write_paused = False
         self._read_paused = False
         self.transport: Any = None
@@ -68,15 +72,15 @@ class Receiver(SMTP):
         connections = self._reception.connections
         if len(connections) >= self._reception.max_connections:
             log.event("connection refused", address=address, reason="too many connections")
-            self._write(replies.TOO_MANY_CONNECTIONS)
-            self.transport.close()
+            self.end(replies.TOO_MANY_CONNECTIONS, linger=False)
             return
         connections.add(self)
         self._write(self.conversation.greeting())
 
     def data_received(self, data: bytes) -> None:
         """Obey what has come, unless an earlier command still awaits its reply."""
-        self.deadline = self._loop.time() + self._reception.idle_seconds
+        if self.conversation.closing:
+            return
         self._input = self._input + data if self._input else data
         if not self._awaiting:
             self._proceed()
@@ -86,10 +90,10 @@ class Receiver(SMTP):
     def eof_received(self) -> bool:
         """The peer has closed its side: what it is still owed is sent first (plain TCP alone)."""
         self._ended = True
-        half_open = self._awaiting and self.conversation.peer.tls is None
-        if not self._awaiting:
-            self.transport.close()
-        return half_open
+        owed = self._awaiting or self._write_paused
+        if not owed:
+            self._close(linger=False)
+        return owed and self.conversation.peer.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection. A deposit that is under way goes on: its octets were all here."""
@@ -117,56 +121,49 @@ class Receiver(SMTP):
         out: list[bytes] = []
         given, position = self._input, 0
         self._input = b""
+        answer: Answer
         while not (conversation.closing or self._awaiting or self._write_paused):
             if conversation.wants_content:
-                chunk = given[position:] if position else given
-                given, position = b"", 0
-                if not chunk:
+                if position == len(given):
                     break
-                ended = conversation.take(chunk)
+                self._progress()
+                ended = conversation.take(given, position)
                 if ended is None:
+                    position = len(given)
                     break
-                answer, given = ended
+                answer, position = ended
             else:
-                end = given.find(b"\r\n", position)
-                if end < 0:
-                    out.append(self._unfinished(given, position))
+                line, position = self._lines.cut(given, position)
+                if line is None:
                     break
-                line, position = given[position:end], end + 2
-                answer = conversation.obey(line)
+                self._progress()
+                answer = conversation.obey(line) if isinstance(line, bytes) else conversation.misframed(line)
             if isinstance(answer, bytes):
                 out.append(answer)
                 if conversation.starting_tls:
-                    self._start_tls(given[position:], out)
+                    self._start_tls(out, injected=position < len(given))
                     return
             else:
                 self._await(answer)
-        self._input = given[position:] if position else given
+        self._input = given[position:]
         self._write(b"".join(out))
-        if conversation.closing and not self._awaiting:
-            self.transport.close()
-        elif not self._awaiting and not self._write_paused:
+        if self._awaiting or self._write_paused:
+            return
+        if conversation.closing or self._ended:
+            self._close(linger=conversation.broken_off)
+        else:
             self._resume_reading()
 
-    def _unfinished(self, given: bytes, position: int) -> bytes:
-        """What is to be said of a line that has not come whole: nothing, as a rule."""
-        size = len(given) - position
-        if given.startswith(_TLS_CLIENT_HELLO, position):
-            self.conversation.closing = True
-            return replies.NOT_SMTP
-        if given.find(b"\n", position) >= 0:
-            # A client that ends lines with LF alone would wait for ever, and one that mixes both
-            # may have been given its lines by somebody else (RFC 5321 §2.3.8).
-            self.conversation.closing = True
-            return replies.BAD_LINE_END
-        if size >= MAX_LINE:
-            self.conversation.closing = True
-            return replies.LINE_TOO_LONG
-        return b""
+    def _progress(self) -> None:
+        # Octets of a line that does not end are none: it may take as long as a silence, no longer.
+        self.deadline = self._loop.time() + self._reception.idle_seconds
 
     def _await(self, answer: Coroutine[Any, Any, bytes]) -> None:
         self._awaiting = True
-        task = self._loop.create_task(self._finish(answer))
+        self._run(self._finish(answer))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         # The loop alone would let an unfinished task be collected; a stopping server waits for these.
         self._reception.tasks.add(task)
         task.add_done_callback(self._reception.tasks.discard)
@@ -174,15 +171,15 @@ class Receiver(SMTP):
     async def _finish(self, answer: Coroutine[Any, Any, bytes]) -> None:
         reply = await answer
         self._awaiting = False
+        self._progress()
         self._write(reply)
         if self.transport.is_closing():
-            return
-        self._proceed()
-        if self._ended and not self._awaiting:
-            self.transport.close()
+            self.conversation.abandon()
+        else:
+            self._proceed()
 
     def _write(self, octets: bytes) -> None:
-        if octets and not self.transport.is_closing():
+        if octets and not self._lingering and not self.transport.is_closing():
             self.transport.write(octets)
 
     def _pause_reading(self) -> None:
@@ -197,64 +194,82 @@ class Receiver(SMTP):
 
     # -- TLS -------------------------------------------------------------------------------------
 
-    def _start_tls(self, behind: bytes, out: list[bytes]) -> None:
+    def _start_tls(self, out: list[bytes], *, injected: bool) -> None:
         context = self._reception.tls_context()
-        if behind or context is None:
+        if injected or context is None:
             # Octets behind STARTTLS came from whoever can write into the plain connection, and
             # would be obeyed as if they had come under TLS (RFC 3207 §4.2, CVE-2011-0411).
-            out[-1] = replies.PIPELINED_STARTTLS if behind else replies.TLS_UNAVAILABLE
-            self.conversation.closing = True
-            self._write(b"".join(out))
-            self.transport.close()
+            out[-1] = replies.PIPELINED_STARTTLS if injected else replies.TLS_UNAVAILABLE
+            self._write(b"".join(out[:-1]))
+            self.end(out[-1], linger=True)
             return
         self._write(b"".join(out))
+        self.transport.pause_reading()  # the next octet is for the handshake
         self._awaiting = True
-        task = self._loop.create_task(self._shake_hands(context))
-        self._reception.tasks.add(task)
-        task.add_done_callback(self._reception.tasks.discard)
+        self._run(self._shake_hands(context))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         plain = self.conversation
+        transport = None
         try:
-            transport = await self._loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
-            )
-        except (OSError, ssl.SSLError) as error:
-            log.event(
-                "tls failed", session=plain.id, address=plain.peer.address, reason=str(error) or repr(error)
-            )
-            self.transport.abort()
-            return
-        finally:
-            self._awaiting = False
-        if transport is None:  # the peer left in the middle of the handshake
-            return
+            # What came in the very moment before reading stopped was not meant for the handshake.
+            if not self._input and not self.transport.is_closing():
+                transport = await self._loop.start_tls(
+                    self.transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+                )
+        except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
+            reason = getattr(error, "reason", None) or type(error).__name__
+            log.event("tls failed", session=plain.id, address=plain.peer.address, reason=reason)
+        self._awaiting = False
         # Everything that was learned before the handshake is forgotten (RFC 3207 §4.2).
         plain.abandon()
+        if transport is None or self._ended or plain.closing:
+            self.transport.abort()
+            self.connection_lost(None)  # which is not told to us while the handshake has the transport
+            return
         self.transport = transport
+        self._read_paused = False
         self.conversation = Session(
             self._reception.site, Peer(plain.peer.address, describe_tls(transport)), plain.id
         )
-        if self._input:
-            self._proceed()
+        self._progress()
+        self._proceed()
 
     # -- what the listener calls -----------------------------------------------------------------
 
     def time_out(self) -> None:
-        """Nothing was said for too long (RFC 5321 §4.5.3.2)."""
-        if not self._awaiting:
-            self.end(replies.TIMED_OUT)
+        """Nothing was said for too long (RFC 5321 §4.5.3.2), or our last words were not read."""
+        if self._lingering or self.transport.is_closing():
+            self.transport.abort()
+        elif not self._awaiting:
+            self.end(replies.TIMED_OUT, linger=False)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way that a stopping server should wait for."""
         return not self._awaiting and not self.conversation.wants_content
 
-    def end(self, reply: bytes) -> None:
-        """Say why, and close."""
-        self.conversation.closing = True
+    def end(self, reply: bytes, *, linger: bool) -> None:
+        """Say why, and close; see `_close`."""
         self._write(reply)
-        self.transport.close()
+        self._close(linger=linger)
+
+    def _close(self, *, linger: bool) -> None:
+        """What was written is still sent, to a peer that reads it.
+
+        Closing on a peer that still sends would reset the connection, and the reset can overtake our
+        last words: `linger` waits until the peer has ended, and drops what it says.
+        """
+        self.conversation.closing = True
+        if self.transport.is_closing():
+            return
+        self.deadline = self._loop.time() + _LINGER_SECONDS
+        if linger and not self._lingering and not self._ended and self.conversation.peer.tls is None:
+            self._lingering = True
+            self.transport.write_eof()
+            self._resume_reading()
+        else:
+            self.transport.close()
 
 
 def describe_tls(transport: asyncio.BaseTransport) -> str:

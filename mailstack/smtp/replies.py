@@ -21,8 +21,14 @@ class Reply(NamedTuple):
         return f"{self.code} {status}{_printable(self.text)}\r\n".encode()
 
 
+_LONGEST_TEXT: Final = 400
+"""A reply line has at most 512 octets (RFC 5321 §4.5.3.1.5), and a text may name what the peer sent."""
+
+
 def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    if text.isascii() and text.isprintable() and len(text) <= _LONGEST_TEXT:
+        return text
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:_LONGEST_TEXT])
 
 
 def multiline(code: int, lines: list[str]) -> bytes:
@@ -32,8 +38,8 @@ def multiline(code: int, lines: list[str]) -> bytes:
 
 
 def refuses(reply: bytes) -> bool:
-    """Whether a peer that gets this reply did not get what it asked for."""
-    return reply[:1] in (b"4", b"5")
+    """Whether the peer asked for what it will never get (RFC 5321 §4.2.1)."""
+    return reply[:1] == b"5"
 
 
 OK: Final = Reply(250, "2.0.0", "ok").octets
@@ -47,6 +53,9 @@ CANNOT_VERIFY: Final = Reply(252, "2.1.5", "cannot verify the user, but will tak
 HELP: Final = Reply(
     214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT: see RFC 5321 and RFC 3030"
 ).octets
+LMTP_HELP: Final = Reply(
+    214, "2.0.0", "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT: see RFC 2033 and RFC 3030"
+).octets
 
 UNKNOWN_COMMAND: Final = Reply(500, "5.5.1", "command not recognised").octets
 LINE_TOO_LONG: Final = Reply(500, "5.5.2", "the command line is too long").octets
@@ -55,11 +64,13 @@ BAD_OCTETS: Final = Reply(500, "5.5.2", "a command has no control characters, an
 NOT_SMTP: Final = Reply(554, "5.5.1", "this is a mail server").octets
 NOT_IMPLEMENTED: Final = Reply(502, "5.5.1", "not implemented").octets
 NO_ARGUMENT: Final = Reply(501, "5.5.4", "this command takes no argument").octets
+NO_NAME: Final = Reply(501, "5.5.4", "whom do you mean?").octets
 WRONG_HELO: Final = Reply(501, "5.5.4", "that is neither a domain name nor an address literal").octets
 HELO_FIRST: Final = Reply(503, "5.5.1", "say HELO or EHLO first").octets
 MAIL_FIRST: Final = Reply(503, "5.5.1", "say MAIL first").octets
 NESTED_MAIL: Final = Reply(503, "5.5.1", "a transaction is under way already; RSET ends it").octets
 NO_RECIPIENTS: Final = Reply(554, "5.5.1", "no valid recipients").octets
+LMTP_NO_RECIPIENTS: Final = Reply(503, "5.5.1", "no valid recipients").octets
 BDAT_UNDER_WAY: Final = Reply(503, "5.5.1", "BDAT has begun this message, BDAT must end it").octets
 TOO_MANY_RECIPIENTS: Final = Reply(
     452, "4.5.3", "too many recipients; send the rest in another transaction"
@@ -95,6 +106,15 @@ REPLIES: Final[dict[type[Exception], Reply]] = {
 """What each fact is in SMTP; the last row is our own fault, and therefore temporary."""
 
 
+_SAYS_WHAT_IS_WRONG: Final = (errors.BadAddress, errors.BadParameter, errors.UnknownParameter)
+
+
 def reply_to(error: Exception) -> Reply:
     """The reply to a failure: that of its own class, or of the nearest one above it."""
-    return next(REPLIES[kind] for kind in type(error).__mro__ if kind in REPLIES)
+    reply = next(REPLIES[kind] for kind in type(error).__mro__ if kind in REPLIES)
+    return reply._replace(text=str(error)) if isinstance(error, _SAYS_WHAT_IS_WRONG) else reply
+
+
+def bad_sender(error: errors.BadAddress) -> bytes:
+    """The reply to a reverse-path that is none (RFC 3463 §3.2)."""
+    return Reply(501, "5.1.7", str(error)).octets

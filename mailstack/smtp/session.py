@@ -13,41 +13,23 @@ from typing import Any, Final, NamedTuple
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
 from mailstack.directory import Directory
-from mailstack.errors import BadAddress, BadParameter, MailstackError, MessageTooBig, UnknownParameter
-from mailstack.mail.address import Mailbox, is_helo_name
+from mailstack.errors import BadAddress, BadParameter, MailstackError, MessageTooBig
+from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
 from mailstack.mail.envelope import MAX_RECIPIENTS, Envelope
 from mailstack.mail.trace import Arrival
-from mailstack.smtp import commands, replies
+from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
-from mailstack.smtp.replies import Reply, reply_to
+from mailstack.smtp.lines import Fault
 from mailstack.store.routing import Reached
 
 Answer = bytes | Coroutine[Any, Any, bytes]
 
-MAX_LINE: Final = 2048
-"""Octets of a command line with its CRLF; RFC 5321 §4.5.3.1.4 asks for 512 and more for extensions."""
-
 MAX_REFUSALS: Final = 50
-"""Commands in a row that a session may get wrong; an accepted message begins the count again."""
+"""Commands that a session may get wrong; an accepted message begins the count again.
 
-_CROSS_PROTOCOL: Final = frozenset(
-    {
-        b"GET",
-        b"POST",
-        b"PUT",
-        b"HEAD",
-        b"DELETE",
-        b"OPTIONS",
-        b"CONNECT",
-        b"TRACE",
-        b"PATCH",
-        b"PRI",
-        b"HOST:",
-    }
-)
-"""What a browser says that was tricked into speaking to a mail server."""
-
-_CONTROLS: Final = bytes([*range(0x20), 0x7F])
+What is refused for a while only (a full maildrop, too many recipients, a store that does not
+answer) is not the peer's mistake and does not count.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +61,7 @@ class Session:
         "_mails",
         "_refusals",
         "_site",
+        "broken_off",
         "closing",
         "envelope",
         "id",
@@ -92,6 +75,8 @@ class Session:
         self.envelope: Envelope | None = None
         self.closing = False
         """Set when the connection is to be closed behind the last reply."""
+        self.broken_off = False
+        """Set with it where it is our wish, so that the peer may still be talking."""
         self.starting_tls = False
         """Set when the TLS handshake is to begin behind the last reply."""
         self._site = site
@@ -115,40 +100,35 @@ class Session:
 
     def obey(self, line: bytes) -> Answer:
         """The answer to one command line, given without its CRLF."""
-        if len(line) > MAX_LINE - 2:
-            return self.refused(replies.LINE_TOO_LONG)
-        if line.translate(None, _CONTROLS) != line:
-            return self._hang_up(
-                replies.BAD_LINE_END if b"\n" in line or b"\r" in line else replies.BAD_OCTETS
-            )
+        line = line.rstrip(b" \t")  # RFC 5321 §4.1.1 asks to bear with it
+        if damage := lines.damage(line):
+            return self._hang_up(damage)
         word, _, argument = line.partition(b" ")
         verb = (LMTP_VERBS if self._site.lmtp else VERBS).get(word.upper())
         if verb is None:
-            if word.upper() in _CROSS_PROTOCOL:
+            if word.upper() in lines.CROSS_PROTOCOL:
                 return self._hang_up(replies.NOT_SMTP)
-            return self.refused(replies.UNKNOWN_COMMAND)
+            return self._counted(replies.UNKNOWN_COMMAND)
         try:
             text = argument.decode("utf-8").strip(" ")
         except UnicodeDecodeError:
-            return self.refused(replies.BAD_OCTETS)
+            return self._counted(replies.BAD_OCTETS)
         if text and not verb.takes_argument:
-            return self.refused(replies.NO_ARGUMENT)
+            return self._counted(replies.NO_ARGUMENT)
         try:
             answer = verb.method(self, text)
         except Exception as error:
-            answer = self._failed(error)
+            answer = handover.failed(error, session_id=self.id)
         return self._counted(answer) if isinstance(answer, bytes) else answer
 
-    def take(self, chunk: bytes) -> tuple[Answer, bytes] | None:
-        """Take content octets; once they have ended, the answer and the commands that came behind."""
-        content = self._content
-        if not content.take(chunk):
-            return None
-        return self._content_ended(), content.rest
+    def take(self, given: bytes, position: int) -> tuple[Answer, int] | None:
+        """Take content from there on; once it has ended, the answer, and where the next command begins."""
+        end = self._content.take(given, position)
+        return None if end is None else (self._content_ended(), end)
 
-    def refused(self, reply: bytes) -> bytes:
-        """Count a command that came to nothing; too many of them end the session."""
-        return self._counted(reply)
+    def misframed(self, fault: Fault) -> bytes:
+        """The answer to octets that are no command line."""
+        return self._hang_up(fault.reply) if fault.hopeless else self._counted(fault.reply)
 
     def abandon(self) -> None:
         """The connection is gone, or begins anew under TLS: forget the transaction."""
@@ -187,7 +167,8 @@ class Session:
         if not is_helo_name(name, utf8=True):
             return False
         self._reset()
-        self._helo = name
+        # A U-label here is against RFC 6531 §3.7.1, and would make our `Received:` field no ASCII.
+        self._helo = name if name.isascii() else fold_domain(name)
         self._esmtp = False
         return True
 
@@ -197,7 +178,10 @@ class Session:
             return replies.HELO_FIRST
         if self.envelope is not None:
             return replies.NESTED_MAIL
-        command = commands.mail(argument)
+        try:
+            command = commands.mail(argument)
+        except BadAddress as error:
+            return replies.bad_sender(error)
         if command.octets > self._site.delivery.max_message_octets:
             raise MessageTooBig(f"{command.octets} octets were announced")
         self.envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
@@ -208,6 +192,8 @@ class Session:
         envelope = self.envelope
         if envelope is None:
             return replies.MAIL_FIRST
+        if self._content.by_chunks:
+            return replies.BDAT_UNDER_WAY
         forward_path = commands.rcpt(argument, utf8=envelope.utf8)
         if len(envelope.forward_paths) >= MAX_RECIPIENTS:
             return replies.TOO_MANY_RECIPIENTS
@@ -231,7 +217,7 @@ class Session:
         return replies.RECIPIENT_OK
 
     def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:
-        reply = self._failed(error)
+        reply = handover.failed(error, session_id=self.id)
         log.event(
             "recipient refused",
             session=self.id,
@@ -258,7 +244,7 @@ class Session:
             command = commands.bdat(argument)
         except BadParameter as error:
             # Where the chunk ends nobody knows now: what follows cannot be told from commands.
-            return self._hang_up(self._failed(error))
+            return self._hang_up(handover.failed(error, session_id=self.id))
         self._content.begin_chunk(command.octets, self._intake, last=command.last)
         return b"" if self._content.wanted else self._content_ended()
 
@@ -269,7 +255,7 @@ class Session:
 
     def vrfy(self, argument: str) -> Answer:
         """VRFY, RFC 5321 §4.1.1.6: the same answer for everybody tells a harvester nothing."""
-        return replies.CANNOT_VERIFY
+        return replies.CANNOT_VERIFY if argument else replies.NO_NAME
 
     def expn(self, argument: str) -> Answer:
         """EXPN, RFC 5321 §4.1.1.7."""
@@ -277,7 +263,7 @@ class Session:
 
     def help(self, argument: str) -> Answer:
         """HELP, RFC 5321 §4.1.1.8."""
-        return replies.HELP
+        return replies.LMTP_HELP if self._site.lmtp else replies.HELP
 
     def noop(self, argument: str) -> Answer:
         """NOOP, RFC 5321 §4.1.1.9."""
@@ -292,6 +278,8 @@ class Session:
         """STARTTLS, RFC 3207 §4."""
         if self.peer.tls is not None:
             return replies.TLS_ACTIVE
+        if not self._helo:
+            return replies.HELO_FIRST
         if not self._site.tls_available():
             return replies.TLS_UNAVAILABLE
         self.starting_tls = True
@@ -304,29 +292,24 @@ class Session:
         return self.envelope is not None and bool(self.envelope.accounts)
 
     def _no_transaction(self) -> bytes:
-        return replies.MAIL_FIRST if self.envelope is None else replies.NO_RECIPIENTS
+        if self.envelope is None:
+            return replies.MAIL_FIRST
+        # RFC 2033 §4.2 wants 503 where RFC 5321 §3.3 leaves a choice.
+        return replies.LMTP_NO_RECIPIENTS if self._site.lmtp else replies.NO_RECIPIENTS
 
     def _intake(self) -> Intake | None:
         if self.envelope is None or not self.envelope.accounts:
             return None
         self._mails += 1
-        arrival = Arrival(
-            helo=self._helo,
-            address=self.peer.address,
-            protocol=self._protocol(self.envelope),
-            tls=self.peer.tls,
+        return self._site.delivery.begin(
+            self.envelope, self._arrival(self.envelope), f"{self.id}-{self._mails}"
         )
-        return self._site.delivery.begin(self.envelope, arrival, f"{self.id}-{self._mails}")
 
-    def _protocol(self, envelope: Envelope) -> str:
-        """The keyword of RFC 3848, or of RFC 6531 §4.3."""
-        if self._site.lmtp:
-            base = "UTF8LMTP" if envelope.utf8 else "LMTP"
-        elif envelope.utf8:
-            base = "UTF8SMTP"
-        else:
-            base = "ESMTP" if self._esmtp else "SMTP"
-        return base + "S" if self.peer.tls and base != "SMTP" else base
+    def _arrival(self, envelope: Envelope) -> Arrival:
+        protocol = handover.protocol(
+            lmtp=self._site.lmtp, extended=self._esmtp, utf8=envelope.utf8, tls=self.peer.tls is not None
+        )
+        return Arrival(self._helo, self.peer.address, protocol, self.peer.tls)
 
     def _content_ended(self) -> Answer:
         if self._content.ended:
@@ -334,38 +317,22 @@ class Session:
             refusal = self._no_transaction()
             self._reset()
             return self._counted(refusal) if intake is None else self._delivered(intake)
-        if not self._ready_for_content:
-            return self._counted(self._no_transaction())
-        return replies.CHUNK_OK
+        if self._ready_for_content:
+            return replies.CHUNK_OK
+        refusal = self._no_transaction()
+        if self.envelope is None:
+            self._reset()  # there is no message that further chunks could belong to
+        return self._counted(refusal)
 
     async def _delivered(self, intake: Intake) -> bytes:
-        try:
-            number = await self._site.delivery.deliver(intake)
-        except Exception as error:
-            reply = self._counted(self._failed(error))
-            outcome = reply.decode().strip()
+        arrival = self._arrival(intake.envelope)
+        reply = await handover.deliver(self._site.delivery, intake, arrival, session_id=self.id)
+        if replies.refuses(reply):
+            reply = self._counted(reply)
         else:
             self._refusals = 0
-            reply = Reply(250, "2.0.0", f"{intake.mail_id} is delivered").octets
-            outcome = f"delivered as message {number}"
-        finally:
-            intake.close()
-        envelope = intake.envelope
-        log.event(
-            "mail",
-            id=intake.mail_id,
-            session=self.id,
-            address=self.peer.address,
-            helo=self._helo,
-            tls=self.peer.tls,
-            reverse_path=str(envelope.reverse_path or "<>"),
-            forward_path=str(envelope.forward_paths[0]),
-            recipients=len(envelope.forward_paths),
-            octets=intake.octets,
-            outcome=outcome,
-        )
         if self._site.lmtp:  # RFC 2033 §4.2: one reply for each RCPT that was accepted
-            return reply * len(envelope.forward_paths)
+            return reply * len(intake.envelope.forward_paths)
         return reply
 
     # -- the end of things -----------------------------------------------------------------------
@@ -375,15 +342,8 @@ class Session:
         self._content = Content()
         self.envelope = None
 
-    def _failed(self, error: Exception) -> bytes:
-        if not isinstance(error, MailstackError):
-            log.failure("smtp", error, session=self.id)
-        reply = reply_to(error)
-        if isinstance(error, BadAddress | BadParameter | UnknownParameter):
-            reply = reply._replace(text=str(error))
-        return reply.octets
-
     def _counted(self, reply: bytes) -> bytes:
+        """Count a command that came to nothing; too many of them end the session."""
         if not replies.refuses(reply) or self.closing:
             return reply
         self._refusals += 1
@@ -392,7 +352,7 @@ class Session:
         return self._hang_up(replies.TOO_MANY_ERRORS)
 
     def _hang_up(self, reply: bytes) -> bytes:
-        self.closing = True
+        self.closing = self.broken_off = True
         return reply
 
 
