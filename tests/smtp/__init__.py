@@ -1,0 +1,1 @@
+"""Tests of SMTP and LMTP: transcripts, properties, and connections over real sockets."""

@@ -1,0 +1,209 @@
+"""A listener on a real store for one test, and a peer that speaks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mailstack.auth.passwords import Verifier
+from mailstack.delivery import Delivery
+from mailstack.directory import Directory
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.smtp.listener import Listener
+from mailstack.smtp.receiver import Reception
+from mailstack.smtp.session import Site
+from mailstack.store import accounts, aliases, domains
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+
+PATIENCE = 10.0
+HOSTNAME = "mx.example.org"
+MAX_MESSAGE = 1_000_000
+
+
+def furnish(database: Database, *, with_accounts: bool = True) -> None:
+    """The domains and accounts that every transcript knows."""
+    with database.writing() as connection:
+        for name in ("was.example", "empty.example", "bücher.example"):
+            domains.add_domain(connection, name)
+        domains.rename_domain(connection, "was.example", "example.org")
+        if not with_accounts:
+            return
+        for name, quota in {
+            "mrose": None,
+            "jones": None,
+            "full": 1,
+            "small": 5000,
+            "away": None,
+            "o'hara": None,
+            "jürgen": None,
+            "with space": None,
+        }.items():
+            accounts.add_account(
+                connection, Mailbox(name, "example.org"), password_hash="$none$", quota_octets=quota
+            )
+        accounts.disable(connection, parse_mailbox("away@example.org"))
+        for source, *targets in (
+            ("team@example.org", "jones@example.org", "mrose@example.org", "full@example.org"),
+            ("sales@example.org", "team@example.org"),
+            ("nobody@example.org", "away@example.org"),
+        ):
+            aliases.add_alias(connection, parse_mailbox(source), [parse_mailbox(t) for t in targets])
+
+
+class Rig:
+    """A store with its accounts, and listeners for SMTP or LMTP in front of it."""
+
+    def __init__(self, store: Store, directory: Path) -> None:
+        self.store = store
+        self.directory = directory
+        self.tls: ssl.SSLContext | None = None
+        self.client_tls: ssl.SSLContext | None = None
+        self.reception: Reception
+        self.listener: Listener
+        self.address: tuple[str, int] | str
+
+    async def account_id(self, name: str) -> int:
+        return (await self.store.read(accounts.find_account, Mailbox(name, "example.org"))).id
+
+    async def mail(self, name: str) -> list[bytes]:
+        """All messages of an account, exactly as RETR would send them, oldest first."""
+        account_id = await self.account_id(name)
+        found = []
+        snapshot = await self.store.open_maildrop(account_id)
+        for uid in (await self.store.listing(account_id, snapshot.last_uid)).uids:
+            content = await self.store.open_message(account_id, uid)
+            found.append(b"".join([part async for part in content]))
+            assert len(found[-1]) == content.octets
+        return found
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not fact():  # noqa: ASYNC110 (looks from outside)
+                await asyncio.sleep(0.005)
+
+    async def connect(self, *, greeted: bool = True) -> Peer:
+        """A peer; `greeted` reads the greeting."""
+        if isinstance(self.address, str):
+            reader, writer = await asyncio.open_unix_connection(self.address, limit=1 << 24)
+        else:
+            reader, writer = await asyncio.open_connection(*self.address, limit=1 << 24)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = Peer(reader, writer)
+        if greeted:
+            assert (await peer.line()).startswith(b"220 mx.example.org ")
+        return peer
+
+    async def connect_under_tls(self, hello: bytes = b"EHLO client.example") -> Peer:
+        """A peer that has shaken hands."""
+        peer = await self.connect()
+        await peer.reply(hello)
+        assert (await peer.reply(b"STARTTLS")).startswith(b"220 2.0.0 ")
+        assert self.client_tls is not None
+        await peer.start_tls(self.client_tls)
+        return peer
+
+
+class Peer:
+    """Lines over a socket; nothing is checked but that answers come in time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, octets: bytes) -> None:
+        self.writer.write(octets)
+
+    async def line(self) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.readuntil(b"\r\n")
+
+    async def one_reply(self) -> bytes:
+        """All lines of the next reply."""
+        lines = [await self.line()]
+        while lines[-1][3:4] == b"-":
+            lines.append(await self.line())
+        return b"".join(lines)
+
+    async def reply(self, command: bytes) -> bytes:
+        """One command, and its reply."""
+        self.send(command + b"\r\n")
+        return await self.one_reply()
+
+    async def rest(self) -> bytes:
+        """All that comes until the server ends the connection."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.reader.read()
+
+    async def trio(self, recipient: bytes = b"jones@example.org") -> None:
+        """Up to where DATA can come."""
+        assert (await self.reply(b"EHLO client.example")).startswith(b"250")
+        assert (await self.reply(b"MAIL FROM:<eve@example.net>")).startswith(b"250 2.1.0 ")
+        assert (await self.reply(b"RCPT TO:<" + recipient + b">")).startswith(b"250 2.1.5 ")
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await self.writer.start_tls(context, server_hostname=HOSTNAME)
+
+    def half_close(self) -> None:
+        self.writer.write_eof()
+
+    def reset(self) -> None:
+        """End with RST, as a killed peer whose kernel still had octets for it."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+
+
+@asynccontextmanager
+async def running(
+    template: Path,
+    directory: Path,
+    *,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    lmtp: bool = False,
+    unix: bool = False,
+    idle_seconds: float = 60.0,
+    max_connections: int = 100,
+    **options: Any,
+) -> AsyncIterator[Rig]:
+    """A listener with its own store, both closed at the end; `tls` is the server's and the peer's side."""
+    path = directory / "mail.db"
+    shutil.copy(template, path)
+    store = Store(Database(f"sqlite:///{path}"), state_dir=directory, reserve_octets=0)
+    verifier = Verifier()
+    rig = Rig(store, directory)
+    if tls is not None:
+        rig.tls, rig.client_tls = tls
+    people = Directory(store, verifier, default_domain="example.org", postmaster=None)
+    delivery = Delivery(
+        store, hostname=HOSTNAME, spool_dir=directory, max_message_octets=MAX_MESSAGE, **options
+    )
+    site = Site(HOSTNAME, people, delivery, lambda: rig.tls is not None, lmtp)
+    rig.reception = Reception(site, lambda: rig.tls, max_connections, idle_seconds)
+    rig.listener = Listener(rig.reception)
+    if unix:
+        bound = socket.socket(socket.AF_UNIX)
+        rig.address = str(directory / "lmtp")
+        bound.bind(rig.address)
+    else:
+        bound = socket.create_server(("127.0.0.1", 0))
+        rig.address = bound.getsockname()
+    await rig.listener.open([bound])
+    try:
+        yield rig
+    finally:
+        rig.listener.close()
+        await rig.listener.drain(2.0)
+        await store.close()
+        verifier.close()

@@ -1,0 +1,69 @@
+"""What the transcripts of both protocols share: escapes, expected lines, and ways to cut a stream."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+
+Cut = Callable[[bytes], Iterator[bytes]]
+
+_ESCAPE = re.compile(r"\\(n|r|l|\\|x[0-9A-Fa-f]{2})")
+_REPEATED = re.compile(r"\\\{(\d+)([^}]+)\}")
+_ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
+
+
+def octets(text: str) -> bytes:
+    r"""The text with its escapes replaced.
+
+    `\n` is CRLF, `\r` a bare CR, `\l` a bare LF, `\xHH` any octet, `\{99a}` `a` 99 times.
+    """
+    text = _REPEATED.sub(lambda found: int(found[1]) * found[2], text)
+    parts = _ESCAPE.split(text)
+    plain = (part.encode("utf-8") for part in parts[::2])
+    escaped = (_ESCAPED.get(code) or bytes.fromhex(code[1:]) for code in parts[1::2])
+    return b"".join(next(plain) if at % 2 == 0 else next(escaped) for at in range(len(parts)))
+
+
+def mismatch(expected: list[bytes], got: bytes) -> str | None:
+    """None when `got` is exactly the expected lines, else what differs; `...` at an end is any rest."""
+    lines = got.split(b"\r\n")
+    if lines.pop() != b"":
+        return f"the answer does not end with CRLF: {got[-80:]!r}"
+    for want, line in zip(expected, lines, strict=False):
+        if want.endswith(b"..."):
+            if not line.startswith(want[:-3].rstrip()):
+                return f"expected {want!r}, got {line!r}"
+        elif want != line:
+            return f"expected {want!r}, got {line!r}"
+    if len(lines) != len(expected):
+        return f"expected {len(expected)} lines, got {len(lines)}: {lines!r}"
+    return None
+
+
+def whole(stream: bytes) -> Iterator[bytes]:
+    """All in one segment."""
+    yield stream
+
+
+_ENDS = 2000
+
+
+def octet_by_octet(stream: bytes) -> Iterator[bytes]:
+    """A segment an octet; of a long stream only its two ends, for what is between is all alike."""
+    middle = range(_ENDS, max(_ENDS, len(stream) - _ENDS))
+    if middle:
+        yield from octet_by_octet(stream[: middle.start])
+        yield stream[middle.start : middle.stop]
+        stream = stream[middle.stop :]
+    for at in range(len(stream)):
+        yield stream[at : at + 1]
+
+
+def at_random(stream: bytes) -> Iterator[bytes]:
+    """Segments of any sizes, the same each time."""
+    chance = random.Random(stream)
+    while stream:
+        size = chance.choice((1, 2, 3, 7, 40, 300))
+        yield stream[:size]
+        stream = stream[size:]
