@@ -171,8 +171,14 @@ def test_removal_takes_the_mail_that_nobody_else_has(connection: Connection) -> 
 
 
 def test_removal_of_a_large_maildrop_leaves_nothing(connection: Connection) -> None:
-    for number in range(1, 1202):
-        put_message(connection, number, "jo@example.org")
+    key, numbers = find(connection, "jo@example.org").id, range(1, 1202)
+    common = {"octets": 3, "dotted": False, "reverse_path": "", "received_at": 1, "mail_id": "m"}
+    connection.execute(insert(message), [{"id": number, **common} for number in numbers])
+    rows = [{"id": number * PARTS_A_MESSAGE, "octets": b"x\r\n"} for number in numbers]
+    connection.execute(insert(content), rows)
+    common = {"account_id": key, "octets": 5, "prefix": b"p:", "delivered_at": 1}
+    rows = [{"uid": n, "unique_id": f"1.{n}", "message_id": n, **common} for n in numbers]
+    connection.execute(insert(entry), rows)
     accounts.remove_account(connection, Mailbox("jo", "example.org"))
     for table in (entry, message, content):
         assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0

@@ -28,7 +28,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=30))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_history_leaves_an_address_that_leads_nowhere(
     sqlite_url: str, history: list[tuple[object, ...]]
 ) -> None:
