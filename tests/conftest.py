@@ -15,6 +15,7 @@ import uvloop
 from mailstack.store import migrate
 from mailstack.store.engine import Database
 from tests.support import postgresql
+from tests.support.appliance import Appliance, copy_template
 
 _numbers = itertools.count()
 
@@ -81,3 +82,28 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@pytest.fixture
+def appliance(tmp_path: Path, sqlite_template: Path) -> Iterator[Appliance]:
+    """An appliance on SQLite, not started, with the accounts `anna` and `ben`."""
+    with Appliance(tmp_path) as made:
+        copy_template(sqlite_template, made)
+        made.add_accounts("anna", "ben")
+        yield made
+
+
+@pytest.fixture
+def appliance_on_postgresql(tmp_path: Path, postgresql_url: str) -> Iterator[Appliance]:
+    """The same on PostgreSQL."""
+    with Appliance(tmp_path, database_url=postgresql_url) as made:
+        made.add_accounts("anna", "ben")
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_appliance(request: pytest.FixtureRequest) -> Appliance:
+    """An appliance on each kind of database in turn."""
+    on_sqlite = request.param == "sqlite"
+    made: Appliance = request.getfixturevalue("appliance" if on_sqlite else "appliance_on_postgresql")
+    return made
