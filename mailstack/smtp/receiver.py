@@ -242,7 +242,7 @@ class Receiver(SMTP):
         if self._lingering or self.transport.is_closing():
             self.transport.abort()
         elif not self._awaiting:
-            self.end(replies.TIMED_OUT, linger=False)
+            self.end(replies.TIMED_OUT, linger=bool(self._input))
 
     @property
     def idle(self) -> bool:

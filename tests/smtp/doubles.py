@@ -1,0 +1,118 @@
+"""A receiver without a socket: a transport that remembers, a directory and a store that are literal."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from mailstack.delivery import Delivery
+from mailstack.errors import MaildropFull, NoSuchMailbox
+from mailstack.mail.address import Mailbox
+from mailstack.smtp.receiver import Receiver, Reception
+from mailstack.smtp.session import Site
+from mailstack.store.routing import Reached
+
+
+class Transport:
+    """What a receiver writes to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closing = self.ended = self.reading_paused = False
+
+    def write(self, octets: bytes) -> None:
+        assert not self.closing
+        assert not self.ended
+        self.written.append(octets)
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self.reading_paused = True
+
+    def resume_reading(self) -> None:
+        self.reading_paused = False
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("192.0.2.1", 12345) if name == "peername" else None
+
+    @property
+    def over(self) -> bool:
+        return self.closing or self.ended
+
+    @property
+    def said(self) -> bytes:
+        return b"".join(self.written)
+
+
+class People:
+    """Knows who takes mail: some at once, some after a while, some do not."""
+
+    def known_route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
+        if path.local_part == "slow":
+            return None
+        return self._taken(path)
+
+    async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
+        await asyncio.sleep(0)
+        return self._taken(path)
+
+    def _taken(self, path: Mailbox) -> tuple[Reached, ...]:
+        if path.local_part == "full":
+            raise MaildropFull("full")
+        if path.local_part not in ("fast", "slow"):
+            raise NoSuchMailbox("no")
+        return (Reached(len(path.local_part), path, 0, None, disabled=False),)
+
+
+class Deposits:
+    """Takes messages and remembers their content."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    async def deposit(self, deposit: Any) -> int:
+        await asyncio.sleep(0)
+        self.contents.append(b"".join(deposit.spool.parts()))
+        return len(self.contents)
+
+
+class Connection:
+    """One receiver that has greeted."""
+
+    def __init__(self, *, lmtp: bool = False, tls: Any = None) -> None:
+        self.deposits = Deposits()
+        delivery = Delivery(
+            self.deposits,  # type: ignore[arg-type]
+            hostname="mx.example.org",
+            spool_dir=Path("/nonexistent"),
+            max_message_octets=100_000,
+        )
+        site = Site("mx.example.org", People(), delivery, lambda: tls is not None, lmtp)  # type: ignore[arg-type]
+        self.reception = Reception(site, lambda: tls, 10)
+        self.transport = Transport()
+        self.receiver = Receiver(self.reception)
+        self.receiver.connection_made(self.transport)  # type: ignore[arg-type]
+
+    async def settled(self) -> None:
+        """Nothing awaits anything any more."""
+        while self.reception.tasks:
+            await asyncio.wait(self.reception.tasks)
+
+    async def feed(self, octets: bytes) -> bytes:
+        """Give it octets; what it says in return."""
+        before = len(self.transport.written)
+        if not self.transport.over:
+            self.receiver.data_received(octets)
+        await self.settled()
+        return b"".join(self.transport.written[before:])

@@ -1,0 +1,180 @@
+"""The command loop without a socket: any octets, any cuts, one reply a command and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailstack.smtp import replies
+from mailstack.smtp.session import LMTP_VERBS, VERBS
+from tests.smtp.doubles import Connection
+
+REPLY = re.compile(rb"(?:(\d\d\d)-[ -~]*\r\n)*(\d\d\d) [ -~]+\r\n")
+ENHANCED = re.compile(rb"([245])\d\d[ -]\1\.\d{1,3}\.\d{1,3} ")
+
+common = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
+
+
+def runs(coroutine):
+    with asyncio.Runner() as runner:
+        return runner.run(coroutine)
+
+
+# -- input that is nearly right, and input that is not ------------------------------------------------
+
+verbs = st.sampled_from(sorted({*VERBS, *LMTP_VERBS}))
+words = st.sampled_from(
+    [
+        *(
+            b"FROM:<eve@example.net>",
+            b"TO:<fast@x>",
+            b"TO:<slow@x>",
+            b"TO:<full@x>",
+            b"TO:<none@x>",
+            b"TO:<>",
+        ),
+        *(b"client.example", b"FROM:<>", b"SIZE=10", b"SIZE=999999999", b"BODY=8BITMIME", b"SMTPUTF8"),
+        *(b"0", b"1", b"7", b"-1", b"LAST", b"TO:<Postmaster>", "FROM:<ü@x>".encode(), b"A=B", b"<"),
+    ]
+)
+arguments = st.lists(words | st.binary(max_size=12), max_size=4).map(b" ".join)
+likely = st.sampled_from(
+    [
+        b"EHLO client.example",
+        b"MAIL FROM:<eve@example.net>",
+        b"RCPT TO:<fast@x>",
+        b"RCPT TO:<slow@x>",
+        b"DATA",
+        b".",
+        b"..x",
+        b"BDAT 3\r\nab",
+        b"BDAT 0 LAST",
+        b"BDAT 2 LAST",
+        b"RSET",
+        b"NOOP",
+        b"Subject: x",
+    ]
+)
+lines = st.one_of(
+    likely,
+    st.builds(lambda verb, argument: verb + b" " + argument if argument else verb, verbs, arguments),
+    st.binary(max_size=40),
+)
+streams = st.lists(st.tuples(lines, st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b""])), max_size=25).map(
+    lambda pairs: b"".join(line + end for line, end in pairs)
+)
+
+
+@common
+@given(streams, st.booleans())
+def test_any_octets_get_replies_and_nothing_else(stream: bytes, lmtp: bool) -> None:
+    async def talk() -> bytes:
+        connection = Connection(lmtp=lmtp)
+        await connection.feed(stream)
+        connection.receiver.eof_received()
+        await connection.settled()
+        connection.receiver.connection_lost(None)
+        assert not connection.reception.connections
+        return connection.transport.said
+
+    greeting, *said = whole_replies(runs(talk()))
+    assert greeting.startswith(b"220 ")
+    for reply in said:
+        assert ENHANCED.match(reply) or reply.startswith(
+            (b"354 ", b"250 mx.example.org", b"250-mx.example.org")
+        )
+
+
+@common
+@given(streams, st.lists(st.integers(1, 30), min_size=1))
+def test_the_cut_makes_no_difference(stream: bytes, sizes: list[int]) -> None:
+    async def talk(pieces: list[bytes]) -> tuple[bytes, list[bytes], bool]:
+        connection = Connection()
+        for piece in pieces:
+            await connection.feed(piece)
+        return without_ids(connection.transport.said), connection.deposits.contents, connection.transport.over
+
+    def cut() -> list[bytes]:
+        pieces, at, turn = [], 0, 0
+        while at < len(stream):
+            pieces.append(stream[at : at + sizes[turn % len(sizes)]])
+            at, turn = at + len(pieces[-1]), turn + 1
+        return pieces
+
+    said, contents, over = runs(talk([stream]))
+    said_in_pieces, contents_in_pieces, over_in_pieces = runs(talk(cut()))
+    assert said_in_pieces == said
+    assert over_in_pieces == over
+    assert [without_ids(c) for c in contents_in_pieces] == [without_ids(c) for c in contents]
+
+
+@common
+@given(st.lists(lines.filter(lambda line: b"\r\n" not in line), max_size=20))
+def test_one_reply_a_command(commands: list[bytes]) -> None:
+    async def talk() -> None:
+        connection = Connection()
+        for command in commands:
+            over = connection.transport.over
+            said = await connection.feed(command + b"\r\n")
+            conversation = connection.receiver.conversation
+            if conversation.wants_content and said:
+                assert whole_replies(said) == [replies.GO_AHEAD]
+                said = await connection.feed(b"x\r\n.\r\n")
+            elif conversation.wants_content:
+                missing = conversation._content._framing.missing
+                if missing > 1_000_000:
+                    return
+                said = await connection.feed(b"x" * missing)
+            assert len(whole_replies(said)) == (0 if over else 1)
+
+    runs(talk())
+
+
+def whole_replies(said: bytes) -> list[bytes]:
+    """The replies; fails where something else is between them."""
+    found = [match[0] for match in REPLY.finditer(said)]
+    assert b"".join(found) == said
+    for reply in found:
+        assert len({line[:3] for line in reply.splitlines()}) == 1
+    return found
+
+
+def without_ids(octets: bytes) -> bytes:
+    octets = re.sub(rb"[a-z2-7]{8}-\d+", b"(id)", octets)
+    return re.sub(rb"\w{3}, \d+ \w{3} \d{4} [\d:]{8} \+0000", b"(date)", octets)
+
+
+# -- work that must not grow faster than its input ----------------------------------------------------
+
+
+async def test_many_small_chunks_in_one_segment_cost_no_more_than_their_octets():
+    connection = Connection()
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")
+    began = time.thread_time()
+    said = await connection.feed(b"BDAT 1\r\nx" * 28_000)
+    assert said.count(b"250 2.0.0 ") == 28_000
+    assert time.thread_time() - began < 2.0, "it is 0.2 s where chunks are not copied, and 3 s where they are"
+
+
+async def test_a_megabyte_without_an_end_is_not_kept():
+    connection = Connection()
+    for _ in range(16):
+        await connection.feed(b"x" * 65_536)
+    assert connection.transport.said.endswith(b"500 5.5.2 the command line is too long\r\n")
+    assert connection.transport.over
+    assert not connection.receiver._input
+
+
+async def test_octets_between_starttls_and_the_handshake_are_never_obeyed():
+    connection = Connection(tls=object())
+    connection.receiver.data_received(b"EHLO x\r\nSTARTTLS\r\n")
+    assert connection.transport.reading_paused
+    connection.receiver.data_received(b"MAIL FROM:<eve@example.net>\r\n")  # already read by the loop
+    await connection.settled()
+    assert connection.transport.said.endswith(b"220 2.0.0 ready to start TLS\r\n")
+    assert connection.transport.closing
+    assert not connection.reception.connections

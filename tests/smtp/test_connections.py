@@ -1,0 +1,384 @@
+"""What the wire and the clock do to a session: lost peers, slow peers, silent peers, too many peers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+import pytest
+
+from mailstack.errors import StoreBusy, StoreFull, StoreUnavailable
+from mailstack.smtp import receiver
+from tests.smtp.rig import Rig
+
+
+class Gate:
+    """Holds deposits back until it is opened."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.reached = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._deposit = rig.store.deposit
+        rig.store.deposit = self._held
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def _held(self, deposit):
+        self.reached.set()
+        await self._opened.wait()
+        return await self._deposit(deposit)
+
+
+class Segments(asyncio.Protocol):
+    """A peer that remembers what came with each read."""
+
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.came.append(data)
+
+
+# -- the end of a connection while a reply is owed ---------------------------------------------------
+
+
+async def test_a_deposit_goes_on_when_the_peer_is_gone(start):
+    async with start() as rig:
+        gate = Gate(rig)
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n.\r\n")
+        await gate.reached.wait()
+        peer.reset()
+        await rig.until(lambda: not rig.listener.sessions)
+        gate.open()
+        await rig.until(lambda: not rig.reception.tasks)
+        assert len(await rig.mail("jones")) == 1
+
+
+@pytest.mark.parametrize("end", [b".\r\n", b".\r\nQUIT\r\n", b".\r\nNOOP\r\nMAIL FROM:<>\r\nQUIT\r\n"])
+async def test_a_peer_that_half_closed_gets_the_replies_it_is_owed(start, end):
+    async with start() as rig:
+        gate = Gate(rig)
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n" + end)
+        peer.half_close()
+        await gate.reached.wait()
+        await asyncio.sleep(0.02)
+        gate.open()
+        replies = (await peer.rest()).splitlines()
+        assert [reply[:3] for reply in replies] == {
+            1: [b"250"],
+            2: [b"250", b"221"],
+            4: [b"250", b"250", b"250", b"221"],
+        }[end.count(b"\r\n")]
+        assert len(await rig.mail("jones")) == 1
+
+
+async def test_under_tls_a_deposit_goes_on_when_the_peer_closes(start, tls):
+    async with start(tls=tls) as rig:
+        gate = Gate(rig)
+        peer = await rig.connect_under_tls()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n.\r\n")
+        await gate.reached.wait()
+        await peer.close()
+        await rig.until(lambda: not rig.listener.sessions)
+        gate.open()
+        await rig.until(lambda: not rig.reception.tasks)
+        assert len(await rig.mail("jones")) == 1
+
+
+async def test_a_stopping_server_finishes_what_is_under_way_and_says_why_to_the_others(start):
+    async with start() as rig:
+        gate = Gate(rig)
+        idle, busy = await rig.connect(), await rig.connect()
+        await busy.trio()
+        await busy.reply(b"DATA")
+        busy.send(b"x\r\n.\r\n")
+        await gate.reached.wait()
+        rig.listener.close()
+        stopping = asyncio.create_task(rig.listener.drain(5.0))
+        assert await idle.rest() == b"421 4.3.2 the server is stopping, try again\r\n"
+        gate.open()
+        assert (await busy.one_reply()).startswith(b"250 2.0.0 ")
+        assert (await busy.rest()).startswith(b"421 4.3.2 ")
+        await stopping
+        assert len(await rig.mail("jones")) == 1
+
+
+# -- replies and segments ----------------------------------------------------------------------------
+
+
+async def test_the_replies_of_one_segment_leave_in_one_write(start):
+    async with start() as rig:
+        first = await rig.connect()
+        await first.trio()  # the route of jones is known from now on
+        loop = asyncio.get_running_loop()
+        transport, segments = await loop.create_connection(Segments, *rig.address)
+        await rig.until(lambda: len(segments.came) == 1)
+        transport.write(
+            b"HELO client.example\r\nMAIL FROM:<eve@example.net>\r\nRCPT TO:<jones@example.org>\r\n"
+            b"RCPT TO:<@>\r\nDATA\r\n"
+        )
+        await rig.until(lambda: len(segments.came) == 2)
+        assert [line[:3] for line in segments.came[1].splitlines()] == [
+            b"250",
+            b"250",
+            b"250",
+            b"501",
+            b"354",
+        ]
+        transport.close()
+
+
+async def test_what_waits_while_a_reply_is_awaited_is_bounded(start):
+    async with start() as rig:
+        gate = Gate(rig)
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n.\r\n" + b"NOOP\r\n" * 100_000)
+        await gate.reached.wait()
+        await asyncio.sleep(0.1)
+        (connection,) = rig.reception.connections
+        assert len(connection._input) < 1_000_000
+        gate.open()
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        for _ in range(100_000):
+            assert (await peer.reader.readuntil(b"\r\n")) == b"250 2.0.0 ok\r\n"
+
+
+async def test_a_thousand_recipients_and_not_one_more(start):
+    async with start() as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        peer.send(b"RCPT TO:<jones@example.org>\r\n" * 999)
+        for _ in range(999):
+            assert (await peer.one_reply()).startswith(b"250 2.1.5 ")
+        # More of them than a session may have mistakes: whoever sends to a large list has made none.
+        peer.send(b"RCPT TO:<mrose@example.org>\r\n" * 60)
+        for _ in range(60):
+            assert (await peer.one_reply()).startswith(b"452 4.5.3 ")
+        assert (await peer.reply(b"DATA")).startswith(b"354 ")
+        assert (await peer.reply(b"x\r\n.")).startswith(b"250 2.0.0 ")
+        assert len(await rig.mail("jones")) == 1
+        assert await rig.mail("mrose") == []
+
+
+# -- time --------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_peer_is_told_and_cut_off(start):
+    async with start(idle_seconds=0.2) as rig:
+        peer = await rig.connect()
+        assert await peer.rest() == b"421 4.4.2 nothing was said for too long, goodbye\r\n"
+        await rig.until(lambda: not rig.listener.sessions)
+
+
+async def test_a_silent_peer_is_cut_off_within_content(start):
+    async with start(idle_seconds=0.2) as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"Subject: x\r\n")
+        assert (await peer.rest()).startswith(b"421 4.4.2 ")
+        await rig.until(lambda: not rig.listener.sessions)
+        assert await rig.mail("jones") == []
+
+
+async def test_content_may_come_slowly(start):
+    async with start(idle_seconds=0.3) as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        for _ in range(10):
+            peer.send(b"x\r\n")
+            await asyncio.sleep(0.1)
+        assert (await peer.reply(b".")).startswith(b"250 2.0.0 ")
+
+
+async def test_a_command_may_not(start):
+    async with start(idle_seconds=0.3) as rig:
+        peer = await rig.connect()
+        while not peer.reader.at_eof() and not peer.reader._buffer:
+            peer.send(b"x")
+            await asyncio.sleep(0.1)
+        assert (await peer.rest()).startswith(b"421 4.4.2 ")
+
+
+async def test_a_slow_store_is_not_the_peers_silence(start):
+    async with start(idle_seconds=0.2) as rig:
+        gate = Gate(rig)
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n.\r\n")
+        await gate.reached.wait()
+        await asyncio.sleep(0.5)
+        gate.open()
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        assert (await peer.reply(b"NOOP")).startswith(b"250 2.0.0 ")
+
+
+async def test_a_peer_that_reads_no_replies_is_cut_off_in_the_end(start, monkeypatch):
+    monkeypatch.setattr(receiver, "_LINGER_SECONDS", 0.2)
+    async with start(idle_seconds=0.3) as rig:
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.connect(rig.address)
+        deaf.setblocking(False)
+        commands = b"HELP\r\n" * 10_000
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(0.5):
+                while True:
+                    await asyncio.get_running_loop().sock_sendall(deaf, commands)
+        await rig.until(lambda: not rig.listener.sessions)
+        deaf.close()
+
+
+async def test_a_peer_that_was_hung_up_on_may_read_why_but_not_stay(start, monkeypatch):
+    monkeypatch.setattr(receiver, "_LINGER_SECONDS", 0.2)
+    async with start(idle_seconds=0.4) as rig:
+        peer = await rig.connect()
+        peer.send(b"POST / HTTP/1.1\r\n" + b"x" * 1_000_000)
+        assert (await peer.rest()).startswith(b"554 5.5.1 ")
+        await rig.until(lambda: not rig.listener.sessions)
+
+
+# -- limits and failures -----------------------------------------------------------------------------
+
+
+async def test_too_many_connections(start):
+    async with start(max_connections=2) as rig:
+        first, second = await rig.connect(), await rig.connect()
+        refused = await rig.connect(greeted=False)
+        assert await refused.rest() == b"421 4.7.0 too many connections, try again later\r\n"
+        assert (await first.reply(b"NOOP")).startswith(b"250 ")
+        await first.reply(b"QUIT")
+        await rig.until(lambda: rig.listener.sessions == 1)
+        third = await rig.connect()
+        assert (await third.reply(b"NOOP")).startswith(b"250 ")
+        assert (await second.reply(b"NOOP")).startswith(b"250 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [
+        (StoreFull("/var/lib is full"), b"452 4.3.1 "),
+        (StoreBusy("64 MiB"), b"452 4.3.1 "),
+        (StoreUnavailable("sqlite3: locked"), b"451 4.3.0 "),
+        (RuntimeError("SELECT password FROM account"), b"451 4.3.0 local error, try again\r\n"),
+    ],
+)
+async def test_failures_at_rcpt_and_at_the_end_of_data_are_temporary_and_tell_nothing(start, error, reply):
+    async def fails(*_arguments, **_options):
+        raise error
+
+    async with start() as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        rig.store.read = rig.store.deposit = fails
+        said = await peer.reply(b"RCPT TO:<mrose@example.org>")
+        assert said.startswith(reply)
+        assert str(error).encode() not in said
+        await peer.reply(b"DATA")
+        said = await peer.reply(b".")
+        assert said.startswith(reply)
+        assert str(error).encode() not in said
+        del rig.store.read, rig.store.deposit
+        await peer.trio()
+
+
+async def test_bare_newlines_may_be_refused_instead(start):
+    async with start(reject_bare_newlines=True) as rig:
+        peer = await rig.connect()
+        for content, reply in (
+            (b"one\ntwo\r\n", b"550 5.6.0 "),
+            (b"one\rtwo\r\n", b"550 5.6.0 "),
+            (b"one\r\ntwo\r\n", b"250 2.0.0 "),
+        ):
+            await peer.trio()
+            await peer.reply(b"DATA")
+            assert (await peer.reply(content + b".")).startswith(reply)
+        assert len(await rig.mail("jones")) == 1
+
+
+async def test_the_session_goes_on_when_the_spool_cannot_be_written(start):
+    async with start() as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        rig.reception.site.delivery._spool_dir = rig.directory / "gone"
+        await peer.reply(b"x\r\n.")
+        await peer.trio()
+        await peer.reply(b"DATA")
+        assert (await peer.reply(b"x" * 600_000 + b"\r\n.")).startswith(b"451 4.3.0 ")
+        assert (await peer.reply(b"NOOP")).startswith(b"250 ")
+
+
+# -- TLS ---------------------------------------------------------------------------------------------
+
+
+async def test_a_handshake_that_fails_leaves_no_connection_behind(start, tls):
+    async with start(tls=tls) as rig:
+        peer = await rig.connect()
+        await peer.reply(b"EHLO client.example")
+        await peer.reply(b"STARTTLS")
+        peer.send(b"EHLO in the clear\r\n")
+        alert = await peer.rest()
+        assert b"250" not in alert
+        await rig.until(lambda: not rig.listener.sessions)
+
+
+async def test_a_peer_that_leaves_in_the_handshake_leaves_no_connection_behind(start, tls):
+    async with start(tls=tls) as rig:
+        peer = await rig.connect()
+        await peer.reply(b"EHLO client.example")
+        await peer.reply(b"STARTTLS")
+        peer.reset()
+        await rig.until(lambda: not rig.listener.sessions and not rig.reception.tasks)
+
+
+async def test_without_a_certificate_starttls_is_neither_offered_nor_done(start):
+    async with start() as rig:
+        peer = await rig.connect()
+        assert b"STARTTLS" not in await peer.reply(b"EHLO client.example")
+        assert (await peer.reply(b"STARTTLS")).startswith(b"454 4.7.0 ")
+        assert (await peer.reply(b"NOOP")).startswith(b"250 ")
+
+
+async def test_a_large_message_under_tls(start, tls):
+    async with start(tls=tls) as rig:
+        peer = await rig.connect_under_tls()
+        await peer.trio()
+        await peer.reply(b"DATA")
+        body = b"".join(b"%06d %s\r\n" % (n, b"y" * 60) for n in range(14_000))
+        assert (await peer.reply(body + b".")).startswith(b"250 2.0.0 ")
+        (found,) = await rig.mail("jones")
+        assert found.endswith(b"\r\n" + body)
+
+
+# -- LMTP --------------------------------------------------------------------------------------------
+
+
+async def test_lmtp_on_a_unix_socket(start):
+    async with start(lmtp=True, unix=True) as rig:
+        peer = await rig.connect(greeted=False)
+        assert await peer.line() == b"220 mx.example.org LMTP mailstack\r\n"
+        await peer.reply(b"LHLO localhost")
+        await peer.reply(b"MAIL FROM:<>")
+        await peer.reply(b"RCPT TO:<jones@example.org>")
+        await peer.reply(b"RCPT TO:<mrose@example.org>")
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n.\r\n")
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        (found,) = await rig.mail("mrose")
+        assert b"\r\nReceived: from localhost by mx.example.org with LMTP" in found
