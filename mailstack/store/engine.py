@@ -106,7 +106,9 @@ class Database:
 
 def _fact(error: BaseException | None) -> StoreUnavailable | StoreFull:
     text = " ".join(str(error).split())
-    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+    # What the module itself complains of, a closed database say, comes without a code of SQLite's.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    if code & 0xFF == sqlite3.SQLITE_FULL:
         return StoreFull("the disk of the database is full")
     return StoreUnavailable(f"the database refused: {text}")
 
