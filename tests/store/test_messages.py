@@ -1,0 +1,324 @@
+"""Messages and maildrops against a model that is a dictionary, on both databases."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, delete, func, select
+
+from mailstack.errors import MessageGone, NoSuchMailbox
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store import accounts, domains, messages
+from mailstack.store.engine import Database
+from mailstack.store.messages import Deposit, Expunge, Recipient
+from mailstack.store.tables import content, entry, message
+
+NAMES = ("anna", "ben", "cleo")
+
+
+@pytest.fixture
+def people(database) -> dict[str, int]:
+    """Three accounts, by name."""
+    with database.writing() as connection:
+        domains.add_domain(connection, "example.org")
+        return {
+            name: accounts.add_account(connection, Mailbox(name, "example.org"), password_hash="$none$").id
+            for name in NAMES
+        }
+
+
+@contextmanager
+def spooled(*contents: bytes) -> Iterator[list[Spool]]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        spools = [stack.enter_context(Spool(Path(folder))) for _ in contents]
+        for spool, octets in zip(spools, contents, strict=True):
+            spool.write(octets)
+        yield spools
+
+
+def a_deposit(spool: Spool, *account_ids: int, prefix: bytes = b"Return-Path: <>\r\n") -> Deposit:
+    recipients = tuple(Recipient(account_id, prefix) for account_id in account_ids)
+    return Deposit("test-1", "", spool, False, recipients, 1_000_000)
+
+
+def read(connection: Connection, account_id: int, uid: int) -> bytes:
+    """A whole message, as a session reads it."""
+    opened = messages.open_message(connection, account_id, uid)
+    parts = [
+        messages.part(connection, opened.message_id, number)
+        for number in range(1, messages.parts(opened.content_octets))
+    ]
+    assert all(len(part) <= PART_OCTETS for part in parts)
+    whole = b"".join([opened.first, *parts])
+    assert len(whole) == opened.octets
+    return whole
+
+
+def rows(connection: Connection) -> tuple[int, int, int]:
+    """How many messages, parts and entries there are."""
+    counts = [
+        connection.execute(select(func.count()).select_from(t)).scalar_one()
+        for t in (message, content, entry)
+    ]
+    return counts[0], counts[1], counts[2]
+
+
+# -- one by one --------------------------------------------------------------------------------------
+
+
+def test_one_message_for_several_is_stored_once(database, people):
+    with spooled(b"Subject: x\r\n\r\nhello\r\n") as (spool,), database.writing() as connection:
+        job = Deposit(
+            "test-1",
+            "eve@example.net",
+            spool,
+            dotted=True,
+            recipients=tuple(Recipient(people[n], f"Delivered-To: {n}\r\n".encode()) for n in NAMES),
+            at=5,
+        )
+        messages.deposit(connection, [job])
+    with database.reading() as connection:
+        assert rows(connection) == (1, 1, 3)
+        for name in NAMES:
+            prefix = f"Delivered-To: {name}\r\n".encode()
+            assert read(connection, people[name], 1) == prefix + b"Subject: x\r\n\r\nhello\r\n"
+            assert messages.open_message(connection, people[name], 1).dotted is True
+
+
+@pytest.mark.parametrize(
+    "octets", [0, 1, PART_OCTETS - 1, PART_OCTETS, PART_OCTETS + 1, 2 * PART_OCTETS, 5 * PART_OCTETS + 7]
+)
+def test_content_of_any_size_comes_back(database, people, octets):
+    wanted = bytes(n * 7 % 251 for n in range(256)) * (octets // 256 + 1)
+    wanted = wanted[:octets]
+    with spooled(wanted) as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, people["anna"])])
+    with database.reading() as connection:
+        assert read(connection, people["anna"], 1) == b"Return-Path: <>\r\n" + wanted
+        assert rows(connection) == (1, -(-octets // PART_OCTETS), 1)
+
+
+def test_a_batch_numbers_each_maildrop_in_its_order(database, people):
+    contents = [b"%d\r\n" % n for n in range(6)]
+    with spooled(*contents) as spools, database.writing() as connection:
+        anna, ben = people["anna"], people["ben"]
+        to = [(anna,), (ben, anna), (ben,), (anna,), (anna, ben), (ben,)]
+        jobs = [a_deposit(spool, *ids, prefix=b"") for spool, ids in zip(spools, to, strict=True)]
+        ids = messages.deposit(connection, jobs)
+        assert ids == sorted(set(ids))
+    with database.reading() as connection:
+        assert [read(connection, anna, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (0, 1, 3, 4)]
+        assert [read(connection, ben, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (1, 2, 4, 5)]
+
+
+def test_a_uid_is_never_given_twice(database, people):
+    anna = people["anna"]
+    with spooled(b"x\r\n") as (spool,):
+        for expected in (1, 2, 3):
+            with database.writing() as connection:
+                messages.deposit(connection, [a_deposit(spool, anna)])
+                last_uid = messages.snapshot(connection, anna).last_uid
+                assert last_uid == expected
+                unique_id = messages.unique_ids(connection, anna, last_uid)
+                validity = accounts.find_account(connection, parse_mailbox("anna@example.org")).uid_validity
+                assert unique_id == [f"{validity}.{expected}"]
+                assert messages.expunge(connection, [Expunge(anna, [expected])]) == [1]
+    with database.reading() as connection:
+        assert messages.snapshot(connection, anna)[:3] == (0, 0, 3)
+
+
+def test_a_message_id_is_never_given_twice(database, people):
+    anna, seen = people["anna"], []
+    with spooled(b"x\r\n") as (spool,):
+        for uid in (1, 2, 3):
+            with database.writing() as connection:
+                seen += messages.deposit(connection, [a_deposit(spool, anna)])
+                messages.expunge(connection, [Expunge(anna, [uid])])
+    assert len(set(seen)) == 3
+
+
+def test_a_message_lives_until_its_last_reader_removes_it(database, people):
+    with spooled(b"x" * (PART_OCTETS + 1)) as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, *people.values())])
+    for left, name in ((2, "ben"), (1, "anna")):
+        with database.writing() as connection:
+            messages.expunge(connection, [Expunge(people[name], [1])])
+            assert rows(connection) == (1, 2, left)
+    with database.writing() as connection:
+        messages.expunge(connection, [Expunge(people["cleo"], [1])])
+        assert rows(connection) == (0, 0, 0)
+
+
+def test_two_that_remove_a_shared_message_at_once_leave_nothing(database, people):
+    with spooled(b"x") as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, *people.values())])
+    with database.writing() as connection:
+        jobs = [Expunge(account_id, [1]) for account_id in people.values()]
+        assert messages.expunge(connection, jobs) == [1, 1, 1]
+        assert rows(connection) == (0, 0, 0)
+
+
+def test_expunge_of_what_is_gone_changes_nothing(database, people):
+    anna = people["anna"]
+    with spooled(b"x\r\n") as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, anna)])
+        assert messages.expunge(connection, [Expunge(anna, [7, 8]), Expunge(people["ben"], [1])]) == [0, 0]
+        assert messages.expunge(connection, [Expunge(anna, [1, 7])]) == [1]
+        assert messages.expunge(connection, [Expunge(anna, [1])]) == [0]
+        assert messages.snapshot(connection, anna)[:3] == (0, 0, 1)
+
+
+def test_a_maildrop_of_thousands(database, people):
+    anna = people["anna"]
+    with spooled(b"x\r\n") as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, anna, people["ben"]) for _ in range(1200)])
+        assert messages.snapshot(connection, anna)[:3] == (1200, 1200 * 20, 1200)
+        removed = list(range(1, 1200, 2))
+        assert messages.expunge(connection, [Expunge(anna, removed)]) == [600]
+        listing = messages.listing(connection, anna, 1200)
+        assert list(listing.uids) == list(range(2, 1201, 2))
+        assert set(listing.octets) == {20}
+        assert rows(connection) == (1200, 1200, 1800)
+        messages.expunge(connection, [Expunge(people["ben"], list(range(1, 1201)))])
+        assert rows(connection) == (600, 600, 600)
+
+
+def test_a_listing_ends_where_the_session_began(database, people):
+    anna = people["anna"]
+    with spooled(b"x\r\n") as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, anna) for _ in range(3)])
+        snapshot = messages.snapshot(connection, anna)
+        messages.deposit(connection, [a_deposit(spool, anna)])
+        assert list(messages.listing(connection, anna, snapshot.last_uid).uids) == [1, 2, 3]
+        assert len(messages.unique_ids(connection, anna, snapshot.last_uid)) == 3
+
+
+def test_what_is_not_there_is_said_so(database, people):
+    with database.reading() as connection:
+        with pytest.raises(MessageGone):
+            messages.open_message(connection, people["anna"], 1)
+        with pytest.raises(MessageGone):
+            messages.part(connection, 1, 1)
+        with pytest.raises(NoSuchMailbox):
+            messages.snapshot(connection, 4711)
+        assert messages.listing(connection, people["anna"], 100) == messages.listing(connection, 4711, 100)
+
+
+def test_a_message_that_lost_its_content_is_never_shown_in_part(database, people):
+    with spooled(b"x" * (PART_OCTETS + 1)) as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, people["anna"])])
+        connection.execute(delete(content))
+        with pytest.raises(MessageGone):
+            messages.open_message(connection, people["anna"], 1)
+
+
+def test_an_account_that_is_gone_gets_nothing_and_its_batch_nothing_either(database, people):
+    with spooled(b"x\r\n") as (spool,):
+        with pytest.raises(NoSuchMailbox), database.writing() as connection:
+            messages.deposit(connection, [a_deposit(spool, people["anna"]), a_deposit(spool, 4711)])
+        with database.reading() as connection:
+            assert rows(connection) == (0, 0, 0)
+
+
+# -- against a model ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Drop:
+    """What a maildrop should be."""
+
+    entries: dict[int, bytes] = field(default_factory=dict)
+    last_uid: int = 0
+
+
+sizes = st.sampled_from([0, 1, 2, 300, 5000, PART_OCTETS, PART_OCTETS + 1])
+deposits = st.tuples(sizes, st.sets(st.sampled_from(NAMES), min_size=1), st.binary(max_size=3))
+steps = st.one_of(
+    st.tuples(st.just("deposit"), st.lists(deposits, min_size=1, max_size=4)),
+    st.tuples(
+        st.just("expunge"),
+        st.lists(st.tuples(st.sampled_from(NAMES), st.sets(st.integers(1, 12), max_size=6)), max_size=3),
+    ),
+)
+
+
+@given(st.lists(steps, max_size=8))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_history_leaves_what_the_model_has(database: Database, people, history) -> None:
+    with suppress(_Undone), database.writing() as connection:
+        drops = {name: Drop() for name in NAMES}
+        alive: dict[int, set[tuple[str, int]]] = {}
+        for kind, jobs in history:
+            if kind == "deposit":
+                _deposit(connection, people, drops, alive, jobs)
+            else:
+                _expunge(connection, people, drops, alive, jobs)
+            _compare(connection, people, drops, alive)
+        raise _Undone
+
+
+class _Undone(Exception):
+    """Ends an example; the transaction rolls back."""
+
+
+def _deposit(connection, people, drops, alive, jobs) -> None:
+    contents = [bytes([65 + n]) * size for n, (size, _, _) in enumerate(jobs)]
+    with spooled(*contents) as spools:
+        made = [
+            a_deposit(spool, *(people[name] for name in sorted(names)), prefix=prefix)
+            for spool, (_, names, prefix) in zip(spools, jobs, strict=True)
+        ]
+        ids = messages.deposit(connection, made)
+    for number, octets, (_, names, prefix) in zip(ids, contents, jobs, strict=True):
+        assert number not in alive
+        alive[number] = set()
+        for name in names:
+            drop = drops[name]
+            drop.last_uid += 1
+            drop.entries[drop.last_uid] = prefix + octets
+            alive[number].add((name, drop.last_uid))
+
+
+def _expunge(connection, people, drops, alive, jobs) -> None:
+    expected = []
+    for name, uids in jobs:
+        gone = drops[name].entries.keys() & uids
+        expected.append(len(gone))
+        for uid in gone:
+            del drops[name].entries[uid]
+            for holders in alive.values():
+                holders.discard((name, uid))
+    made = [Expunge(people[name], sorted(uids)) for name, uids in jobs]
+    assert messages.expunge(connection, made) == expected
+
+
+def _compare(connection, people, drops, alive) -> None:
+    for name, drop in drops.items():
+        account_id = people[name]
+        total = sum(map(len, drop.entries.values()))
+        snapshot = messages.snapshot(connection, account_id)
+        assert snapshot[:3] == (len(drop.entries), total, drop.last_uid)
+        listing = messages.listing(connection, account_id, drop.last_uid)
+        assert list(listing.uids) == sorted(drop.entries)
+        assert list(listing.octets) == [len(drop.entries[uid]) for uid in listing.uids]
+        unique_ids = messages.unique_ids(connection, account_id, drop.last_uid)
+        assert [int(each.rpartition(".")[2]) for each in unique_ids] == sorted(drop.entries)
+        for uid, wanted in drop.entries.items():
+            assert read(connection, account_id, uid) == wanted
+    living = {number for number, holders in alive.items() if holders}
+    assert set(connection.execute(select(message.c.id)).scalars()) == living
+    parts = connection.execute(select(func.count()).select_from(content)).scalar_one()
+    octets = connection.execute(select(message.c.octets)).scalars()
+    assert parts == sum(-(-each // PART_OCTETS) for each in octets)

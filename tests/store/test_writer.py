@@ -1,0 +1,224 @@
+"""Group commit: what waits is written together, fails alone, and is never written twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import Connection, event, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.store import writer as writer_module
+from mailstack.store.engine import Database
+from mailstack.store.tables import state
+from mailstack.store.writer import Writer
+
+
+class Wrong(Exception):
+    """What a guilty job does."""
+
+
+def note(connection: Connection, jobs: Sequence[str]) -> list[str]:
+    """Work: a row for each name; `wrong` is refused, in the middle of its batch."""
+    for name in jobs:
+        connection.execute(insert(state).values(name=name, value=1))
+        if name == "wrong":
+            raise Wrong
+    return [name.upper() for name in jobs]
+
+
+def noted(database: Database) -> list[str]:
+    with database.reading() as connection:
+        names = connection.execute(select(state.c.name).where(state.c.value == 1).order_by(state.c.name))
+        return list(names.scalars())
+
+
+class Stop:
+    """Work that holds the thread up, so that jobs gather behind it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self, connection: Connection, jobs: Sequence[None]) -> list[None]:
+        self.reached.set()
+        assert self.go.wait(10)
+        return [None] * len(jobs)
+
+
+@asynccontextmanager
+async def held_up(database: Database, stop: Stop | None = None) -> AsyncIterator[tuple[Writer, list[int]]]:
+    """A writer whose thread is busy until the block ends; and what it commits from then on."""
+    writer, stop, commits = Writer(database), stop or Stop(), []
+    busy = asyncio.create_task(writer.write(stop, None))
+    await asyncio.to_thread(stop.reached.wait)
+    event.listen(database.engine, "commit", lambda connection: commits.append(1))
+    try:
+        yield writer, commits
+    finally:
+        stop.go.set()
+        await busy
+        await writer.close()
+
+
+async def begun(*coroutines) -> list[asyncio.Task]:
+    """The tasks, each having handed its job over."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def outcomes(tasks: list[asyncio.Task]) -> list[object]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_waits_is_committed_together(database):
+    async with held_up(database) as (writer, commits):
+        tasks = await begun(*(writer.write(note, f"job {n:02}") for n in range(50)))
+    assert await outcomes(tasks) == [f"JOB {n:02}" for n in range(50)]
+    assert noted(database) == [f"job {n:02}" for n in range(50)]
+    assert len(commits) == 2, "one for the job that held the thread up, one for all others"
+
+
+async def test_work_of_two_kinds_shares_a_commit_too(database):
+    def other(connection: Connection, jobs: Sequence[int]) -> list[int]:
+        connection.execute(insert(state), [{"name": f"other {n}", "value": 1} for n in jobs])
+        return [n + 1 for n in jobs]
+
+    async with held_up(database) as (writer, commits):
+        tasks = await begun(writer.write(note, "a"), writer.write(other, 5), writer.write(note, "b"))
+    assert await outcomes(tasks) == ["A", 6, "B"]
+    assert noted(database) == ["a", "b", "other 5"]
+    assert len(commits) == 2
+
+
+async def test_the_guilty_job_fails_alone(database):
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(note, name) for name in ("a", "wrong", "b")))
+    before, guilty, behind = await outcomes(tasks)
+    assert (before, behind) == ("A", "B")
+    assert isinstance(guilty, Wrong)
+    assert noted(database) == ["a", "b"]
+
+
+async def test_a_row_that_contradicts_another_is_its_jobs_own_fault(database):
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(note, name) for name in ("a", "twice", "twice", "b")))
+    first, second, third, fourth = await outcomes(tasks)
+    assert (first, second, fourth) == ("A", "TWICE", "B")
+    assert isinstance(third, IntegrityError)
+    assert noted(database) == ["a", "b", "twice"]
+
+
+async def test_when_no_transaction_begins_all_fail_at_once(database, monkeypatch):
+    tries = []
+
+    def unavailable():
+        tries.append(1)
+        raise StoreUnavailable("no")
+
+    stop = Stop()
+    async with held_up(database, stop) as (writer, _):
+        tasks = await begun(*(writer.write(note, f"job {n}") for n in range(20)))
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "writing", unavailable)
+            stop.go.set()
+            assert all(isinstance(each, StoreUnavailable) for each in await outcomes(tasks))
+    assert len(tries) == 1
+    assert noted(database) == []
+
+
+async def test_after_a_failed_commit_nothing_is_done_again(database, monkeypatch):
+    """The COMMIT may have reached the disk: only the sender can know whether to send again."""
+    driver_error = database.engine.dialect.loaded_dbapi.OperationalError
+    commit = database.engine.dialect.do_commit
+
+    def committed_and_lost(connection) -> None:
+        commit(connection)
+        raise driver_error("the connection was lost")
+
+    writer = Writer(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(database.engine.dialect, "do_commit", committed_and_lost)
+        tasks = await begun(*(writer.write(note, f"job {n}") for n in range(5)))
+        found = await outcomes(tasks)
+    assert all(isinstance(each, StoreUnavailable) for each in found)
+    assert len(noted(database)) <= 5
+    assert await writer.write(note, "next") == "NEXT"
+    await writer.close()
+
+
+async def test_a_failed_commit_that_did_not_happen_leaves_nothing(database, monkeypatch):
+    driver_error = database.engine.dialect.loaded_dbapi.OperationalError
+
+    def not_committed(connection) -> None:
+        raise driver_error("the disk is on fire")
+
+    writer = Writer(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(database.engine.dialect, "do_commit", not_committed)
+        assert isinstance((await outcomes(await begun(writer.write(note, "a"))))[0], StoreUnavailable)
+    assert noted(database) == []
+    assert await writer.write(note, "a") == "A"
+    await writer.close()
+    assert noted(database) == ["a"]
+
+
+async def test_the_queue_is_bounded_in_octets(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "QUEUE_OCTETS", 1000)
+    async with held_up(database) as (writer, _):
+        tasks = await begun(writer.write(note, "larger than the bound", octets=5000))
+        with pytest.raises(StoreBusy):
+            await writer.write(note, "b", octets=1)
+    assert await outcomes(tasks) == ["LARGER THAN THE BOUND"]
+    assert noted(database) == ["larger than the bound"]
+
+
+async def test_the_bound_is_free_again_afterwards(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "QUEUE_OCTETS", 1000)
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(note, f"job {n}", octets=400) for n in range(4)))
+        await asyncio.sleep(0)
+    busy = [each for each in await outcomes(tasks) if isinstance(each, StoreBusy)]
+    assert len(busy) == 2
+    again = Writer(database)
+    assert await again.write(note, "later", octets=900) == "LATER"
+    await again.close()
+
+
+async def test_a_batch_is_bounded_in_octets_and_in_jobs(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "BATCH_OCTETS", 1000)
+    async with held_up(database) as (writer, commits):
+        tasks = await begun(*(writer.write(note, f"a {n}", octets=400) for n in range(5)))
+    assert await outcomes(tasks) == [f"A {n}" for n in range(5)]
+    assert len(commits) == 1 + 3
+    monkeypatch.setattr(writer_module, "BATCH_JOBS", 2)
+    async with held_up(database) as (writer, commits):
+        tasks = await begun(*(writer.write(note, f"b {n}") for n in range(5)))
+    assert await outcomes(tasks) == [f"B {n}" for n in range(5)]
+    assert len(commits) == 1 + 3
+
+
+async def test_close_finishes_what_waits_and_takes_nothing_more(database):
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(note, f"job {n}") for n in range(10)))
+        closing = asyncio.create_task(writer.close())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailable):
+            await writer.write(note, "too late")
+    await closing
+    assert await outcomes(tasks) == [f"JOB {n}" for n in range(10)]
+    assert len(noted(database)) == 10
+
+
+async def test_a_job_whose_caller_has_gone_is_still_done(database):
+    async with held_up(database) as (writer, _):
+        gone, here = await begun(writer.write(note, "gone"), writer.write(note, "here"))
+        gone.cancel()
+    assert await here == "HERE"
+    assert gone.cancelled()
+    assert noted(database) == ["gone", "here"]
