@@ -1,0 +1,147 @@
+"""The turnstile in front of SQLite's write lock: fair between processes, patient, and freed by death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mailstack.errors import StoreUnavailable
+from mailstack.store import turnstile as turnstile_module
+from mailstack.store.turnstile import Turnstile
+
+BUSY = """
+import sys, time
+from mailstack.store.turnstile import Turnstile
+
+turnstile = Turnstile(sys.argv[1])
+with turnstile:
+    print("in", flush=True)
+    time.sleep(float(sys.argv[2]))
+while True:
+    with turnstile:
+        time.sleep(float(sys.argv[2]))
+"""
+
+
+@contextmanager
+def busy_process(path: str, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """A process that is inside for so long each time, and at once comes back."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY, path, str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "mail.db")
+
+
+def test_one_at_a_time_of_the_threads(path):
+    turnstile, inside, most = Turnstile(path), [], []
+
+    def go_through() -> None:
+        for _ in range(50):
+            with turnstile:
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    threads = [threading.Thread(target=go_through) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 200
+    assert set(most) == {1}
+    turnstile.close()
+
+
+def test_a_busy_process_does_not_starve_another(path):
+    turnstile, waits = Turnstile(path), []
+    with busy_process(path, 0.005):
+        for _ in range(40):
+            began = time.monotonic()
+            with turnstile:
+                waits.append(time.monotonic() - began)
+    turnstile.close()
+    # Each time it has to wait for one turn of the other, 5 ms; without the queue it may lose again and again.
+    assert sorted(waits)[20] < 0.05
+    assert max(waits) < 0.5
+
+
+def test_patience_has_an_end(path, monkeypatch):
+    monkeypatch.setattr(turnstile_module, "PATIENCE_SECONDS", 0.3)
+    turnstile = Turnstile(path)
+    with busy_process(path, 60):
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="another process"), turnstile:
+            pytest.fail("two are inside")
+        assert 0.3 <= time.monotonic() - began < 5
+    with turnstile:  # its death let us in
+        pass
+    turnstile.close()
+
+
+def test_a_stopped_process_is_not_waited_for_either(path, monkeypatch):
+    monkeypatch.setattr(turnstile_module, "PATIENCE_SECONDS", 0.3)
+    turnstile = Turnstile(path)
+    with busy_process(path, 60) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable), turnstile:
+            pytest.fail("two are inside")
+    turnstile.close()
+
+
+def test_threads_are_impatient_too(path, monkeypatch):
+    monkeypatch.setattr(turnstile_module, "PATIENCE_SECONDS", 0.1)
+    turnstile, failures = Turnstile(path), []
+
+    def try_it() -> None:
+        try:
+            with turnstile:
+                pass
+        except StoreUnavailable as error:
+            failures.append(error)
+
+    with turnstile:
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join(5)
+    assert len(failures) == 1
+    turnstile.close()
+
+
+def test_an_error_inside_opens_it_again(path):
+    turnstile = Turnstile(path)
+    with pytest.raises(RuntimeError), turnstile:
+        raise RuntimeError
+    with turnstile:
+        pass
+    turnstile.close()
+    turnstile.close()
+    with turnstile:  # closed means only that its files are
+        pass
+    turnstile.close()
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    turnstile = Turnstile(str(tmp_path / "none" / "mail.db"))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="No such file"), turnstile:
+            pytest.fail("there is nothing to go through")
