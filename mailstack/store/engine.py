@@ -25,12 +25,13 @@ _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
 _WRITING: Final = "mailstack_writing"
 
-# page_size and auto_vacuum only take effect on a file without tables, and before WAL is switched on.
+# These only take effect on a file without tables, and before WAL is switched on. Later they would do
+# harm: auto_vacuum=INCREMENTAL takes the write lock even where it has nothing to change, and so no
+# connection could be opened, not even to read, while another process writes.
+_NEW_FILE_PRAGMAS: Final = (f"PRAGMA page_size={PAGE_OCTETS}", "PRAGMA auto_vacuum=INCREMENTAL")
+
 # journal_mode=WAL needs the write lock once in a file's life and is a look-up ever after.
 _PRAGMAS: Final = (
-    f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}",
-    f"PRAGMA page_size={PAGE_OCTETS}",
-    "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
@@ -148,7 +149,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in _PRAGMAS:
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+    (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+    for pragma in _PRAGMAS if pages else (*_NEW_FILE_PRAGMAS, *_PRAGMAS):
         cursor.execute(pragma)
     cursor.close()
 

@@ -118,6 +118,11 @@ class Process:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
+    def read_stdout(self) -> bytes:
+        """All that it said on standard output, once it has ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.read()
+
     def children(self) -> list[int]:
         """The numbers of the processes that it has started: workers."""
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
