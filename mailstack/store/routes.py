@@ -47,10 +47,11 @@ def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | Non
     postmaster for `postmaster` and `abuse`, then the domain's catch-all.
     """
     where = place(connection, mailbox)
+    to_postmaster = where.local_part.partition("+")[0] in POSTMASTERS
     if named := expand(connection, [where], catch_all=False):
-        return Route(named, to_postmaster=False)
-    if where.local_part.partition("+")[0] in POSTMASTERS:
-        return Route(_postmasters(connection, postmaster), to_postmaster=True)
+        return Route(named, to_postmaster)
+    if to_postmaster:
+        return Route(_postmasters(connection, postmaster), to_postmaster)
     if caught := expand(connection, [where]):
         return Route(caught, to_postmaster=False)
     raise NoSuchMailbox("no such mailbox here")
