@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from mailstack.auth import passwords
 from mailstack.auth.memory import Known, LoginMemory
 from mailstack.auth.passwords import Verifier
-from mailstack.errors import BadAddress, LoginRefused, MailboxDisabled, MaildropFull
+from mailstack.errors import BadAddress, LoginRefused, MailboxDisabled, MaildropFull, Temporary
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import routes
 from mailstack.store.routes import Credentials, NewHash, Route
@@ -93,11 +93,18 @@ class Directory:
             await asyncio.sleep(max(0.0, began + self._refusal_seconds - time.monotonic()))
             raise LoginRefused("the name or the password is wrong")
         if passwords.needs_rehash(password_hash):
-            password_hash = await self._verifier.rehash(secret)
-            new = NewHash(found.account_id, found.password_hash, password_hash)
-            await self._store.write(routes.renew_hashes, new)
+            password_hash = await self._renewed(found, secret)
         self._memory.remember(name, secret, Known(found.account_id, found.name, password_hash))
         return Account(found.account_id, found.name)
+
+    async def _renewed(self, found: Credentials, secret: str) -> str:
+        """The hash that is in force now; the old one where the store cannot write, on a full disk say."""
+        new = NewHash(found.account_id, found.password_hash, await self._verifier.rehash(secret))
+        try:
+            await self._store.write(routes.renew_hashes, new)
+        except Temporary:
+            return found.password_hash
+        return new.new
 
     async def _credentials(self, name: str) -> Credentials | None:
         if "@" not in name:

@@ -1,0 +1,204 @@
+"""The directory: who takes mail, who may log in, and what a stranger can learn from trying."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from passlib.hash import sha256_crypt
+
+from mailstack.auth import passwords
+from mailstack.auth.passwords import Verifier
+from mailstack.directory import Account, Directory
+from mailstack.errors import LoginRefused, MailboxDisabled, MaildropFull, NoSuchMailbox, StoreUnavailable
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.store import accounts, aliases, domains, routes
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+
+SECRET = "correct horse"
+
+
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    return passwords.hash_password(SECRET)
+
+
+@pytest.fixture
+def furnished(sqlite_url, password_hash) -> str:
+    """The URL of a database with accounts in it."""
+    database = Database(sqlite_url)
+    with database.writing() as connection:
+        domains.add_domain(connection, "example.org")
+        for name, quota in (("first", None), ("jones", None), ("small", 1000), ("away", None)):
+            accounts.add_account(
+                connection, Mailbox(name, "example.org"), password_hash=password_hash, quota_octets=quota
+            )
+        accounts.disable(connection, parse_mailbox("away@example.org"))
+        for source, *targets in (
+            ("team@example.org", "small@example.org", "away@example.org", "jones@example.org"),
+            ("lost@example.org", "small@example.org", "away@example.org"),
+            ("me@example.org", "jones@example.org"),
+        ):
+            aliases.add_alias(connection, parse_mailbox(source), [parse_mailbox(t) for t in targets])
+    database.dispose()
+    return sqlite_url
+
+
+@asynccontextmanager
+async def directory(url: str, tmp_path, **options: Any) -> AsyncIterator[tuple[Directory, Store]]:
+    store = Store(Database(url), state_dir=tmp_path, reserve_octets=0)
+    verifier = Verifier()
+    options = {"default_domain": "example.org", "postmaster": None, "refusal_seconds": 0.0, **options}
+    try:
+        yield Directory(store, verifier, **options), store
+    finally:
+        verifier.close()
+        await store.close()
+
+
+# -- mail in -----------------------------------------------------------------------------------------
+
+
+async def test_a_full_maildrop_is_refused_by_what_was_announced(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, _):
+        small = parse_mailbox("small@example.org")
+        assert len(await people.route(small, octets=999)) == 1
+        with pytest.raises(MaildropFull):
+            await people.route(small, octets=1000)
+        assert len(await people.route(small)) == 1
+
+
+async def test_a_group_is_refused_only_when_nobody_in_it_can_take_it(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, _):
+        team = await people.route(parse_mailbox("team@example.org"), octets=5000)
+        assert {str(each.mailbox) for each in team} == {"small@example.org", "jones@example.org"}
+        with pytest.raises(MaildropFull):
+            await people.route(parse_mailbox("lost@example.org"), octets=5000)
+        with pytest.raises(MailboxDisabled):
+            await people.route(parse_mailbox("away@example.org"))
+
+
+async def test_postmaster_takes_mail_disabled_and_full(furnished, tmp_path):
+    async with directory(furnished, tmp_path, postmaster="away@example.org") as (people, _):
+        assert len(await people.route(parse_mailbox("postmaster@example.org"), octets=10**12)) == 1
+    async with directory(furnished, tmp_path, postmaster="small@example.org") as (people, _):
+        assert len(await people.route(Mailbox("Postmaster", ""), octets=10**12)) == 1
+
+
+async def test_a_route_is_known_for_a_moment(furnished, tmp_path, monkeypatch):
+    async with directory(furnished, tmp_path) as (people, _):
+        jones, small = parse_mailbox("jones@example.org"), parse_mailbox("small@example.org")
+        assert people.known_route(jones) is None
+        found = await people.route(jones)
+        assert people.known_route(jones) == found
+        await people.route(small)
+        with pytest.raises(MaildropFull):
+            people.known_route(small, octets=5000)
+        later = time.monotonic() + 1.1
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert people.known_route(jones) is None
+
+
+async def test_what_was_refused_is_asked_anew(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+        new = parse_mailbox("new@example.org")
+        with pytest.raises(NoSuchMailbox):
+            await people.route(new)
+        assert people.known_route(new) is None
+        with store.database.writing() as connection:
+            accounts.add_account(connection, new, password_hash="")
+        assert len(await people.route(new)) == 1
+
+
+# -- logging in --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["jones@example.org", "Jones@EXAMPLE.org", "jones", "JONES", "me@example.org", "me"]
+)
+async def test_log_in(furnished, tmp_path, name):
+    async with directory(furnished, tmp_path) as (people, _):
+        account = await people.log_in(name, SECRET, peer="192.0.2.1")
+        assert account == Account(2, "jones@example.org")
+        recalled = people.recall(name, SECRET)
+        assert recalled is not None
+        assert (recalled.account_id, recalled.name) == account
+        assert people.recall(name, SECRET + "x") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("jones", "wrong"),
+        ("jones", ""),
+        ("jones", SECRET + "\0"),
+        ("jones", SECRET * 1000),
+        ("nobody", SECRET),
+        ("away", SECRET),
+        ("away", "wrong"),
+        ("team", SECRET),
+        ("", SECRET),
+        ("@", SECRET),
+        ("jones@elsewhere.example", SECRET),
+        ("jones@example.org@example.org", SECRET),
+        ("jo\0nes", SECRET),
+        ("jones@example.org\r\n", SECRET),
+    ],
+)
+async def test_every_refusal_is_alike(furnished, tmp_path, name, secret):
+    async with directory(furnished, tmp_path, refusal_seconds=0.3) as (people, _):
+        began = time.monotonic()
+        with pytest.raises(LoginRefused, match=r"^the name or the password is wrong$"):
+            await people.log_in(name, secret, peer="192.0.2.1")
+        assert time.monotonic() - began >= 0.3
+        assert people.recall(name, secret) is None
+
+
+async def test_an_older_hash_is_renewed_at_login(furnished, tmp_path):
+    old = sha256_crypt.using(rounds=1000).hash(SECRET)
+    async with directory(furnished, tmp_path) as (people, store):
+        jones = parse_mailbox("jones@example.org")
+        with store.database.writing() as connection:
+            accounts.set_password(connection, jones, old)
+        await people.log_in("jones", SECRET, peer="192.0.2.1")
+        found = await store.read(routes.credentials, jones)
+        assert found is not None
+        assert found.password_hash.startswith("$argon2id$")
+        known = people.recall("jones", SECRET)
+        assert known is not None
+        assert known.password_hash == found.password_hash
+        await people.log_in("jones", SECRET, peer="192.0.2.1")
+
+
+async def test_a_store_that_cannot_write_lets_people_in_all_the_same(furnished, tmp_path):
+    """They may be about to delete what fills the disk."""
+    old = sha256_crypt.using(rounds=1000).hash(SECRET)
+    async with directory(furnished, tmp_path) as (people, store):
+        with store.database.writing() as connection:
+            accounts.set_password(connection, parse_mailbox("jones@example.org"), old)
+
+        async def full(*_arguments: object, **_options: object) -> None:
+            raise StoreUnavailable("the disk is full")
+
+        store.write = full
+        assert (await people.log_in("jones", SECRET, peer="192.0.2.1")).id == 2
+        known = people.recall("jones", SECRET)
+        assert known is not None
+        assert known.password_hash == old
+        del store.write
+
+
+async def test_a_store_that_cannot_be_read_is_no_wrong_password(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+
+        async def unavailable(*_arguments: object, **_options: object) -> None:
+            raise StoreUnavailable("the database does not answer")
+
+        store.read = unavailable
+        with pytest.raises(StoreUnavailable):
+            await people.log_in("jones", SECRET, peer="192.0.2.1")
+        del store.read
