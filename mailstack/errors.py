@@ -88,6 +88,10 @@ class MaildropInUse(Temporary):
     """Another session holds the exclusive lock of the maildrop (RFC 1939 §4)."""
 
 
+class LoggedInLately(Temporary):
+    """The last login was less than `[pop3] login_delay` ago (RFC 2449 §6.5)."""
+
+
 # -- administration ------------------------------------------------------------------------------
 
 
@@ -141,3 +145,7 @@ class BadData(Permanent):
 
 class AlreadyRunning(Temporary):
     """Another process does this work now."""
+
+
+class NotRunning(Temporary):
+    """No process of the service answers on this host."""

@@ -157,6 +157,11 @@ class Settings:
         """The URL of the database: `database_url`, or else a file in `state_dir`."""
         return self.database_url or f"sqlite:///{self.state_dir / 'mail.db'}"
 
+    @property
+    def control_dir(self) -> Path:
+        """Where each serving process has its control socket."""
+        return self.state_dir / "control"
+
 
 SECTIONS: Mapping[str, type[Any]] = {
     "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "store": Store, "log": Log,

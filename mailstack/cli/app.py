@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from mailstack import __version__
-from mailstack.cli import account, alias, database, demo, domain, exits, init, maildrop, settings, status
+from mailstack.cli import (
+    account,
+    alias,
+    database,
+    demo,
+    domain,
+    exits,
+    init,
+    maildrop,
+    session,
+    settings,
+    status,
+)
 from mailstack.cli.admin import Admin, config_path
 from mailstack.cli.serve import ROLES
 
@@ -28,6 +40,7 @@ app.add_typer(domain.app)
 app.add_typer(account.app)
 app.add_typer(alias.app)
 app.add_typer(maildrop.app)
+app.add_typer(session.app)
 app.add_typer(database.app)
 app.add_typer(settings.app)
 

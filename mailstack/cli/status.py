@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import typer
 
 from mailstack import __version__
 from mailstack.cli import show
+from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
 from mailstack.cli.settings import without_password
+from mailstack.errors import NotRunning
 from mailstack.settings import Settings
 from mailstack.store import accounts, domains, schema
 from mailstack.values import Listen, UnixAddress
@@ -38,6 +41,7 @@ def status(context: typer.Context, json: Json = False) -> None:
         revision = schema.revision(connection)
         everybody = accounts.list_accounts(connection)
         ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
+    processes = _processes(found)
     facts: dict[str, Any] = {
         "version": __version__,
         "settings": admin(context).config,
@@ -50,7 +54,8 @@ def status(context: typer.Context, json: Json = False) -> None:
         "free_octets": shutil.disk_usage(found.state_dir).free,
     }
     if json:
-        show.as_json(facts | {"listeners": [each._asdict() for each in listeners]})
+        told = {"listeners": [each._asdict() for each in listeners], "processes": processes}
+        show.as_json(facts | told)
     else:
         people = {
             "size": show.octets(facts.pop("octets")),
@@ -59,8 +64,22 @@ def status(context: typer.Context, json: Json = False) -> None:
         show.facts({name: str(value) for name, value in facts.items()} | people)
         for each in listeners:
             print(f"{each.role} {each.address}: {'answers' if each.answers else 'does not answer'}")
+        for process in processes:
+            began = show.moment(datetime.fromtimestamp(process["since"], UTC))
+            sessions = show.counted(process["pop3_sessions"], "POP3 session")
+            print(
+                f"process {process['pid']}: serves {', '.join(process['sockets'])} since {began}, {sessions}"
+            )
     if not all(each.answers for each in listeners):
         raise typer.Exit(os.EX_UNAVAILABLE)
+
+
+def _processes(found: Settings) -> list[dict[str, Any]]:
+    """What each process of the service on this host tells of itself."""
+    try:
+        return [dict(answer) for answer in ask_all(found, "status")]
+    except NotRunning:
+        return []
 
 
 def _addresses(found: Settings) -> list[tuple[str, Listen]]:

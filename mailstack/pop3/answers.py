@@ -16,13 +16,24 @@ from mailstack.store.store import Store
 class Answers:
     """One connection's way to the mail: it holds the lock from login until `close`."""
 
-    __slots__ = ("_directory", "_last_uid", "_lock", "_peer", "_store", "account", "account_id", "expunging")
+    __slots__ = (
+        "_directory",
+        "_last_lock",
+        "_last_uid",
+        "_lock",
+        "_peer",
+        "_store",
+        "account",
+        "account_id",
+        "expunging",
+    )
 
     def __init__(self, store: Store, directory: Directory, *, peer: str) -> None:
         self._store: Final = store
         self._directory: Final = directory
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
+        self._last_lock: MaildropLock | None = None  # the one that `close` has let go
         self._last_uid = 0
         self.account_id = 0
         self.account: str | None = None  # whose maildrop is open
@@ -30,9 +41,20 @@ class Answers:
 
     def close(self) -> None:
         """Let the maildrop go; a second call does nothing."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        if self._lock is not None:
+            self._lock.release()
+            self._last_lock, self._lock = self._lock, None
+
+    async def closed(self) -> None:
+        """Let the maildrop go, and wait until the next session can have it."""
+        self.close()
+        if self._last_lock is not None:
+            await self._last_lock.released()
+
+    @property
+    def closes_slowly(self) -> bool:
+        """Whether the lock is another machine's to free, so that a last word has to wait for it."""
+        return self._lock is not None and self._lock.backend is not None
 
     @property
     def holds_lock(self) -> bool:
@@ -56,7 +78,7 @@ class Answers:
             case Expunge(uids):
                 self.expunging = True
                 try:
-                    await self._store.expunge(self.account_id, uids)
+                    await self._store.expunge(self.account_id, uids, lock=self._lock)
                 finally:
                     self.expunging = False
                 return None

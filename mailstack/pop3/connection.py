@@ -7,6 +7,7 @@ reply is on its way, so an idle session is a few small objects. The event loop o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, Final, cast
 
@@ -19,7 +20,7 @@ from mailstack.pop3.lines import LineReader
 from mailstack.pop3.outlet import Gone, Outlet
 from mailstack.pop3.replies import Message, Reply, reply_to
 from mailstack.pop3.session import Session, Turn
-from mailstack.pop3.surroundings import Crowd, Surroundings
+from mailstack.pop3.surroundings import Crowd, SessionInfo, Surroundings
 from mailstack.pop3.tlsserver import HANDSHAKE_SECONDS
 
 _WAITING_OCTETS: Final = 64 * 1024
@@ -47,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_loop",
         "_outlet",
+        "_over",
         "_peer",
         "_pulse",
         "_reader",
@@ -83,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._eof = False  # the peer sends no more
         self._closing = False
         self._draining = False
+        self._over: asyncio.Event | None = None  # made by whoever wants to wait for the end
 
     # -- called by the event loop ----------------------------------------------------------------
 
@@ -164,6 +167,41 @@ class Connection(asyncio.Protocol):
         self._reason = self._reason or reason
         self._transport.abort()
 
+    async def kick(self) -> None:
+        """End the session for an administrator; returns when its maildrop is free.
+
+        Nothing is said: the client would take it for the answer to its next command. A commit
+        under way is still finished, anything else is cut.
+        """
+        if not self._answers.expunging:
+            self._answers.close()
+        if self._task is None:
+            self._close("kicked")
+        else:
+            self.abort("kicked")
+        over = self._over = self._over or asyncio.Event()
+        try:
+            await asyncio.wait_for(over.wait(), _LINGER_SECONDS)
+        except TimeoutError:  # it does not take what was still to be sent, or our close_notify
+            self._transport.abort()
+            await over.wait()
+        await self._answers.closed()
+
+    def told(self) -> SessionInfo:
+        """What an administrator may know of this session."""
+        now = self._loop.time()
+        tally = self._session.tally
+        return SessionInfo(
+            session=self._session_id,
+            account=self._answers.account if self._answers.holds_lock else None,
+            address=self._peer.address,
+            tls=self._tls,
+            since=time.time() - (now - self._began_at),
+            idle_seconds=now - self._active_at,
+            retrieved=tally.retrieved,
+            retrieved_octets=tally.retrieved_octets,
+        )
+
     def lose_lock(self) -> None:
         """The lock has gone, and the maildrop may be another session's: this one is over."""
         if self._answers.holds_lock:
@@ -210,7 +248,7 @@ class Connection(asyncio.Protocol):
             reply = self._unforeseen(error)
         else:
             return turn, ask
-        if not reply.is_short:
+        if not reply.is_short or (self._session.ended is not None and self._answers.closes_slowly):
             return reply
         self._outlet.write(reply.text)
         self._end_if_over()
@@ -267,7 +305,7 @@ class Connection(asyncio.Protocol):
             reply = work if isinstance(work, Reply) else await self._fulfil(*work)
             self._active_at = self._loop.time()
             if self._session.ended is not None:
-                self._answers.close()  # whoever reads our last word may log in again at once
+                await self._answers.closed()  # whoever reads our last word may log in again at once
             await self._send(reply)
             self._end_if_over()
             work = None if self._closing else self._advance()
@@ -381,6 +419,8 @@ class Connection(asyncio.Protocol):
         if not self._crowd.leave(self):
             return
         self._answers.close()
+        if self._over is not None:
+            self._over.set()
         tally = self._session.tally
         log.event(
             "pop3.session",

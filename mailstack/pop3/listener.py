@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
-from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
+from mailstack.pop3.surroundings import Crowd, SessionInfo, Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
 from mailstack.pop3.tlsserver import TlsServer
 from mailstack.store.store import Store
@@ -72,6 +72,16 @@ class Listener:
     def sessions(self) -> int:
         """How many connections there are now."""
         return len(self._crowd)
+
+    def told(self) -> list[SessionInfo]:
+        """Every session there is now."""
+        return [connection.told() for connection in self._crowd]
+
+    async def kick(self, wanted: Callable[[SessionInfo], bool]) -> int:
+        """End the sessions that are wanted; return how many, once their maildrops are free."""
+        kicked = [connection for connection in self._crowd if wanted(connection.told())]
+        await asyncio.gather(*(connection.kick() for connection in kicked))
+        return len(kicked)
 
     async def accept_on(self, bound: socket.socket) -> None:
         """Listen on one more socket."""

@@ -16,7 +16,9 @@ from mailstack.directory import Directory
 from mailstack.errors import BadSetting
 from mailstack.pop3 import listener as pop3
 from mailstack.service import systemd
+from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
+from mailstack.service.control import Control
 from mailstack.service.sockets import Sockets
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
@@ -57,10 +59,12 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
         directory = Directory(
             store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
         )
-        listeners = [
-            *await _smtp(settings, sockets, directory, store, tls),
-            *await _pop3(settings, sockets, directory, store, tls),
-        ]
+        smtp_listeners = await _smtp(settings, sockets, directory, store, tls)
+        pop3_listeners = await _pop3(settings, sockets, directory, store, tls)
+        listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
+        control = Control(settings.control_dir, answers(pop3_listeners, sockets=list(sockets)))
+        await control.open()
+        stack.push_async_callback(control.close)
         stack.push_async_callback(_drain, listeners)
         log.event("serving", on=_described(sockets))
         systemd.notify("READY=1")
@@ -112,7 +116,7 @@ async def _smtp(
 
 async def _pop3(
     settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
-) -> list[Listener]:
+) -> list[pop3.Listener]:
     if "pop3s" in sockets and tls() is None:
         raise BadSetting("[pop3] tls_listen needs [tls] certificate and private_key")
     return [

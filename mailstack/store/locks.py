@@ -16,40 +16,92 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
 
-from mailstack.errors import MaildropInUse, StoreUnavailable
+from mailstack.errors import LoggedInLately, MaildropInUse, StoreUnavailable
 from mailstack.store.engine import Database
+from mailstack.store.tables import maildrop_holder
 
-_RECORD: Final = struct.Struct("=d120s")
-"""One account's place in the lock file: since when it is held, and by whom."""
+_RECORD: Final = struct.Struct("=dd112s")
+"""One account's place in the lock file: since when it is held, its last login, and by whom."""
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), on 64-bit Linux
-_NAMESPACE: Final = 0x706F70  # the first half of PostgreSQL's two-part advisory key: "pop"
+
+ADVISORY_SPACE: Final = 0x706F70
+"""The first half of PostgreSQL's two-part advisory key: "pop"; the second is the account."""
+
+
+class Holding(NamedTuple):
+    """What is kept of a maildrop's last holder, in seconds since the epoch; zeros: nothing is known."""
+
+    since: float
+    logged_in: float
+    holder: str
+
+    def after(self, holder: str, *, login: bool) -> Holding:
+        """What is to be kept once `holder` has it; whoever only keeps house is no login."""
+        now = time.time()
+        return Holding(now, now if login else self.logged_in, holder)
+
+    def check_delay(self, seconds: float) -> None:
+        """Raise LoggedInLately unless the last login was so long ago."""
+        passed = time.time() - self.logged_in
+        if 0 <= passed < seconds:  # a clock that was set back keeps nobody out
+            raise LoggedInLately(
+                f"the last login was {passed:.0f} seconds ago, wait {seconds - passed:.0f} more"
+            )
+
+    def in_use(self) -> MaildropInUse:
+        """The refusal that says since when and from where."""
+        if not self.since:
+            return MaildropInUse("another session holds this maildrop")
+        at = datetime.fromtimestamp(self.since, UTC)
+        return MaildropInUse(f"held since {at:%H:%M:%S} UTC by a session from {self.holder}")
+
+
+_NOBODY: Final = Holding(0.0, 0.0, "")
 
 
 class MaildropLock:
     """A lock that is held, until `release`."""
 
-    __slots__ = ("_release",)
+    __slots__ = ("_freeing", "_release", "backend")
 
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release: Callable[[], None] | None = release
+    def __init__(
+        self, release: Callable[[], asyncio.Task[None] | None], *, backend: int | None = None
+    ) -> None:
+        self._release: Callable[[], asyncio.Task[None] | None] | None = release
+        self._freeing: asyncio.Task[None] | None = None
+        self.backend: Final = backend
+        """The PostgreSQL session that has the lock; None: the kernel has it, and frees it at once."""
 
     def release(self) -> None:
         """Let the maildrop go; a second call does nothing."""
         release, self._release = self._release, None
         if release is not None:
-            release()
+            self._freeing = release()
+
+    async def released(self) -> None:
+        """Let the maildrop go, and wait until whoever comes next can have it."""
+        self.release()
+        if self._freeing is not None:
+            await asyncio.shield(self._freeing)
 
 
 class MaildropLocks(Protocol):
     """What keeps two sessions out of one maildrop: a file on one host, the database across hosts."""
 
-    async def hold(self, account_id: int, *, holder: str) -> MaildropLock:
-        """Take the lock at once or raise MaildropInUse, saying since when and for whom it is held."""
+    async def hold(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock:
+        """Take the lock at once or raise MaildropInUse, saying since when and for whom it is held.
+
+        A login says how long the one before it has to be ago, or else raises LoggedInLately; with
+        None this is no login.
+        """
         ...
 
     def close(self) -> None:
@@ -70,16 +122,24 @@ class FileLocks:
             raise StoreUnavailable(f"cannot open the lock file {path}: {error.strerror}") from error
         self._held: set[int] = set()
 
-    async def hold(self, account_id: int, *, holder: str) -> MaildropLock:
+    async def hold(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock:
         """See MaildropLocks; never waits."""
         place = account_id * _RECORD.size
         # The kernel sees one owner in all of this process's sessions, so they keep apart by the set.
         if account_id in self._held or not self._set(fcntl.F_WRLCK, place):
-            raise self._in_use(place)
+            raise self._kept(place).in_use()
+        try:
+            before = self._kept(place)
+            before.check_delay(login_delay_seconds or 0.0)
+        except BaseException:
+            self._set(fcntl.F_UNLCK, place)
+            raise
         self._held.add(account_id)
-        record = _RECORD.pack(time.time(), holder.encode()[:120])
+        since, logged_in, name = before.after(holder, login=login_delay_seconds is not None)
         with suppress(OSError):  # on a full disk the lock holds, only its story is lost
-            os.pwrite(self._file, record, place)
+            os.pwrite(self._file, _RECORD.pack(since, logged_in, name.encode()[:112]), place)
         return MaildropLock(lambda: self._let_go(account_id))
 
     def close(self) -> None:
@@ -102,45 +162,47 @@ class FileLocks:
             raise StoreUnavailable(f"the maildrop cannot be locked: {error.strerror}") from error
         return True
 
-    def _in_use(self, place: int) -> MaildropInUse:
+    def _kept(self, place: int) -> Holding:
         record = os.pread(self._file, _RECORD.size, place)
         if len(record) < _RECORD.size:
-            return MaildropInUse("another session holds this maildrop")
-        since, holder = _RECORD.unpack(record)
-        return _in_use(since, holder.rstrip(b"\0").decode(errors="replace"))
+            return _NOBODY
+        since, logged_in, holder = _RECORD.unpack(record)
+        return Holding(since, logged_in, holder.rstrip(b"\0").decode(errors="replace"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Holder:
-    since: float
-    name: str
+class _Mine:
+    holding: Holding
 
 
 class AdvisoryLocks:
     """Exclusive among all hosts that share a PostgreSQL database: one connection holds them all.
 
     When that connection dies PostgreSQL frees its locks, so every session that relied on one must
-    end: `lost` is called once, before the next lock is taken on a new connection.
+    end: `lost` is called once, before the next lock is taken on a new connection. Who holds what
+    lies in an UNLOGGED table, and no commit of this connection waits for the disk.
     """
 
     def __init__(self, database: Database, lost: Callable[[], None]) -> None:
         self._database = database
         self._connection: Connection | None = None
-        self._held: dict[int, _Holder] = {}
+        self._backend = 0
+        self._held: dict[int, _Mine] = {}
         self._lost = lost
         self._turn = asyncio.Lock()  # one statement at a time on the one connection
         self._unlocking: set[asyncio.Task[None]] = set()
 
-    async def hold(self, account_id: int, *, holder: str) -> MaildropLock:
-        """See MaildropLocks; one round trip."""
+    async def hold(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock:
+        """See MaildropLocks; two round trips."""
         async with self._turn:
             if other := self._held.get(account_id):
-                raise _in_use(other.since, other.name)
-            if not await asyncio.to_thread(self._ask, "pg_try_advisory_lock", account_id):
-                raise MaildropInUse("a session on another host, or of another process, holds this maildrop")
-            mine = self._held[account_id] = _Holder(time.time(), holder)
+                raise other.holding.in_use()
+            holding = await asyncio.to_thread(self._take, account_id, holder, login_delay_seconds)
+            mine = self._held[account_id] = _Mine(holding)
             loop = asyncio.get_running_loop()
-            return MaildropLock(lambda: self._let_go(loop, account_id, mine))
+            return MaildropLock(lambda: self._let_go(loop, account_id, mine), backend=self._backend)
 
     def close(self) -> None:
         """Let every lock go."""
@@ -149,18 +211,34 @@ class AdvisoryLocks:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, function: str, account_id: int) -> bool:
+    # -- on a thread -----------------------------------------------------------------------------
+
+    def _take(self, account_id: int, holder: str, login_delay_seconds: float | None) -> Holding:
+        locked, *kept = self._run(_TRY, account_id=account_id)
+        since, logged_in, name = kept
+        before = Holding((since or 0) / 1e6, (logged_in or 0) / 1e6, name or "")
+        if not locked:
+            raise before.in_use()
+        try:
+            before.check_delay(login_delay_seconds or 0.0)
+        except LoggedInLately:
+            self._run(_UNLOCK, account_id=account_id)
+            raise
+        now = before.after(holder, login=login_delay_seconds is not None)
+        self._run(
+            _KEEP,
+            account_id=account_id,
+            since=int(now.since * 1e6),
+            logged_in_at=int(now.logged_in * 1e6),
+            holder=holder,
+        )
+        return now
+
+    def _run(self, statement: Any, **parameters: object) -> Any:
+        """One statement on the connection of the locks; its one row."""
         try:
             with self._database.translated():
-                if self._connection is None:
-                    self._connection = self._database.engine.connect().execution_options(
-                        isolation_level="AUTOCOMMIT"
-                    )
-                answer = self._connection.execute(
-                    text(f"SELECT {function}(:space, :account)"),
-                    {"space": _NAMESPACE, "account": account_id},
-                )
-                return bool(answer.scalar_one())
+                return self._connected().execute(statement, parameters).one()
         except StoreUnavailable:
             self.close()
             if self._held:
@@ -168,13 +246,23 @@ class AdvisoryLocks:
                 self._lost()
             raise
 
-    def _let_go(self, loop: asyncio.AbstractEventLoop, account_id: int, mine: _Holder) -> None:
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("SET synchronous_commit = off")
+            self._backend = connection.execute(select(func.pg_backend_pid())).scalar_one()
+            self._connection = connection
+        return self._connection
+
+    # -- on the event loop -----------------------------------------------------------------------
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop, account_id: int, mine: _Mine) -> asyncio.Task[None]:
         async def unlock() -> None:
             async with self._turn:
                 # A lock that was lost may be somebody else's by now: that one is not ours to free.
                 if self._held.get(account_id) is mine:
                     try:
-                        await asyncio.to_thread(self._ask, "pg_advisory_unlock", account_id)
+                        await asyncio.to_thread(self._run, _UNLOCK, account_id=account_id)
                     except StoreUnavailable:
                         return  # the connection is gone, and its locks with it
                     self._held.pop(account_id, None)
@@ -182,8 +270,18 @@ class AdvisoryLocks:
         task = loop.create_task(unlock())
         self._unlocking.add(task)
         task.add_done_callback(self._unlocking.discard)
+        return task
 
 
-def _in_use(since: float, holder: str) -> MaildropInUse:
-    at = datetime.fromtimestamp(since, UTC)
-    return MaildropInUse(f"held since {at:%H:%M:%S} UTC by a session from {holder}")
+_SPACE: Final[ColumnElement[int]] = literal_column(str(ADVISORY_SPACE))
+_ID: Final = bindparam("account_id", type_=maildrop_holder.c.account_id.type)
+_ONE: Final = select(func.pg_try_advisory_lock(_SPACE, _ID).label("locked")).subquery("one")
+_TRY: Final = select(
+    _ONE.c.locked, maildrop_holder.c.since, maildrop_holder.c.logged_in_at, maildrop_holder.c.holder
+).select_from(_ONE.outerjoin(maildrop_holder, maildrop_holder.c.account_id == _ID))
+_UNLOCK: Final = select(func.pg_advisory_unlock(_SPACE, _ID))
+_INSERT: Final = insert(maildrop_holder)
+_KEEP: Final = _INSERT.on_conflict_do_update(
+    index_elements=["account_id"],
+    set_={name: _INSERT.excluded[name] for name in ("since", "logged_in_at", "holder")},
+).returning(maildrop_holder.c.account_id)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Integer,
     bindparam,
@@ -24,8 +25,9 @@ from sqlalchemy import (
     update,
 )
 
-from mailstack.errors import MessageGone, NoSuchMailbox
+from mailstack.errors import MessageGone, NoSuchMailbox, StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store.locks import ADVISORY_SPACE
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
@@ -56,6 +58,7 @@ class Expunge(NamedTuple):
 
     account_id: int
     uids: Sequence[int]
+    backend: int | None = None  # the PostgreSQL session that has to hold the maildrop's lock
 
 
 class Snapshot(NamedTuple):
@@ -293,7 +296,9 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
     _numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
     removed = []
     touched: set[int] = set()
-    for account_id, uids in jobs:
+    for account_id, uids, backend in jobs:
+        if backend is not None and _LOCK.row(connection, account_id, backend) is None:
+            raise StoreUnavailable("the lock of the maildrop was lost")
         numbers = packed(uids)
         found = _FOUND.rows(connection, account_id, numbers)
         touched.update(message_id for message_id, _ in found)
@@ -316,6 +321,20 @@ def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
     return len(orphans)
 
 
+# A lock of one database is another's lock, too, in this view.
+_LOCK = Prepared(
+    select(literal_column("1"))
+    .select_from(text("pg_locks"))
+    .where(
+        text("locktype = 'advisory' AND granted AND objsubid = 2"),
+        text("database = (SELECT oid FROM pg_database WHERE datname = current_database())"),
+        text(f"classid = {ADVISORY_SPACE}"),
+        literal_column("objid", BigInteger) == bindparam("account_id", type_=BigInteger),
+        literal_column("pid", Integer) == bindparam("backend", type_=Integer),
+    ),
+    "account_id",
+    "backend",
+)
 _MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
 _FOUND = Prepared(select(entry.c.message_id, entry.c.octets).where(_MINE), "account_id", "uids")
 _HOLD = Prepared(

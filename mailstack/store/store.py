@@ -129,9 +129,14 @@ class Store:
 
     # -- maildrops -------------------------------------------------------------------------------
 
-    async def lock_maildrop(self, account_id: int, *, holder: str) -> MaildropLock:
-        """Take the exclusive lock of RFC 1939 §4 or raise MaildropInUse; `holder` is for people to read."""
-        return await self._locks.hold(account_id, holder=holder)
+    async def lock_maildrop(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock:
+        """Take the exclusive lock of RFC 1939 §4 or raise MaildropInUse; `holder` is for people to read.
+
+        A login, and nobody else, says how long the one before it has to be ago (LoggedInLately).
+        """
+        return await self._locks.hold(account_id, holder=holder, login_delay_seconds=login_delay_seconds)
 
     def _tell_locks_lost(self) -> None:
         for tell in self.on_locks_lost:
@@ -153,8 +158,12 @@ class Store:
         """Find a message and read its first part; raises MessageGone when it cannot be had."""
         return Content(self, await self.read(messages.open_message, account_id, uid))
 
-    async def expunge(self, account_id: int, uids: Sequence[int]) -> None:
-        """Remove the entries in one transaction, synced; the caller holds the maildrop's lock."""
+    async def expunge(self, account_id: int, uids: Sequence[int], *, lock: MaildropLock) -> None:
+        """Remove the entries in one transaction, synced.
+
+        Raises StoreUnavailable, with nothing removed, where the maildrop's lock is no longer held:
+        another session may have begun, and been told of these messages.
+        """
         if uids:
-            job = Expunge(account_id, uids)
+            job = Expunge(account_id, uids, lock.backend)
             await self.write(messages.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))

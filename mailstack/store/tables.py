@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 PARTS_A_MESSAGE = 1 << 16
@@ -58,6 +59,9 @@ account = Table(
     Column("next_uid", BigInteger, nullable=False),
     Column("octets", BigInteger, nullable=False),  # what the entries add up to, in the same transaction
     Column("messages", BigInteger, nullable=False),
+    # How many entries have a surrogate (RFC 6858), and what sending those instead adds to `octets`.
+    Column("surrogates", BigInteger, nullable=False, server_default="0"),
+    Column("surrogate_octets", BigInteger, nullable=False, server_default="0"),
     Column("quota_octets", BigInteger),  # NULL: no limit
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
@@ -89,6 +93,15 @@ message = Table(
     Column("reverse_path", Text, nullable=False),  # "" is the null reverse-path
     Column("received_at", BigInteger, nullable=False),
     Column("mail_id", Text, nullable=False),  # the id in our `Received:`, in the 250 reply and in the log
+    # The message whose content a client gets that has not said UTF8; NULL: this one's. No entry
+    # points to that one, it lives as long as this.
+    Column("surrogate_id", BigInteger),
+    Index(
+        "ix_message_surrogate_id",
+        "surrogate_id",
+        sqlite_where=text("surrogate_id IS NOT NULL"),
+        postgresql_where=text("surrogate_id IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,  # an id is never given twice: a slow reader must not find another's content
 )
 
@@ -109,6 +122,8 @@ entry = Table(
     Column("octets", BigInteger, nullable=False),  # prefix and content: exactly what RETR sends
     Column("prefix", LargeBinary, nullable=False),  # this recipient's own trace fields
     Column("delivered_at", BigInteger, nullable=False),
+    Column("surrogate_octets", BigInteger),  # as `octets`, of the surrogate; NULL: there is none
+    Column("surrogate_prefix", LargeBinary),  # as `prefix`, in ASCII
     UniqueConstraint("account_id", "unique_id"),
     Index("ix_entry_message_id", "message_id"),
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
@@ -120,3 +135,14 @@ state = Table(  # what the store has to remember about itself, a number a name
     Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
     Column("value", BigInteger, nullable=False),
 )
+
+maildrop_holder = Table(  # UNLOGGED on PostgreSQL: a login writes here and must not wait for the disk
+    "maildrop_holder",
+    metadata,
+    # No foreign key: what is left of an account that was removed means nothing to anybody.
+    Column("account_id", Integer, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False),  # when the lock was taken, which may be free again
+    Column("logged_in_at", BigInteger, nullable=False),  # for LOGIN-DELAY (RFC 2449 §6.5)
+    Column("holder", Text, nullable=False),  # where the session came from
+)
+"""Who holds the lock of a maildrop, where hosts share a database; SQLite's lock file has that itself."""

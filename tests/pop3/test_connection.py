@@ -161,10 +161,10 @@ async def test_a_commit_under_way_survives_the_end_of_its_connection(start, monk
         begun, go_on = asyncio.Event(), asyncio.Event()
         expunge = rig.store.expunge
 
-        async def slow(account_id, uids):
+        async def slow(account_id, uids, **lock):
             begun.set()
             await go_on.wait()
-            await expunge(account_id, uids)
+            await expunge(account_id, uids, **lock)
 
         monkeypatch.setattr(rig.store, "expunge", slow)
         client = await rig.log_in()

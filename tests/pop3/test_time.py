@@ -74,10 +74,10 @@ async def test_drain_ends_idle_sessions_at_once_and_lets_a_command_finish(start,
         begun = asyncio.Event()
         expunge = rig.store.expunge
 
-        async def slow(account_id, uids):
+        async def slow(account_id, uids, **lock):
             begun.set()
             await asyncio.sleep(0.2)
-            await expunge(account_id, uids)
+            await expunge(account_id, uids, **lock)
 
         monkeypatch.setattr(rig.store, "expunge", slow)
         busy.send(b"QUIT\r\n")

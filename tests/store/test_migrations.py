@@ -39,7 +39,7 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
             schema.check(connection)
     assert migrate.upgrade(database, said.append)
     assert not migrate.upgrade(database, said.append)
-    assert said == ["the schema went from 0001 to nothing", "the schema went from nothing to 0001"]
+    assert said == ["the schema went from 0004 to nothing", "the schema went from nothing to 0004"]
 
 
 def test_a_newer_schema_is_refused_by_name(database: Database) -> None:
@@ -73,7 +73,7 @@ def test_a_second_upgrade_waits_for_the_first_and_says_so(database: Database) ->
     assert not migrate.upgrade(other, second_report)
     first.join()
     other.dispose()
-    assert first_said == ["the schema went from nothing to 0001"]
+    assert first_said == ["the schema went from nothing to 0004"]
     assert second_said == ["another upgrade of this database is running; waiting for it"]
 
 
@@ -88,9 +88,9 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     (scripts / "versions").mkdir(parents=True)
     for path in migrate.scripts().rglob("*.py"):
         (scripts / path.relative_to(migrate.scripts())).write_bytes(path.read_bytes())
-    (scripts / "versions" / "0002.py").write_text(
+    (scripts / "versions" / "0005.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        "revision, down_revision = '0005', '0004'\n"
         "def upgrade(): op.execute('DELETE FROM domain WHERE id = 1')\n"
         "def downgrade(): pass\n"
     )
@@ -98,7 +98,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     with pytest.raises(RuntimeError, match="without their parent"):
         migrate.upgrade(database, lambda text: None)
     with database.reading() as connection:
-        assert schema.revision(connection) == "0001"
+        assert schema.revision(connection) == "0004"
         assert connection.execute(select(domain.c.id).order_by(domain.c.id)).scalars().all() == [1, 2]
     database.dispose()
 
