@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mailstack import settings
 from tests.cli.conftest import CommandLine
 from tests.cli.test_serve import POP3_PORT, POP3S_PORT, address
 
@@ -23,19 +24,10 @@ __all__ = ["address"]
 def served(mailstack: CommandLine, address: str, tmp_path: Path) -> Iterator[Path]:
     """Two workers that accept; where they write their log."""
     log = tmp_path / "log"
+    command = [sys.executable, "-m", "mailstack", "--config", mailstack.file]
     with log.open("w") as written:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mailstack",
-                "--config",
-                mailstack.file,
-                "serve",
-                "pop3",
-                "--workers",
-                "2",
-            ],
+            [*command, "serve", "pop3", "--workers", "2"],
             stdout=subprocess.PIPE,
             stderr=written,
             text=True,
@@ -74,7 +66,7 @@ def test_sessions_of_all_processes_are_listed_and_kicked(
     assert len(listed) == 22
     assert len({each["pid"] for each in listed}) == 2
     assert {each["tls"] for each in listed if each["account"] is None} == {"TLSv1.3"}
-    processes = mailstack.good("status", "--json").json["processes"]
+    processes = mailstack("status", "--json").json["processes"]
     assert sum(each["pop3_sessions"] for each in processes) == 22
     assert "bob@example.org" in mailstack.good("session", "list").out
 
@@ -95,7 +87,7 @@ def test_sessions_of_all_processes_are_listed_and_kicked(
 
 
 def test_only_the_owner_may_ask(mailstack: CommandLine, served: Path) -> None:
-    folder = mailstack.file.parent / "control"
+    folder = settings.load(mailstack.file, {}).control_dir
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()] == [0o600, 0o600]
 

@@ -25,12 +25,16 @@ async def fail(request: Mapping[str, Any]) -> Mapping[str, Any]:
     raise RuntimeError("secret")
 
 
+def names(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 async def test_each_line_has_one_answer(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 40)  # longer than a socket's path may be
     control = Control(folder, {"echo": echo, "refuse": refuse, "fail": fail})
     folder.mkdir(mode=0o700)
     await control.open()
-    (path,) = folder.iterdir()
+    (path,) = names(folder)
     with connected(path) as connection:
         connection.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
@@ -55,7 +59,7 @@ async def test_each_line_has_one_answer(tmp_path: Path) -> None:
         *[{"error": "not understood"}] * 3,
     ]
     await control.close()
-    assert list(folder.iterdir()) == []
+    assert names(folder) == []
 
 
 async def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
@@ -66,6 +70,6 @@ async def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     await control.open()
     other = Control(tmp_path, {})
     await other.open()
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(names(tmp_path)) == 2
     await control.close()
     await other.close()
