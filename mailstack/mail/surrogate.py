@@ -1,0 +1,168 @@
+"""The surrogate of an internationalized message (RFC 6858): headers in ASCII, bodies as they are.
+
+It is made once, when the message is delivered, and kept beside it: a size that LIST prints has to
+be the size of what RETR sends, in every session and for ever, and so may not depend on what a later
+release makes of a header.
+"""
+
+from __future__ import annotations
+
+import re
+from email.message import Message
+from pathlib import Path
+from typing import Final
+
+from mailstack.mail.downgrade import downgraded
+from mailstack.mail.spool import Spool
+
+_LONGEST_FIELD: Final = 64 * 1024
+"""Octets of one field that are held to be understood; in a longer one `?` stands for what is no ASCII."""
+
+_LONGEST_DELIMITER: Final = 1000  # RFC 2046 §5.1.1 allows 70 characters, and blanks behind them
+_DELIMITER: Final = re.compile(rb"^--", re.MULTILINE)
+_NO_ASCII: Final = bytes(octet if octet < 0x80 else ord("?") for octet in range(256))
+
+
+def surrogate(spool: Spool, directory: Path) -> Spool | None:
+    """The message for clients that have not said UTF8, or None where it is the same; closed by the caller.
+
+    Takes time with a large message: to be called on a thread. Raises what `Spool.write` raises.
+    """
+    if all(part.isascii() for part in spool.parts()):
+        return None
+    made = Spool(directory)
+    try:
+        downgrader = Downgrader()
+        for part in spool.parts():
+            made.write(downgrader.feed(part))
+        made.write(downgrader.finish())
+    except BaseException:
+        made.close()
+        raise
+    if downgrader.changed:
+        return made
+    made.close()
+    return None
+
+
+class Downgrader:
+    """Canonical content in chunks of any size, with the fields of all its headers in ASCII.
+
+    Those of the message and of its MIME parts, at any depth. At most one field is held back.
+    """
+
+    __slots__ = ("_boundaries", "_field", "_held", "_in_header", "_mid_line", "_out", "_unread", "changed")
+
+    def __init__(self) -> None:
+        self.changed = False
+        """Whether what came out differs from what went in."""
+        self._boundaries: set[bytes] = set()
+        self._in_header = True
+        self._field = b""
+        self._unread = False  # the field was too long, its lines pass one by one
+        self._held = b""  # the beginning of a line
+        self._mid_line = False  # the line's beginning has gone out already
+        self._out: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What the next chunk adds."""
+        data, self._held = self._held + chunk, b""
+        at = 0
+        while at < len(data):
+            at = self._header(data, at) if self._in_header else self._body(data, at)
+        return self._taken()
+
+    def finish(self) -> bytes:
+        """What was held back."""
+        self._end_field()
+        self._out.append(self._held)
+        self._held = b""
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        out, self._out = self._out, []
+        return b"".join(out)
+
+    def _header(self, data: bytes, at: int) -> int:
+        """One line of a header, or as much of it as there is; where the next one begins."""
+        end = data.find(b"\n", at) + 1
+        line = data[at : end or len(data)]
+        if self._mid_line:
+            self._pass_unread(line)
+            self._mid_line = not end
+        elif not end and len(self._field) + len(line) <= _LONGEST_FIELD:
+            self._held = line
+        elif line[:1] not in (b" ", b"\t"):
+            self._end_field()
+            if end and b":" not in line:  # the blank line, or a body without one
+                self._in_header = False
+                self._out.append(line)
+            else:
+                self._take(line, whole=bool(end))
+        else:
+            self._take(line, whole=bool(end))
+        return at + len(line)
+
+    def _take(self, line: bytes, *, whole: bool) -> None:
+        """One more line of the field."""
+        if whole and not self._unread and len(self._field) + len(line) <= _LONGEST_FIELD:
+            self._field += line
+            return
+        self._pass_unread(self._field + line)
+        self._field = b""
+        self._unread = True
+        self._mid_line = not whole
+
+    def _pass_unread(self, octets: bytes) -> None:
+        self.changed = self.changed or not octets.isascii()
+        self._out.append(octets.translate(_NO_ASCII))
+
+    def _end_field(self) -> None:
+        field, self._field = self._field, b""
+        self._unread = False
+        if not field:
+            return
+        if field[:12].lower() == b"content-type":
+            self._note_boundary(field)
+        made = downgraded(field)
+        self.changed = self.changed or made != field
+        self._out.append(made)
+
+    def _note_boundary(self, field: bytes) -> None:
+        message = Message()
+        message["Content-Type"] = field.partition(b":")[2].decode("latin-1").replace("\r\n", "")
+        boundary = message.get_boundary()
+        if message.get_content_maintype() == "multipart" and boundary:
+            self._boundaries.add(boundary.encode("latin-1", "replace"))
+
+    def _body(self, data: bytes, at: int) -> int:
+        """Up to the line behind the next delimiter, as far as it is here."""
+        if not self._boundaries:
+            self._out.append(data[at:])
+            return len(data)
+        if self._mid_line:
+            end = data.find(b"\n", at) + 1
+            self._mid_line = not end
+            end = end or len(data)
+            self._out.append(data[at:end])
+            return end
+        match = _DELIMITER.search(data, at)
+        start = match.start() if match else self._tail(data, at)
+        self._out.append(data[at:start])
+        if start == len(data):
+            self._mid_line = not data.endswith(b"\n")
+            return start
+        end = data.find(b"\n", start) + 1
+        if not end and len(data) - start <= _LONGEST_DELIMITER:
+            self._held = data[start:]
+            return len(data)
+        self._mid_line = not end
+        line = data[start : end or len(data)]
+        self._in_header = bool(end) and line[2:].rstrip(b" \t\r\n") in self._boundaries
+        self._out.append(line)
+        return start + len(line)
+
+    def _tail(self, data: bytes, at: int) -> int:
+        """Where a last line begins that may still become a delimiter."""
+        start = max(data.rfind(b"\n") + 1, at)
+        return start if data[start:] == b"-" else len(data)

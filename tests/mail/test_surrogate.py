@@ -1,0 +1,163 @@
+"""What a client without UTF8 gets of an internationalized message (RFC 6858)."""
+
+from __future__ import annotations
+
+from email import policy
+from email.parser import BytesParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailstack.mail.downgrade import NOWHERE, downgraded
+from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.mail.surrogate import Downgrader, surrogate
+
+
+def made(content: str | bytes, *, octets_at_once: int | None = None) -> bytes:
+    """The surrogate of content written with LF."""
+    octets = (content.encode() if isinstance(content, str) else content).replace(b"\n", b"\r\n")
+    downgrader = Downgrader()
+    step = octets_at_once or len(octets) or 1
+    out = b"".join(downgrader.feed(octets[at : at + step]) for at in range(0, len(octets), step))
+    out += downgrader.finish()
+    assert downgrader.changed == (out != octets)
+    return out
+
+
+def read(field: str) -> str:
+    """What a mail program shows of the downgraded field."""
+    octets = downgraded(field.encode().replace(b"\n", b"\r\n") + b"\r\n")
+    assert octets.isascii()
+    assert all(len(line) <= 78 for line in octets.split(b"\r\n")), octets
+    message = BytesParser(policy=policy.default).parsebytes(octets + b"\r\n")
+    return str(message[field.partition(":")[0]])
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        ("Subject: Grüße", "Grüße"),
+        ("Subject: " + "Größe und Länge, " * 20, ("Größe und Länge, " * 20).strip()),
+        ("Subject: =?utf-8?q?sch=C3=B6n?= und süß", "schön und süß"),
+        ("X-Note: ein\n gefaltetes Fähnchen", "ein gefaltetes Fähnchen"),
+        ("From: José <jose@example.org>", "José <jose@example.org>"),
+        ("From: José Núñez <josé@exämple.com>", f'"José Núñez <josé@exämple.com>" <{NOWHERE}>'),
+        ("To: 用户@例子.广告, a@b.example", f'"<用户@例子.广告>" <{NOWHERE}>, a@b.example'),
+        ("To: jo@bücher.example", "jo@xn--bcher-kva.example"),
+        ('Cc: "Doe, Jö" <d@b.example>', '"Doe, Jö" <d@b.example>'),
+        ("To: Gruß: jö@b.example, a@b.example;", f'Gruß: "<jö@b.example>" <{NOWHERE}>, a@b.example;'),
+        ("Return-Path: <jö@b.example>", f"<{NOWHERE}>"),
+        ("Return-Path: <jo@bücher.example>", "<jo@xn--bcher-kva.example>"),
+        ("Received: from a by b\n for <jö@b.example>; now", "from a by b; now"),
+        ("Delivered-To: jo@bücher.example", "jo@xn--bcher-kva.example"),
+    ],
+)
+def test_what_can_be_said_in_ascii_is_said(field: str, shown: str) -> None:
+    assert read(field) == shown
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Message-ID: <ü@b.example>",
+        "References: <a@b> <ü@b>",
+        "Received: from bücher.example by b; now",
+        "Delivered-To: jö@b.example",
+        "From: bröken <",
+        "To: " + "ä" * 20_000 + "@b.example",
+        "To: " + "(ä" * 5000,
+        "Content-Type: tëxt/plain",
+    ],
+)
+def test_what_cannot_be_said_is_left_out(field: str) -> None:  # RFC 6858 §2.4
+    assert downgraded(field.encode() + b"\r\n") == b""
+
+
+@pytest.mark.parametrize("field", [b"Subject: Gr\xfc\xdfe\r\n", b"Subject:  odd   ascii \r\n\t folded\r\n"])
+def test_what_is_not_utf8_or_ascii_already_stays(field: bytes) -> None:
+    assert downgraded(field) == field
+
+
+@pytest.mark.parametrize("name", ["résumé.pdf", "履歴書" * 40 + ".pdf"])
+def test_attachments_keep_their_names(name: str) -> None:
+    content = (
+        'From: a@b.example\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="=outer="\n\n'
+        "preämble\nNo: hëader\n--=outer=\nContent-Type: multipart/alternative; boundary=inner\n\n"
+        "--inner\nContent-Description: Größe\n\nbödy\n--inner--\n--=outer=  \n"
+        f'Content-Type: application/pdf; charset=x; name="{name}"\n'
+        f'Content-Disposition: attachment;\n filename="{name}"\n\n--not a delimiter\nÜ\n--=outer=--\n'
+    )
+    whole = made(content)
+    for octets_at_once in (1, 3, 7):
+        assert made(content, octets_at_once=octets_at_once) == whole
+    parts = list(BytesParser(policy=policy.default).parsebytes(whole).walk())
+    assert parts[3].get_filename() == name
+    assert parts[3]["content-type"].params == {"charset": "x", "name": name}
+    assert parts[2]["content-description"] == "Größe"
+    header, _, body = whole.partition(b"\r\n\r\n")
+    assert header.isascii()
+    assert "preämble\r\nNo: hëader\r\n".encode() in body
+    assert "bödy".encode() in body
+    assert whole.endswith("--not a delimiter\r\nÜ\r\n--=outer=--\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "\n",
+        "\nbödy\n",
+        "no header: nö\n",
+        "Subject: x\n\nSubject: bödy\n",
+        "bödy without a header\nSubject: ü\n",
+        "Subject: x\n",
+    ],
+)
+def test_bodies_are_left_alone(content: str) -> None:
+    if not content.startswith("no header"):
+        assert made(content) == content.encode().replace(b"\n", b"\r\n")
+
+
+def test_a_field_of_any_length_costs_little_memory() -> None:
+    downgrader = Downgrader()
+    out = [downgrader.feed(b"X-Long: "), *(downgrader.feed("ü".encode() * 50_000) for _ in range(20))]
+    out += [downgrader.feed(b"\r\n more \xff\r\nSubject: \xc3\xbc\r\n\r\n\xff"), downgrader.finish()]
+    whole = b"".join(out)
+    assert max(map(len, out)) < 300_000
+    rest = b"\r\n more ?\r\nSubject: =?utf-8?b?w7w=?=\r\n\r\n\xff"
+    assert whole == b"X-Long: " + b"?" * 2_000_000 + rest
+
+
+text = st.text(st.sampled_from('aü字 ,;:<>@"()=?\\.-\t'), max_size=60)
+names = st.sampled_from(["From", "To", "Subject", "Received", "Content-Type", "Return-Path", "X-Any", "Date"])
+
+
+@given(names, text)
+def test_every_field_becomes_ascii(name: str, value: str) -> None:
+    octets = downgraded(f"{name}: {value}\r\n".encode())
+    assert octets.isascii()
+    assert octets == b"" or octets.endswith(b"\r\n")
+    assert b"\n" not in octets.replace(b"\r\n ", b"").replace(b"\r\n\t", b"")[:-2]
+
+
+@given(st.lists(st.tuples(names, text), max_size=5), text, st.integers(1, 9))
+def test_it_makes_no_difference_how_the_content_is_cut(fields, body, octets_at_once) -> None:
+    content = "".join(f"{name}: {value}\n" for name, value in fields) + f"\n{body}\n"
+    assert made(content, octets_at_once=octets_at_once) == made(content)
+
+
+def test_only_what_needs_one_has_a_surrogate(tmp_path) -> None:
+    for content, needs in (
+        (b"Subject: x\r\n\r\nx\r\n", False),
+        ("Subject: x\r\n\r\nü\r\n".encode(), False),
+        (b"Subject: \xff\r\n\r\nx\r\n", False),
+        ("Subject: ü\r\n\r\n".encode() + b"x" * PART_OCTETS * 2, True),
+    ):
+        with Spool(tmp_path) as spool:
+            spool.write(content)
+            found = surrogate(spool, tmp_path)
+            assert (found is not None) == needs
+            if found is not None:
+                assert b"".join(found.parts()) == content.replace("ü".encode(), b"=?utf-8?b?w7w=?=")
+                found.close()
