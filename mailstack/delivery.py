@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from mailstack.mail.envelope import Envelope
 from mailstack.mail.header import HeaderFilter
 from mailstack.mail.lines import Canonicaliser
 from mailstack.mail.spool import Spool
+from mailstack.mail.surrogate import in_ascii, surrogate
 from mailstack.mail.trace import Arrival
 from mailstack.store import clock
 from mailstack.store.messages import Deposit, Recipient
@@ -24,12 +26,23 @@ MAX_RECEIVED_FIELDS: Final = 100
 class Intake:
     """One mail object on its way in: canonical lines, our trace field on top, spooled."""
 
-    __slots__ = ("_canonicaliser", "_failure", "_header", "_limit", "_octets", "envelope", "mail_id", "spool")
+    __slots__ = (
+        "_canonicaliser",
+        "_failure",
+        "_header",
+        "_limit",
+        "_octets",
+        "envelope",
+        "mail_id",
+        "spool",
+        "surrogate",
+    )
 
     def __init__(self, envelope: Envelope, mail_id: str, received: bytes, spool: Spool, limit: int) -> None:
         self.envelope = envelope
         self.mail_id = mail_id
         self.spool = spool
+        self.surrogate: Spool | None = None  # what clients get that know ASCII headers only (RFC 6858)
         self._canonicaliser = Canonicaliser()
         self._header = HeaderFilter()
         self._limit = limit
@@ -69,6 +82,8 @@ class Intake:
     def close(self) -> None:
         """Give memory and disk back."""
         self.spool.close()
+        if self.surrogate is not None:
+            self.surrogate.close()
 
     def _take(self, chunk: bytes) -> None:
         self._octets += len(chunk)
@@ -129,6 +144,9 @@ class Delivery:
             Recipient(account_id, top + trace.delivered_to(forward_path))
             for account_id, forward_path in envelope.accounts.items()
         )
+        if envelope.utf8:
+            intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
+            recipients = _with_surrogates(recipients, always=intake.surrogate is not None)
         return await self._store.deposit(
             Deposit(
                 mail_id=intake.mail_id,
@@ -137,5 +155,16 @@ class Delivery:
                 dotted=intake.dotted,
                 recipients=recipients,
                 at=clock.now(),
+                surrogate=intake.surrogate,
             )
         )
+
+
+def _with_surrogates(recipients: tuple[Recipient, ...], *, always: bool) -> tuple[Recipient, ...]:
+    """The recipients with trace fields for clients that have not said UTF8, where anything differs."""
+    return tuple(
+        recipient._replace(surrogate_prefix=in_ascii(recipient.prefix))
+        if always or not recipient.prefix.isascii()
+        else recipient
+        for recipient in recipients
+    )

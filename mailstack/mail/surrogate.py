@@ -45,6 +45,12 @@ def surrogate(spool: Spool, directory: Path) -> Spool | None:
     return None
 
 
+def in_ascii(header: bytes) -> bytes:
+    """A few fields, as they are in the surrogate."""
+    downgrader = Downgrader()
+    return downgrader.feed(header) + downgrader.finish()
+
+
 class Downgrader:
     """Canonical content in chunks of any size, with the fields of all its headers in ASCII.
 

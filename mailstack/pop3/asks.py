@@ -39,7 +39,12 @@ class LogIn:
 
 @dataclass(frozen=True, slots=True)
 class LoadListing:
-    """The answer is the Listing of the entries that were there at login."""
+    """The answer is the Listing of the entries that were there at login.
+
+    With `surrogates` it has the sizes that a client sees which has not said UTF8 (RFC 6858 §4).
+    """
+
+    surrogates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class OpenMessage:
     uid: int
     message: int
     peek: bool
+    surrogates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

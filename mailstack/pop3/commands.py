@@ -6,13 +6,16 @@ one surplus space is an error, so that no two readers can understand a line diff
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from mailstack.errors import Permanent
 
 MAX_COMMAND_OCTETS: Final = 255
 """The longest command, its CRLF included (RFC 2449 §4)."""
+
+_LANGUAGE_RANGE: Final = re.compile(rb"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 
 _NOT_CONTROL: Final = bytes(octet for octet in range(256) if octet >= 0x20 and octet != 0x7F)
 
@@ -76,6 +79,25 @@ def secret(rest: bytes | None) -> Arguments:
     if not rest:
         raise BadCommand("PASS needs a password")
     return (_text(rest),)
+
+
+def optional_language(rest: bytes | None) -> Arguments:
+    """LANG: a language range (RFC 4647 §2.1), or nothing for a list."""
+    if rest is None:
+        return (None,)
+    if rest != b"*" and not _LANGUAGE_RANGE.fullmatch(rest):
+        raise BadCommand("LANG needs a language tag, such as en")
+    return (rest.decode("ascii"),)
+
+
+def looked_up(wanted: str, tags: Iterable[str]) -> str | None:
+    """The best of our tags for a language range, by the lookup of RFC 4647 §3.4; `*` is the first."""
+    known = {tag.lower(): tag for tag in tags}
+    if wanted == "*":
+        return next(iter(known.values()))
+    subtags = wanted.lower().split("-")
+    prefixes = ("-".join(subtags[:count]) for count in range(len(subtags), 0, -1))
+    return next((known[prefix] for prefix in prefixes if prefix in known), None)
 
 
 def _number(digits: bytes) -> int:

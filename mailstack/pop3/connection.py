@@ -13,14 +13,15 @@ from typing import Any, Final, cast
 
 from mailstack import log
 from mailstack.errors import LoginRefused, MailstackError
-from mailstack.pop3 import tcp
+from mailstack.pop3 import record, sending, tcp
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.outlet import Gone, Outlet
-from mailstack.pop3.replies import Message, Reply, reply_to
+from mailstack.pop3.record import SessionInfo
+from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
-from mailstack.pop3.surroundings import Crowd, SessionInfo, Surroundings
+from mailstack.pop3.surroundings import Crowd, Surroundings
 from mailstack.pop3.tlsserver import HANDSHAKE_SECONDS
 
 _WAITING_OCTETS: Final = 64 * 1024
@@ -38,30 +39,13 @@ Work = Reply | tuple[Turn, Ask]
 class Connection(asyncio.Protocol):
     """From accept to close; at its end it frees the maildrop and writes one line to the log."""
 
+    # fmt: off
     __slots__ = (
-        "_active_at",
-        "_answers",
-        "_began_at",
-        "_closing",
-        "_crowd",
-        "_draining",
-        "_eof",
-        "_loop",
-        "_outlet",
-        "_over",
-        "_peer",
-        "_pulse",
-        "_reader",
-        "_reading_paused",
-        "_reason",
-        "_refused",
-        "_session",
-        "_session_id",
-        "_surroundings",
-        "_task",
-        "_tls",
-        "_transport",
+        "_active_at", "_answers", "_began_at", "_closing", "_crowd", "_draining", "_eof", "_loop",
+        "_outlet", "_over", "_peer", "_pulse", "_reader", "_reading_paused", "_reason", "_refused",
+        "_session", "_session_id", "_surroundings", "_task", "_tls", "_transport",
     )
+    # fmt: on
 
     _transport: asyncio.Transport
     _peer: tcp.Peer
@@ -339,29 +323,12 @@ class Connection(asyncio.Protocol):
             reply = self._session.distrust()
         self._outlet.write(reply.text)
         if reply.lines is not None:
-            for some in reply.lines:
-                self._outlet.write(some)
-                await self._outlet.room()
-                await asyncio.sleep(0)  # the next slice costs time that others want, too
+            await sending.lines(self._outlet, reply.lines)
         elif reply.message is not None:
-            await self._send_message(reply.message)
+            await sending.message(self._outlet, reply.message)
         elif reply.start_tls:
             self._outlet.flush()
             await self._start_tls()
-
-    async def _send_message(self, message: Message) -> None:
-        content, transfer = message
-        held = 0
-        async for part in content:
-            self._outlet.write(transfer.feed(part))
-            if transfer.done:
-                break
-            held += len(part)
-            if held > _WAITING_OCTETS:
-                await self._outlet.room()
-                held = 0
-        self._outlet.write(transfer.finish())
-        await self._outlet.room()
 
     # -- beginning and end -----------------------------------------------------------------------
 
@@ -421,19 +388,12 @@ class Connection(asyncio.Protocol):
         self._answers.close()
         if self._over is not None:
             self._over.set()
-        tally = self._session.tally
-        log.event(
-            "pop3.session",
-            session=self._session_id,
-            peer=self._peer.address,
-            tls=self._tls,
+        record.write(
+            self.told(),
+            tally=self._session.tally,
             account=self._answers.account,
             mechanism="USER" if self._session.logged_in else None,
-            refused=self._refused or None,
-            retrieved=tally.retrieved,
-            retrieved_octets=tally.retrieved_octets,
-            deleted=tally.deleted,
-            deleted_octets=tally.deleted_octets,
-            seconds=round(self._loop.time() - self._began_at, 3),
+            refused=self._refused,
+            seconds=self._loop.time() - self._began_at,
             ended=self._reason,
         )

@@ -10,7 +10,8 @@ from typing import Final
 
 from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
-from mailstack.pop3.surroundings import Crowd, SessionInfo, Surroundings, TlsProvider
+from mailstack.pop3.record import SessionInfo
+from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
 from mailstack.pop3.tlsserver import TlsServer
 from mailstack.store.store import Store

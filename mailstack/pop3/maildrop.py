@@ -29,11 +29,21 @@ class Entry(NamedTuple):
 class Maildrop:
     """The messages of a snapshot, and which of them are marked as deleted."""
 
-    __slots__ = ("_all_messages", "_all_octets", "_deleted", "_deleted_octets", "_listing", "_marks")
+    __slots__ = (
+        "_all_messages",
+        "_all_octets",
+        "_deleted",
+        "_deleted_octets",
+        "_listing",
+        "_marks",
+        "surrogates",
+    )
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, utf8: bool = False) -> None:
+        self.surrogates = snapshot.surrogates > 0 and not utf8
+        """Whether some messages are to be had as their surrogates (RFC 6858), in content and in size."""
         self._all_messages = snapshot.messages
-        self._all_octets = snapshot.octets
+        self._all_octets = snapshot.octets + (snapshot.surrogate_octets if self.surrogates else 0)
         self._listing: Listing | None = None
         self._marks: bytearray | None = None  # an octet a message; made by the first DELE
         self._deleted = 0

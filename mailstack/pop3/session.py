@@ -23,6 +23,9 @@ from mailstack.pop3.stuffing import Transfer
 MAX_BAD_COMMANDS: Final = 20
 """So many lines in a row that are no commands: this is not a mail program."""
 
+LANGUAGES: Final = {"i-default": "Default language", "en": "English"}
+"""The languages of our texts, by their tags (RFC 6856 §3); i-default is that of RFC 2277 §4.5."""
+
 Turn = Generator[Ask, Any, Reply]
 """A command under way; the type of an answer is told by its ask."""
 
@@ -50,6 +53,7 @@ class Authorization:
     """The state before login (RFC 1939 §4)."""
 
     name: str | None = None  # what USER said
+    utf8: bool = False  # UTF8 was said (RFC 6856 §2), so headers may come as they are
 
 
 @dataclass(slots=True)
@@ -133,9 +137,22 @@ class Session:
             f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
             "STLS": self._can_stls() and not logged_in,  # RFC 2595 §4
             "AUTH-RESP-CODE": True,  # RFC 3206 §6
+            # RFC 6856 §2: USER tells that names and passwords may be UTF-8.
+            "UTF8 USER": True,
+            "LANG": True,  # RFC 6856 §3
         }
         lines = "".join(f"{tag}\r\n" for tag, here in announced.items() if here)
         return Reply(positive("capabilities follow") + f"{lines}.\r\n".encode("ascii"))
+
+    def lang(self, _state: Authorization | Maildrop, wanted: str | None) -> Reply:
+        """LANG (RFC 6856 §3): what it has to say, this server says in English."""
+        if wanted is None:
+            lines = "".join(f"{tag} {text}\r\n" for tag, text in LANGUAGES.items())
+            return Reply(positive("language listing follows") + f"{lines}.\r\n".encode("ascii"))
+        tag = commands.looked_up(wanted, LANGUAGES)
+        if tag is None:
+            raise Refused("there is no such language here")
+        return ok(f"{tag} English it is")
 
     def quit(self, state: Authorization | Maildrop) -> Reply | Turn:
         """QUIT (RFC 1939 §6): the only way in which a message is removed."""
@@ -165,8 +182,13 @@ class Session:
         if name is None:
             raise BadCommand("USER comes first")
         snapshot = yield LogIn(name, secret)
-        self._state = maildrop = Maildrop(snapshot)
+        self._state = maildrop = Maildrop(snapshot, utf8=state.utf8)
         return ok(str(maildrop))
+
+    def utf8(self, state: Authorization) -> Reply:
+        """UTF8 (RFC 6856 §2): messages come as they are, not as their surrogates."""
+        state.utf8 = True
+        return ok("UTF-8 it is")
 
     def stls(self, state: Authorization) -> Reply:
         """STLS (RFC 2595 §4): the owner does the handshake and begins a new session in it."""
@@ -177,6 +199,7 @@ class Session:
         if self._more:
             return self.distrust()
         state.name = None
+        state.utf8 = False
         return Reply(positive("begin TLS"), start_tls=True)
 
     def distrust(self) -> Reply:
@@ -211,7 +234,7 @@ class Session:
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
         entry = yield from self._entry(maildrop, number)
-        content = yield OpenMessage(entry.uid, entry.message, peek=False)
+        content = yield OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
         self.tally.retrieved += 1
         self.tally.retrieved_octets += content.octets
         transfer = Transfer(dotted=content.dotted)
@@ -235,7 +258,7 @@ class Session:
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
         entry = yield from self._entry(maildrop, number)
-        content = yield OpenMessage(entry.uid, entry.message, peek=True)
+        content = yield OpenMessage(entry.uid, entry.message, peek=True, surrogates=maildrop.surrogates)
         transfer = Transfer(dotted=content.dotted, lines=lines)
         return Reply(positive("top of message follows"), message=Message(content, transfer))
 
@@ -261,7 +284,7 @@ class Session:
 
     def _loaded(self, maildrop: Maildrop) -> Generator[Ask, Any, None]:
         if not maildrop.loaded:
-            maildrop.load((yield LoadListing()))
+            maildrop.load((yield LoadListing(maildrop.surrogates)))
 
 
 class Verb(NamedTuple):
@@ -291,4 +314,7 @@ VERBS: Final[dict[bytes, Verb]] = {
     # RFC 2449 §5, RFC 2595 §4
     b"CAPA": Verb(Session.capa, _ANY, commands.nothing),
     b"STLS": Verb(Session.stls, Authorization, commands.nothing),
+    # RFC 6856 §2, §3
+    b"UTF8": Verb(Session.utf8, Authorization, commands.nothing),
+    b"LANG": Verb(Session.lang, _ANY, commands.optional_language),
 }

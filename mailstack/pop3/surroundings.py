@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from mailstack.directory import Directory
 from mailstack.pop3.session import Channel
@@ -17,19 +17,6 @@ T = TypeVar("T")
 
 TlsProvider = Callable[[], ssl.SSLContext | None]
 """The context for the next handshake, so that a new certificate needs no restart; None: no TLS."""
-
-
-class SessionInfo(NamedTuple):
-    """One session, as `mailstack session list` shows it."""
-
-    session: str  # as in the log
-    account: str | None  # None before login
-    address: str
-    tls: str | None
-    since: float  # seconds since the epoch
-    idle_seconds: float
-    retrieved: int
-    retrieved_octets: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

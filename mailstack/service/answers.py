@@ -11,7 +11,7 @@ from mailstack import __version__
 from mailstack.errors import BadAddress
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
 from mailstack.pop3.listener import Listener
-from mailstack.pop3.surroundings import SessionInfo
+from mailstack.pop3.record import SessionInfo
 from mailstack.service.control import Answer
 
 

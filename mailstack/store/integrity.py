@@ -104,6 +104,11 @@ class _Account(NamedTuple):
             found.append(f"{name}: the counter says {row.messages} messages, the maildrop has {row.counted}")
         if row.octets != row.summed:
             found.append(f"{name}: the counter says {row.octets} octets, the messages have {row.summed}")
+        if (row.surrogates, row.surrogate_octets) != (row.surrogates_counted, row.surrogates_summed):
+            found.append(
+                f"{name}: the counter says {row.surrogates} surrogates with {row.surrogate_octets} octets"
+                f" more, the maildrop has {row.surrogates_counted} with {row.surrogates_summed}"
+            )
         if row.next_uid <= row.last_uid:
             found.append(f"{name}: the next uid is {row.next_uid}, but {row.last_uid} was given out already")
         return tuple(Finding(text, mendable=True) for text in found)
@@ -122,6 +127,8 @@ class _Account(NamedTuple):
                 .values(
                     messages=row.counted,
                     octets=int(row.summed),
+                    surrogates=row.surrogates_counted,
+                    surrogate_octets=int(row.surrogates_summed),
                     next_uid=max(row.next_uid, row.last_uid + 1),
                 )
             )
@@ -141,9 +148,13 @@ def _counted(account_id: int) -> Select[Any]:
             domain.c.name,
             account.c.messages,
             account.c.octets,
+            account.c.surrogates,
+            account.c.surrogate_octets,
             account.c.next_uid,
             func.count(entry.c.uid).label("counted"),
             func.coalesce(func.sum(entry.c.octets), 0).label("summed"),
+            func.count(entry.c.surrogate_octets).label("surrogates_counted"),
+            func.coalesce(func.sum(entry.c.surrogate_octets - entry.c.octets), 0).label("surrogates_summed"),
             func.coalesce(func.max(entry.c.uid), 0).label("last_uid"),
         )
         .join(domain, domain.c.id == account.c.domain_id)
@@ -182,6 +193,14 @@ class _Messages(NamedTuple):
                 )
                 for account_id, uid, says, has in self._disagreeing(connection)
             ),
+            *(
+                Finding(
+                    f"account {account_id}, uid {uid}: the entry says {says} octets for the surrogate,"
+                    f" which has {has}",
+                    mendable=True,
+                )
+                for account_id, uid, says, has in self._surrogates_disagreeing(connection)
+            ),
         )
 
     def lock(self, connection: Connection) -> None:
@@ -195,9 +214,16 @@ class _Messages(NamedTuple):
             mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
             connection.execute(update(entry).where(mine).values(octets=has))
 
+        for account_id, uid, _, has in self._surrogates_disagreeing(connection):
+            mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
+            connection.execute(update(entry).where(mine).values(surrogate_octets=has))
+
     def _orphans(self, connection: Connection) -> Sequence[int]:
+        original = message.alias("original")  # which keeps its surrogate alive
         wanted = select(message.c.id).where(
-            self._here(message.c.id), ~exists().where(entry.c.message_id == message.c.id)
+            self._here(message.c.id),
+            ~exists().where(entry.c.message_id == message.c.id),
+            ~exists().where(original.c.surrogate_id == message.c.id),
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 
@@ -238,6 +264,17 @@ class _Messages(NamedTuple):
             select(entry.c.account_id, entry.c.uid, entry.c.octets, has)
             .join(message, message.c.id == entry.c.message_id)
             .where(self._here(entry.c.message_id), entry.c.octets != has)
+            .order_by(entry.c.account_id, entry.c.uid)
+        ).all()
+
+    def _surrogates_disagreeing(self, connection: Connection) -> Sequence[Any]:
+        shown = message.alias("shown")
+        has = shown.c.octets + func.length(entry.c.surrogate_prefix)
+        return connection.execute(
+            select(entry.c.account_id, entry.c.uid, entry.c.surrogate_octets, has)
+            .join(message, message.c.id == entry.c.message_id)
+            .join(shown, shown.c.id == func.coalesce(message.c.surrogate_id, message.c.id))
+            .where(self._here(entry.c.message_id), entry.c.surrogate_octets != has)
             .order_by(entry.c.account_id, entry.c.uid)
         ).all()
 

@@ -18,11 +18,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from mailstack.errors import LoggedInLately, MaildropInUse, StoreUnavailable
 from mailstack.store.engine import Database
+from mailstack.store.prepared import Prepared
 from mailstack.store.tables import maildrop_holder
 
 _RECORD: Final = struct.Struct("=dd112s")
@@ -285,3 +296,18 @@ _KEEP: Final = _INSERT.on_conflict_do_update(
     index_elements=["account_id"],
     set_={name: _INSERT.excluded[name] for name in ("since", "logged_in_at", "holder")},
 ).returning(maildrop_holder.c.account_id)
+# A lock of one database is another's lock, too, in this view.
+HELD: Final = Prepared(
+    select(literal_column("1"))
+    .select_from(text("pg_locks"))
+    .where(
+        text("locktype = 'advisory' AND granted AND objsubid = 2"),
+        text("database = (SELECT oid FROM pg_database WHERE datname = current_database())"),
+        text(f"classid = {ADVISORY_SPACE}"),
+        literal_column("objid", BigInteger) == bindparam("account_id", type_=BigInteger),
+        literal_column("pid", Integer) == bindparam("backend", type_=Integer),
+    ),
+    "account_id",
+    "backend",
+)
+"""One row where that PostgreSQL session has the lock of that account."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
     Integer,
     bindparam,
@@ -27,7 +26,8 @@ from sqlalchemy import (
 
 from mailstack.errors import MessageGone, NoSuchMailbox, StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store.locks import ADVISORY_SPACE
+from mailstack.store import surrogate
+from mailstack.store.locks import HELD
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
@@ -40,6 +40,8 @@ class Recipient(NamedTuple):
 
     account_id: int
     prefix: bytes
+    surrogate_prefix: bytes | None = None
+    """The same for a client that has not said UTF8; None where all of the message is the same for it."""
 
 
 class Deposit(NamedTuple):
@@ -51,6 +53,7 @@ class Deposit(NamedTuple):
     dotted: bool
     recipients: tuple[Recipient, ...]
     at: int  # microseconds since the epoch
+    surrogate: Spool | None = None  # the content for clients that have not said UTF8, if that differs
 
 
 class Expunge(NamedTuple):
@@ -68,6 +71,8 @@ class Snapshot(NamedTuple):
     octets: int
     last_uid: int
     password_hash: str | None  # None: the account is disabled
+    surrogates: int = 0  # how many entries differ for a client that has not said UTF8 (RFC 6858)
+    surrogate_octets: int = 0  # what those add to `octets`
 
 
 class Listing(NamedTuple):
@@ -97,18 +102,22 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     Raises NoSuchMailbox when an account was removed since RCPT.
     """
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
-    ids = _new_message_ids(connection, len(deposits))
-    numbered = list(zip(ids, deposits, strict=True))
+    surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
+    ids = _new_message_ids(connection, len(deposits) + len(surrogates))
+    numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
     _INSERT_MESSAGE.run_many(
         connection,
         [(number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id) for number, d in numbered],
     )
     for rows in _bundles(_content_rows(numbered)):
         _INSERT_CONTENT.run_many(connection, rows)
+    if surrogates:
+        originals = (number for number, d in numbered if d.surrogate is not None)
+        surrogate.LINK.run_many(connection, list(zip(ids[len(deposits) :], originals, strict=False)))
     entries = []
     growth: dict[int, list[int]] = {}
-    for number, d in numbered:
-        for account_id, prefix in d.recipients:
+    for number, d in numbered[: len(deposits)]:
+        for account_id, prefix, _ in d.recipients:
             if account_id not in accounts:
                 raise NoSuchMailbox("the account was removed while its mail was on the way")
             next_uid, uid_validity = accounts[account_id]
@@ -122,7 +131,20 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     _GROW.run_many(
         connection, [(messages, octets, key) for key, (messages, octets) in sorted(growth.items())]
     )
-    return ids
+    _note_surrogates(connection, deposits, entries)
+    return ids[: len(deposits)]
+
+
+def _note_surrogates(connection: Connection, deposits: Sequence[Deposit], entries: Sequence[Any]) -> None:
+    """Note at new entries, which are in the order of `deposits`, what a client sees without UTF8."""
+    if all(r.surrogate_prefix is None for d in deposits for r in d.recipients):
+        return
+    added = ((d, r) for d in deposits for r in d.recipients)
+    for (_, uid, _, _, octets, *_), (d, r) in zip(entries, added, strict=True):
+        if r.surrogate_prefix is not None:
+            in_ascii = len(r.surrogate_prefix) + (d.surrogate or d.spool).octets
+            surrogate.ENTER.run(connection, in_ascii, r.surrogate_prefix, r.account_id, uid)
+            surrogate.COUNT.run(connection, 1, in_ascii - octets, r.account_id)
 
 
 def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
@@ -207,13 +229,20 @@ def snapshot(connection: Connection, account_id: int) -> Snapshot:
     row = _SNAPSHOT.row(connection, account_id)
     if row is None:
         raise NoSuchMailbox("the account was removed")
-    messages, octets, next_uid, password_hash, disabled_at = row
-    return Snapshot(messages, octets, next_uid - 1, password_hash if disabled_at is None else None)
+    messages, octets, next_uid, password_hash, disabled_at, surrogates, surrogate_octets = row
+    return Snapshot(
+        messages,
+        octets,
+        next_uid - 1,
+        password_hash if disabled_at is None else None,
+        surrogates,
+        surrogate_octets,
+    )
 
 
-def listing(connection: Connection, account_id: int, last_uid: int) -> Listing:
-    """The entries up to `last_uid`, in the order of their uids."""
-    rows = _LISTING.rows(connection, account_id, last_uid)
+def listing(connection: Connection, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
+    """The entries up to `last_uid`, in the order of their uids; with `surrogates`, the sizes of those."""
+    rows = (surrogate.LISTING if surrogates else _LISTING).rows(connection, account_id, last_uid)
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     uids, octets, messages = (array("q", column) for column in columns)
     return Listing(uids, octets, messages)
@@ -224,9 +253,9 @@ def unique_ids(connection: Connection, account_id: int, last_uid: int) -> list[s
     return [unique_id for (unique_id,) in _UNIQUE_IDS.rows(connection, account_id, last_uid)]
 
 
-def open_message(connection: Connection, account_id: int, uid: int) -> Opened:
-    """Find one entry and read its first octets; raises MessageGone when it is no longer there."""
-    row = _OPEN.row(connection, account_id, uid)
+def open_message(connection: Connection, account_id: int, uid: int, *, surrogates: bool = False) -> Opened:
+    """Find one entry, or its surrogate, and read its first octets; raises MessageGone when it has gone."""
+    row = (surrogate.OPEN if surrogates else _OPEN).row(connection, account_id, uid)
     if row is None:
         raise MessageGone("the message is no longer in the maildrop")
     message_id, octets, prefix, content_octets, dotted, first = row
@@ -252,6 +281,8 @@ _SNAPSHOT = Prepared(
         account.c.next_uid,
         account.c.password_hash,
         account.c.disabled_at,
+        account.c.surrogates,
+        account.c.surrogate_octets,
     ).where(account.c.id == bindparam("account_id")),
     "account_id",
 )
@@ -297,16 +328,19 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
     removed = []
     touched: set[int] = set()
     for account_id, uids, backend in jobs:
-        if backend is not None and _LOCK.row(connection, account_id, backend) is None:
+        if backend is not None and HELD.row(connection, account_id, backend) is None:
             raise StoreUnavailable("the lock of the maildrop was lost")
         numbers = packed(uids)
         found = _FOUND.rows(connection, account_id, numbers)
-        touched.update(message_id for message_id, _ in found)
+        touched.update(message_id for message_id, _, _ in found)
         if connection.dialect.name == "postgresql":
             # Two hosts that remove a message's last two entries have to see each other.
-            _HOLD.rows(connection, packed(message_id for message_id, _ in found))
+            _HOLD.rows(connection, packed(message_id for message_id, _, _ in found))
         _DELETE_ENTRIES.run(connection, account_id, numbers)
-        _SHRINK.run(connection, len(found), sum(octets for _, octets in found), account_id)
+        _SHRINK.run(connection, len(found), sum(octets for _, octets, _ in found), account_id)
+        surrogates = [in_ascii - octets for _, octets, in_ascii in found if in_ascii is not None]
+        if surrogates:
+            surrogate.COUNT.run(connection, -len(surrogates), -sum(surrogates), account_id)
         removed.append(len(found))
     remove_orphans(connection, touched)
     return removed
@@ -315,28 +349,20 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
 def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
     """Remove those of the messages that no entry points to, with their content; return how many."""
     orphans = _ORPHANS.rows(connection, packed(message_ids))
-    content_ids = [number * PARTS_A_MESSAGE + n for number, octets in orphans for n in range(parts(octets))]
+    if surrogates := [surrogate_id for _, _, surrogate_id in orphans if surrogate_id is not None]:
+        orphans += surrogate.FOUND.rows(connection, packed(surrogates))
+    content_ids = [
+        number * PARTS_A_MESSAGE + n for number, octets, _ in orphans for n in range(parts(octets))
+    ]
     _DELETE_CONTENT.run(connection, packed(content_ids))
-    _DELETE_MESSAGES.run(connection, packed(number for number, _ in orphans))
+    _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in orphans))
     return len(orphans)
 
 
-# A lock of one database is another's lock, too, in this view.
-_LOCK = Prepared(
-    select(literal_column("1"))
-    .select_from(text("pg_locks"))
-    .where(
-        text("locktype = 'advisory' AND granted AND objsubid = 2"),
-        text("database = (SELECT oid FROM pg_database WHERE datname = current_database())"),
-        text(f"classid = {ADVISORY_SPACE}"),
-        literal_column("objid", BigInteger) == bindparam("account_id", type_=BigInteger),
-        literal_column("pid", Integer) == bindparam("backend", type_=Integer),
-    ),
-    "account_id",
-    "backend",
-)
 _MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
-_FOUND = Prepared(select(entry.c.message_id, entry.c.octets).where(_MINE), "account_id", "uids")
+_FOUND = Prepared(
+    select(entry.c.message_id, entry.c.octets, entry.c.surrogate_octets).where(_MINE), "account_id", "uids"
+)
 _HOLD = Prepared(
     select(message.c.id).where(is_among(message.c.id, "ids")).order_by(message.c.id).with_for_update(),
     "ids",
@@ -351,7 +377,7 @@ _SHRINK = Prepared(
     "key",
 )
 _ORPHANS = Prepared(
-    select(message.c.id, message.c.octets).where(
+    select(message.c.id, message.c.octets, message.c.surrogate_id).where(
         is_among(message.c.id, "ids"), ~exists().where(entry.c.message_id == message.c.id)
     ),
     "ids",

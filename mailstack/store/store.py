@@ -116,7 +116,8 @@ class Store:
         """
         if not self._has_space():
             raise StoreFull("the disk is nearly full")
-        return await self.write(messages.deposit, deposit, octets=deposit.spool.in_memory)
+        in_memory = deposit.spool.in_memory + (deposit.surrogate.in_memory if deposit.surrogate else 0)
+        return await self.write(messages.deposit, deposit, octets=in_memory)
 
     def _has_space(self) -> bool:
         """Whether more than the reserve is free; deleting needs room in the log, so some must stay."""
@@ -146,17 +147,17 @@ class Store:
         """The counters of one moment; they cost the same in a maildrop of any size."""
         return await self.read(messages.snapshot, account_id)
 
-    async def listing(self, account_id: int, last_uid: int) -> Listing:
-        """The entries of a snapshot."""
-        return await self.read(messages.listing, account_id, last_uid)
+    async def listing(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
+        """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""
+        return await self.read(messages.listing, account_id, last_uid, surrogates=surrogates)
 
     async def unique_ids(self, account_id: int, last_uid: int) -> list[str]:
         """The unique-ids of a snapshot, in the listing's order."""
         return await self.read(messages.unique_ids, account_id, last_uid)
 
-    async def open_message(self, account_id: int, uid: int) -> Content:
+    async def open_message(self, account_id: int, uid: int, *, surrogates: bool = False) -> Content:
         """Find a message and read its first part; raises MessageGone when it cannot be had."""
-        return Content(self, await self.read(messages.open_message, account_id, uid))
+        return Content(self, await self.read(messages.open_message, account_id, uid, surrogates=surrogates))
 
     async def expunge(self, account_id: int, uids: Sequence[int], *, lock: MaildropLock) -> None:
         """Remove the entries in one transaction, synced.

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mailstack.errors import LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
+from mailstack.mail.surrogate import in_ascii
 from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Channel, Session
 from mailstack.store.messages import Listing, Snapshot
-from tests.pop3.transcript import NAME, SECRET
+from tests.pop3.transcript import NAME, SECRET, Utf8
 
 CHANNELS = {
     "clear": Channel(tls=False, stls=True, plaintext_login=False, peer="192.0.2.1"),
@@ -44,6 +45,7 @@ class Maildrops:
     locked: bool = False
     failing: set[type[object]] = field(default_factory=set)
     part_octets: int = 7
+    surrogates: dict[int, bytes] = field(default_factory=dict)
     asked: list[Ask] = field(default_factory=list)
 
     @classmethod
@@ -53,8 +55,14 @@ class Maildrops:
             maildrop.deliver(content)
         return maildrop
 
+    def seen(self, uid: int, *, surrogates: bool) -> bytes:
+        """A message as a session gets it."""
+        return self.surrogates.get(uid, self.messages[uid]) if surrogates else self.messages[uid]
+
     def deliver(self, content: bytes) -> None:
         self.messages[self.next_uid] = content
+        if isinstance(content, Utf8):
+            self.surrogates[self.next_uid] = in_ascii(content)
         self.next_uid += 1
 
 
@@ -125,18 +133,23 @@ class PureServer:
                     raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
                 self._holds_lock = maildrops.locked = True
                 octets = sum(map(len, maildrops.messages.values()))
-                self.snapshot = Snapshot(len(maildrops.messages), octets, maildrops.next_uid - 1, None)
+                more = sum(
+                    len(maildrops.seen(uid, surrogates=True)) - len(maildrops.messages[uid])
+                    for uid in maildrops.messages
+                )
+                counters = len(maildrops.messages), octets, maildrops.next_uid - 1
+                self.snapshot = Snapshot(*counters, None, len(maildrops.surrogates), more)
                 return self.snapshot
-            case LoadListing():
+            case LoadListing(surrogates):
                 uids = self._uids()
-                sizes = (len(maildrops.messages[uid]) for uid in uids)
+                sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)
                 return Listing(array("q", uids), array("q", sizes), array("q", uids))
             case LoadUniqueIds():
                 return [f"77.{uid}" for uid in self._uids()]
-            case OpenMessage(uid):
+            case OpenMessage(uid, surrogates=surrogates):
                 if uid not in maildrops.messages:
                     raise MessageGone("gone")
-                return LiteralContent(maildrops.messages[uid], maildrops.part_octets)
+                return LiteralContent(maildrops.seen(uid, surrogates=surrogates), maildrops.part_octets)
             case Expunge(uids):
                 for uid in uids:
                     del maildrops.messages[uid]

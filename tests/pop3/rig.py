@@ -15,12 +15,13 @@ from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
+from mailstack.mail.surrogate import surrogate
 from mailstack.pop3.listener import Listener, serve
 from mailstack.store import accounts, domains
 from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
-from tests.pop3.transcript import NAME, SECRET
+from tests.pop3.transcript import NAME, SECRET, Utf8
 
 PATIENCE = 10.0
 
@@ -44,9 +45,12 @@ class Rig:
         with Spool(self._spool_directory) as spool:
             spool.write(content)
             dotted = content.startswith(b".") or b"\n." in content
-            to = (Recipient(self.account_id, b""),)
             at = time.time_ns() // 1000
-            await self.store.deposit(Deposit("test", "", spool, dotted, to, at))
+            other = surrogate(spool, self._spool_directory) if isinstance(content, Utf8) else None
+            to = (Recipient(self.account_id, b"", b"" if other else None),)
+            await self.store.deposit(Deposit("test", "", spool, dotted, to, at, other))
+            if other:
+                other.close()
 
     async def messages(self) -> int:
         return (await self.store.open_maildrop(self.account_id)).messages

@@ -215,8 +215,8 @@ async def test_a_message_that_breaks_off_is_never_ended_with_a_dot(start, monkey
         client = await rig.log_in()
         open_message = rig.store.open_message
 
-        async def broken(account_id, uid):
-            content = await open_message(account_id, uid)
+        async def broken(account_id, uid, **how):
+            content = await open_message(account_id, uid, **how)
             monkeypatch.setattr(rig.store, "read", fail)
             return content
 

@@ -4,6 +4,7 @@ A file holds transcripts, each of them:
 
     == RFC 1939 §5 | what the server does, in one sentence
     message: Subject: one\\n\\nbody\\n        (options, see Transcript; `#` begins a comment line)
+    utf8 message: Subject: \\xc3\\xbc\\n\\n     (one that came with SMTPUTF8)
 
     C: STAT                                 the client sends a line
     C; NOO                                  the client sends octets without a line end
@@ -48,6 +49,10 @@ class Event(Enum):
     STORE_FAILS = "the store fails"
     AGAIN = "connect again"
     LEFT = "left"  # expectation: so many messages are in the maildrop
+
+
+class Utf8(bytes):
+    """The content of a message that was accepted with SMTPUTF8."""
 
 
 @dataclass
@@ -134,6 +139,10 @@ def _add(transcript: Transcript, line: str) -> bool:
         transcript.steps.append(Step())
     step = transcript.steps[-1]
     mark, _, rest = line.partition(" ")
+    if mark == "utf8":
+        mark, _, rest = rest.partition(" ")
+        transcript.messages.append(Utf8(octets(rest)))
+        return mark == "message:"
     match mark:
         case "C:":
             step.sent += octets(rest) + b"\r\n"

@@ -1,0 +1,37 @@
+"""Long replies on their way out: never more of one in memory than the outlet holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from mailstack.pop3.outlet import Outlet
+from mailstack.pop3.replies import Message
+
+_AT_ONCE_OCTETS: Final = 64 * 1024
+"""So much of a message is written before the outlet is asked whether it has room."""
+
+
+async def lines(outlet: Outlet, slices: Iterator[bytes]) -> None:
+    """Send a listing slice by slice; raises Gone when nobody is there any more."""
+    for some in slices:
+        outlet.write(some)
+        await outlet.room()
+        await asyncio.sleep(0)  # the next slice costs time that others want, too
+
+
+async def message(outlet: Outlet, sent: Message) -> None:
+    """Send a message, or the top of one, part by part, and the final dot; raises Gone as above."""
+    content, transfer = sent
+    held = 0
+    async for part in content:
+        outlet.write(transfer.feed(part))
+        if transfer.done:
+            break
+        held += len(part)
+        if held > _AT_ONCE_OCTETS:
+            await outlet.room()
+            held = 0
+    outlet.write(transfer.finish())
+    await outlet.room()

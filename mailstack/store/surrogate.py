@@ -1,0 +1,67 @@
+"""Statements about surrogates (RFC 6858): only mail that has one, and maildrops that hold one, run them.
+
+A surrogate's content is a message of its own that no entry points to; its entry keeps the size and
+the prefix that go with it, and its account keeps the sums.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, func, literal_column, select, update
+
+from mailstack.store.prepared import Prepared, is_among
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
+
+LINK = Prepared(
+    update(message).where(message.c.id == bindparam("key")).values(surrogate_id=bindparam("surrogate")),
+    "surrogate",
+    "key",
+)
+ENTER = Prepared(
+    update(entry)
+    .where(entry.c.account_id == bindparam("account"), entry.c.uid == bindparam("number"))
+    .values(surrogate_octets=bindparam("octets"), surrogate_prefix=bindparam("prefix")),
+    "octets",
+    "prefix",
+    "account",
+    "number",
+)
+COUNT = Prepared(
+    update(account)
+    .where(account.c.id == bindparam("key"))
+    .values(
+        surrogates=account.c.surrogates + bindparam("more"),
+        surrogate_octets=account.c.surrogate_octets + bindparam("total"),
+    ),
+    "more",
+    "total",
+    "key",
+)
+_UP_TO = (entry.c.account_id == bindparam("account_id")) & (entry.c.uid <= bindparam("last_uid"))
+LISTING = Prepared(
+    select(entry.c.uid, func.coalesce(entry.c.surrogate_octets, entry.c.octets), entry.c.message_id)
+    .where(_UP_TO)
+    .order_by(entry.c.uid),
+    "account_id",
+    "last_uid",
+)
+_shown = message.alias("shown")
+OPEN = Prepared(
+    select(
+        _shown.c.id,
+        func.coalesce(entry.c.surrogate_octets, entry.c.octets),
+        func.coalesce(entry.c.surrogate_prefix, entry.c.prefix),
+        _shown.c.octets,
+        _shown.c.dotted,
+        content.c.octets,
+    )
+    .select_from(entry)
+    .join(message, message.c.id == entry.c.message_id)
+    .join(_shown, _shown.c.id == func.coalesce(message.c.surrogate_id, message.c.id))
+    .outerjoin(content, content.c.id == _shown.c.id * literal_column(str(PARTS_A_MESSAGE)))
+    .where(entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")),
+    "account_id",
+    "uid",
+)
+FOUND = Prepared(
+    select(message.c.id, message.c.octets, message.c.surrogate_id).where(is_among(message.c.id, "ids")), "ids"
+)
