@@ -98,6 +98,12 @@ class Pop3:
         "How long a connection may be silent before login.",
         name="login_idle",
     )
+    login_delay_seconds: int = _key(
+        values.duration,
+        "0s",
+        "How long an account has to wait between two logins; announced as LOGIN-DELAY unless it is zero.",
+        name="login_delay",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from mailstack.directory import Directory
 from mailstack.errors import NoSuchMailbox, StoreUnavailable
 from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3.surroundings import Surroundings
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
-from mailstack.store.store import Store
 
 
 class Answers:
@@ -21,6 +20,7 @@ class Answers:
         "_last_lock",
         "_last_uid",
         "_lock",
+        "_login_delay_seconds",
         "_peer",
         "_store",
         "account",
@@ -28,9 +28,10 @@ class Answers:
         "expunging",
     )
 
-    def __init__(self, store: Store, directory: Directory, *, peer: str) -> None:
-        self._store: Final = store
-        self._directory: Final = directory
+    def __init__(self, surroundings: Surroundings, *, peer: str) -> None:
+        self._store: Final = surroundings.store
+        self._directory: Final = surroundings.directory
+        self._login_delay_seconds: Final = surroundings.login_delay_seconds
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
         self._last_lock: MaildropLock | None = None  # the one that `close` has let go
@@ -96,7 +97,9 @@ class Answers:
         return await self._open(account.id, account.name)
 
     async def _open(self, account_id: int, name: str) -> Snapshot:
-        lock = await self._store.lock_maildrop(account_id, holder=self._peer)
+        lock = await self._store.lock_maildrop(
+            account_id, holder=self._peer, login_delay_seconds=self._login_delay_seconds
+        )
         try:
             # Only now: what another session removed until a moment ago must not be counted.
             snapshot = await self._store.open_maildrop(account_id)

@@ -78,8 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._outlet.use(self._transport)
         self._peer = tcp.peer_of(transport.get_extra_info("peername"))
-        shared = self._surroundings
-        self._answers = Answers(shared.store, shared.directory, peer=self._peer.address)
+        self._answers = Answers(self._surroundings, peer=self._peer.address)
         self._begin()
         self._crowd.join(self)
         self._outlet.write(self._session.greeting().text)

@@ -33,6 +33,7 @@ async def serve(
     allow_plaintext_login: bool = False,
     idle_seconds: float = 600.0,
     login_idle_seconds: float = 60.0,
+    login_delay_seconds: int = 0,
 ) -> Listener:
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
@@ -46,6 +47,7 @@ async def serve(
         allow_plaintext_login=allow_plaintext_login,
         idle_seconds=idle_seconds,
         login_idle_seconds=login_idle_seconds,
+        login_delay_seconds=login_delay_seconds,
     )
     listener = Listener(surroundings, asyncio.get_running_loop())
     for bound in sockets:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mailstack.errors import LoginRefused, MaildropInUse, MailstackError, MessageGone, Permanent, Temporary
+from mailstack.errors import (
+    LoggedInLately,
+    LoginRefused,
+    MaildropInUse,
+    MailstackError,
+    MessageGone,
+    Permanent,
+    Temporary,
+)
 from mailstack.pop3.asks import Content
 from mailstack.pop3.commands import Refused
 from mailstack.pop3.stuffing import Transfer
@@ -60,11 +68,13 @@ class Row(NamedTuple):
     text: str | None
 
 
-# [IN-USE] is RFC 2449 §8.1.2; [AUTH], [SYS/TEMP] and [SYS/PERM] are RFC 3206 §4 and §5.
+# [LOGIN-DELAY] and [IN-USE] are RFC 2449 §8.1.1 and §8.1.2; [AUTH], [SYS/TEMP] and [SYS/PERM] are
+# RFC 3206 §4 and §5.
 FAILURES: Final[dict[type[BaseException], Row]] = {
     Refused: Row(None, None),
     LoginRefused: Row("AUTH", "wrong name or password"),
     MaildropInUse: Row("IN-USE", None),
+    LoggedInLately: Row("LOGIN-DELAY", None),
     MessageGone: Row("SYS/PERM", "the message is no longer there"),
     Permanent: Row("SYS/PERM", "this cannot be done"),
     Temporary: Row("SYS/TEMP", "the mail store does not answer, try again later"),

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mailstack import __version__
 from mailstack.errors import MailstackError, StoreUnavailable
-from mailstack.pop3 import commands
+from mailstack.pop3 import commands, expiry
 from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
 from mailstack.pop3.commands import BadCommand, Refused
 from mailstack.pop3.maildrop import Entry, Maildrop
@@ -41,6 +41,7 @@ class Channel:
     stls: bool  # a certificate is there, so STLS can be offered while there is no TLS
     plaintext_login: bool  # a password may come over this connection even without TLS
     peer: str
+    login_delay_seconds: int = 0  # between two logins of an account, whoever it is
 
     @property
     def may_log_in(self) -> bool:
@@ -128,11 +129,14 @@ class Session:
         stays after it (§6.3 allows both).
         """
         logged_in = isinstance(state, Maildrop)
+        expire = expiry.announced(state.snapshot if isinstance(state, Maildrop) else None)
         announced = {
             "TOP": True,  # RFC 2449 §6.2
             "USER": self._channel.may_log_in,  # §6.3
             "RESP-CODES": True,  # §6.4
+            f"LOGIN-DELAY {self._channel.login_delay_seconds}": self._channel.login_delay_seconds > 0,  # §6.5
             "PIPELINING": True,  # §6.6
+            f"EXPIRE {expire}": expire is not None,  # §6.7
             "UIDL": True,  # §6.8
             f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
             "STLS": self._can_stls() and not logged_in,  # RFC 2595 §4

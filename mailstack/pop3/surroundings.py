@@ -21,7 +21,10 @@ TlsProvider = Callable[[], ssl.SSLContext | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """The services and the settings; the idle times are the autologout of RFC 1939 §3."""
+    """The services and the settings.
+
+    The idle times are the autologout of RFC 1939 §3, the delay is that of RFC 2449 §6.5.
+    """
 
     store: Store
     directory: Directory
@@ -29,6 +32,7 @@ class Surroundings:
     allow_plaintext_login: bool
     idle_seconds: float
     login_idle_seconds: float
+    login_delay_seconds: int
 
     def channel(self, peer: Peer, *, tls: bool) -> Channel:
         """What a session may know of a connection to `peer`."""
@@ -37,6 +41,7 @@ class Surroundings:
             stls=not tls and self.tls() is not None,
             plaintext_login=self.allow_plaintext_login or peer.is_loopback,
             peer=peer.address,
+            login_delay_seconds=self.login_delay_seconds,
         )
 
 

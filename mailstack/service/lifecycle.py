@@ -129,6 +129,7 @@ async def _pop3(
             allow_plaintext_login=settings.pop3.allow_plaintext_login,
             idle_seconds=settings.pop3.idle_seconds,
             login_idle_seconds=settings.pop3.login_idle_seconds,
+            login_delay_seconds=settings.pop3.login_delay_seconds,
         )
         for name in ("pop3", "pop3s")
         if name in sockets

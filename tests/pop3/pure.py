@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailstack.errors import LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
+from mailstack.errors import LoggedInLately, LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
 from mailstack.mail.surrogate import in_ascii
 from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
 from mailstack.pop3.lines import LineReader
@@ -43,6 +43,7 @@ class Maildrops:
     messages: dict[int, bytes] = field(default_factory=dict)
     next_uid: int = 1
     locked: bool = False
+    logged_in: bool = False  # once
     failing: set[type[object]] = field(default_factory=set)
     part_octets: int = 7
     surrogates: dict[int, bytes] = field(default_factory=dict)
@@ -131,7 +132,9 @@ class PureServer:
                     raise LoginRefused("no")
                 if maildrops.locked:
                     raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
-                self._holds_lock = maildrops.locked = True
+                if maildrops.logged_in and self.channel.login_delay_seconds:
+                    raise LoggedInLately("the last login was 1 seconds ago, wait 59 more")
+                self._holds_lock = maildrops.locked = maildrops.logged_in = True
                 octets = sum(map(len, maildrops.messages.values()))
                 more = sum(
                     len(maildrops.seen(uid, surrogates=True)) - len(maildrops.messages[uid])

@@ -44,7 +44,11 @@ def test_pure_session(transcript, cut):
 
 def play(transcript: Transcript, cut) -> None:
     maildrops = Maildrops.of(*transcript.messages)
-    channel = replace(CHANNELS[transcript.channel], stls=transcript.certificate)
+    channel = replace(
+        CHANNELS[transcript.channel],
+        stls=transcript.certificate,
+        login_delay_seconds=transcript.login_delay_seconds,
+    )
     server = PureServer(maildrops, channel)
     for step in transcript.steps:
         got = b"".join(map(server.feed, cut(step.sent)))

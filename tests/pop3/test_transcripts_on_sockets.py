@@ -43,7 +43,8 @@ async def test_plain(transcript, octets_at_once, start, server_context, client_c
         pytest.skip("every address of this machine is loopback")
     implicit_tls = transcript.channel == "tls"
     tls = server_context if transcript.certificate else None
-    async with start(tls=tls, host=host, implicit_tls=implicit_tls) as rig:
+    delay = transcript.login_delay_seconds
+    async with start(tls=tls, host=host, implicit_tls=implicit_tls, login_delay_seconds=delay) as rig:
         await rig.deliver(*transcript.messages)
         context = client_context if implicit_tls else None
         await Play(rig, transcript, octets_at_once, context, client_context).run()
@@ -51,7 +52,8 @@ async def test_plain(transcript, octets_at_once, start, server_context, client_c
 
 @pytest.mark.parametrize("transcript", [t for t in ALL if not is_about_no_tls(t)], ids=str)
 async def test_tls(transcript, start, server_context, client_context):
-    async with start(tls=server_context, implicit_tls=True) as rig:
+    delay = transcript.login_delay_seconds
+    async with start(tls=server_context, implicit_tls=True, login_delay_seconds=delay) as rig:
         await rig.deliver(*transcript.messages)
         await Play(rig, transcript, None, client_context, client_context).run()
 

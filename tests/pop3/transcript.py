@@ -69,7 +69,8 @@ class Step:
 class Transcript:
     """One behaviour, shown.
 
-    `channel` is clear (no login without TLS), loopback or tls; `certificate: no` takes STLS away.
+    `channel` is clear (no login without TLS), loopback or tls; `certificate: no` takes STLS away, and
+    `login-delay: 60` lets nobody log in twice in a minute.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
     `whole` (it matters that the octets come in one packet).
     """
@@ -81,6 +82,7 @@ class Transcript:
     messages: list[bytes] = field(default_factory=list)
     channel: str = "loopback"
     certificate: bool = True
+    login_delay_seconds: int = 0
     runs: str = "everywhere"
     steps: list[Step] = field(default_factory=list)
 
@@ -157,12 +159,21 @@ def _add(transcript: Transcript, line: str) -> bool:
             transcript.messages.append(sized(int(number[1])) if number else octets(rest))
         case "maildrop:":
             transcript.messages = [b""]
+        case _:
+            return _set(transcript, mark, rest)
+    return True
+
+
+def _set(transcript: Transcript, option: str, value: str) -> bool:
+    match option:
         case "channel:":
-            transcript.channel = rest
+            transcript.channel = value
         case "certificate:":
-            transcript.certificate = rest == "yes"
+            transcript.certificate = value == "yes"
+        case "login-delay:":
+            transcript.login_delay_seconds = int(value)
         case "runs:":
-            transcript.runs = rest
+            transcript.runs = value
         case _:
             return False
     return True
