@@ -6,15 +6,22 @@ import ssl
 from pathlib import Path
 
 from mailstack.errors import BadSetting
+from mailstack.service import alpn
 
 
 class TlsContext:
-    """The current server-side context, or None where no certificate is configured."""
+    """The current server-side context, or None where no certificate is configured.
 
-    def __init__(self, certificate: Path | None, private_key: Path | None) -> None:
+    With `protocol`, a client that offers others by ALPN and not this one is refused (RFC 7301).
+    """
+
+    def __init__(
+        self, certificate: Path | None, private_key: Path | None, *, protocol: str | None = None
+    ) -> None:
+        self._protocol = protocol
         self._certificate = certificate
         self._private_key = private_key
-        self._current = self._made()
+        self._current = self._whole()
 
     def __call__(self) -> ssl.SSLContext | None:
         """The context for a connection that begins now."""
@@ -22,7 +29,13 @@ class TlsContext:
 
     def reload(self) -> None:
         """Read the files again; raises BadSetting and keeps the old context where they do not fit."""
-        self._current = self._made()
+        self._current = self._whole()
+
+    def _whole(self) -> ssl.SSLContext | None:
+        context, serving = self._made(), self._made() if self._protocol else None
+        if context is not None and serving is not None and self._protocol is not None:
+            alpn.insist(context, serving, self._protocol)
+        return context
 
     def _made(self) -> ssl.SSLContext | None:
         if self._certificate is None:
@@ -30,6 +43,8 @@ class TlsContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        if self._protocol is not None:
+            context.set_alpn_protocols([self._protocol])
         try:
             context.load_cert_chain(self._certificate, self._private_key)
         except (OSError, ssl.SSLError) as error:

@@ -52,15 +52,16 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = await _opened(settings, stack)
-        tls = TlsContext(settings.tls.certificate, settings.tls.private_key)
-        loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+        files = settings.tls.certificate, settings.tls.private_key
+        tls, pop3_tls = TlsContext(*files), TlsContext(*files, protocol="pop3")
+        loop.add_signal_handler(signal.SIGHUP, _reload, tls, pop3_tls)
         verifier = Verifier()
         stack.callback(verifier.close)
         directory = Directory(
             store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
         )
         smtp_listeners = await _smtp(settings, sockets, directory, store, tls)
-        pop3_listeners = await _pop3(settings, sockets, directory, store, tls)
+        pop3_listeners = await _pop3(settings, sockets, directory, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
         control = Control(settings.control_dir, answers(pop3_listeners, sockets=list(sockets)))
         await control.open()
@@ -146,9 +147,10 @@ async def _drain(listeners: list[Listener]) -> None:
     await asyncio.gather(*(listener.drain(DRAIN_SECONDS) for listener in listeners))
 
 
-def _reload(tls: TlsContext) -> None:
+def _reload(*contexts: TlsContext) -> None:
     try:
-        tls.reload()
+        for context in contexts:
+            context.reload()
         log.event("certificate reloaded")
     except BadSetting as error:
         log.failure("certificate not reloaded", error)
