@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from mailstack.service import lifecycle, roles, sockets, supervisor
+from mailstack.service import lifecycle, memory, roles, sockets, supervisor
 from mailstack.settings import Settings
 
 
@@ -17,6 +17,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequen
 
     `command` is what starts one process of the same service, for `workers` above one.
     """
+    memory.return_large_blocks()
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if workers == 1:
