@@ -1,0 +1,347 @@
+"""Plays the transcripts against Dovecot and writes docs/pop3-beside-dovecot.md.
+
+`python -m tests.pop3.beside_dovecot`, as root, on a machine with dovecot-pop3d: it starts an
+instance of its own in a temporary folder and stops it again. Texts for people may differ; what a
+program reads may not: status, response code, numbers, and the lines of a multi-line reply.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from mailstack.service.tls import write_self_signed
+from tests.pop3.test_transcripts_on_sockets import other_address
+from tests.pop3.transcript import NAME, SECRET, Event, Step, Transcript, read_all, sized
+
+PAGE = Path(__file__).parents[2] / "docs" / "pop3-beside-dovecot.md"
+
+_OWNER = 65534
+_PATIENCE_SECONDS = 5.0
+_QUIET_SECONDS = 0.15
+_CODE = re.compile(rb"\[[A-Z/-]+\]")
+_NUMBERS = re.compile(rb"\+OK (\d+(?: \d+)?)$")
+
+_CONFIGURATION = """
+base_dir = {folder}/run
+state_dir = {folder}/run
+log_path = {folder}/log
+protocols = pop3
+listen = {listen}
+ssl = {ssl}
+ssl_cert = <{folder}/certificate.pem
+ssl_key = <{folder}/key.pem
+auth_failure_delay = 0
+mail_location = maildir:~/Maildir
+pop3_lock_session = yes
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {folder}/passwd
+}}
+userdb {{
+  driver = static
+  args = uid={owner} gid={owner} home={folder}/home
+}}
+first_valid_uid = 1
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {port}
+  }}
+  inet_listener pop3s {{
+    port = {tls_port}
+    ssl = yes
+  }}
+}}
+"""
+
+
+class Deviation(NamedTuple):
+    """The first difference between what a transcript expects and what came."""
+
+    asked: bytes
+    expected: bytes
+    got: bytes
+
+
+class Dovecot:
+    """One running instance, with one account."""
+
+    def __init__(self, folder: Path, port: int, tls_port: int) -> None:
+        self.port, self.tls_port = port, tls_port
+        self.context = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+        self._maildir = folder / "home" / "Maildir"
+        self._number = 0
+
+    def fill(self, messages: list[bytes]) -> None:
+        """A new maildrop with these messages."""
+        shutil.rmtree(self._maildir, ignore_errors=True)
+        for name in ("cur", "new", "tmp"):
+            (self._maildir / name).mkdir(parents=True)
+        for message in messages:
+            self.deliver(message)
+        for path in (self._maildir.parent, self._maildir, *self._maildir.rglob("*")):
+            os.chown(path, _OWNER, _OWNER)
+
+    def deliver(self, message: bytes) -> None:
+        """One more message, as a delivery agent stores it."""
+        self._number += 1
+        path = self._maildir / "new" / f"{1_700_000_000 + self._number}.M{self._number}P1.localhost"
+        path.write_bytes(message.replace(b"\r\n", b"\n"))
+        os.chown(path, _OWNER, _OWNER)
+
+    def messages(self) -> int:
+        """How many messages there are."""
+        return sum(1 for name in ("cur", "new") for _ in (self._maildir / name).iterdir())
+
+
+@contextmanager
+def dovecot() -> Iterator[Dovecot]:
+    """A fresh instance for the length of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="ms-dovecot-"))
+    folder.chmod(0o755)
+    (folder / "home").mkdir()
+    write_self_signed(folder / "certificate.pem", folder / "key.pem", "localhost")
+    (folder / "passwd").write_text(f"{NAME}:{{PLAIN}}{SECRET}\n")
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            ports.append(probe.getsockname()[1])
+    listen = ", ".join(filter(None, ("127.0.0.1", other_address())))
+    values = {"folder": folder, "owner": _OWNER, "port": ports[0], "tls_port": ports[1]}
+    (folder / "dovecot.conf").write_text(_CONFIGURATION.format(listen=listen, ssl="yes", **values))
+    process = subprocess.Popen(["dovecot", "-F", "-c", folder / "dovecot.conf"])
+    try:
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", ports[0])).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+        yield Dovecot(folder, *ports)
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+class Conversation:
+    """One connection: what is said is sent, what comes is collected until nothing more does."""
+
+    def __init__(self, server: Dovecot, channel: str) -> None:
+        self._server = server
+        host = other_address() if channel == "clear" else "127.0.0.1"
+        port = server.tls_port if channel == "tls" else server.port
+        self.socket = socket.create_connection((host or "127.0.0.1", port), timeout=_PATIENCE_SECONDS)
+        if channel == "tls":
+            self.start_tls()
+        self.hear(1)
+
+    def start_tls(self) -> None:
+        """Shake hands on the connection as it is."""
+        self.socket = self._server.context.wrap_socket(self.socket, server_hostname="localhost")
+
+    def send(self, octets: bytes) -> None:
+        """Send, if anybody is there."""
+        with suppress(OSError):  # what is missing in the answers tells of it
+            self.socket.sendall(octets)
+
+    def hear(self, lines: int) -> bytes:
+        """All that comes, once there are so many lines and then nothing for a moment."""
+        got = b""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < until:
+            enough = got.count(b"\n") >= lines
+            self.socket.settimeout(_QUIET_SECONDS if enough else until - time.monotonic() + 0.01)
+            try:
+                piece = self.socket.recv(1 << 16)
+            except (TimeoutError, OSError):
+                break
+            if not piece:
+                break
+            got += piece
+        return got
+
+    def is_over(self) -> bool:
+        """Whether the server has ended it."""
+        self.socket.settimeout(_PATIENCE_SECONDS)
+        try:
+            return self.socket.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+
+def play(server: Dovecot, transcript: Transcript) -> Deviation | None:
+    """The first deviation, if there is one."""
+    server.fill(transcript.messages)
+    playing = _Playing(server, transcript.channel)
+    try:
+        for step in transcript.steps:
+            if deviation := playing.step(step):
+                return deviation
+        return None
+    finally:
+        playing.close()
+
+
+class _Playing:
+    """A transcript under way, and the other session that it may have."""
+
+    def __init__(self, server: Dovecot, channel: str) -> None:
+        self._server = server
+        self._channel = channel
+        self._talk = Conversation(server, channel)
+        self._other: Conversation | None = None
+
+    def step(self, step: Step) -> Deviation | None:
+        self._talk.send(step.sent)
+        if step.event is Event.HALF_CLOSE:
+            self._talk.socket.shutdown(socket.SHUT_WR)
+        got = self._talk.hear(len(step.expected)) if step.expected else b""
+        if deviation := _differs(step, got):
+            return deviation
+        if step.event is Event.CLOSED and not self._talk.is_over():
+            return Deviation(step.sent, b"(the connection ends)", b"(it stays open)")
+        if step.event is Event.LEFT and self._server.messages() != step.value:
+            said = [b"%d messages are left" % count for count in (step.value, self._server.messages())]
+            return Deviation(step.sent, *said)
+        self._happen(step.event)
+        return None
+
+    def _happen(self, event: Event | None) -> None:
+        if event is Event.TLS:
+            self._talk.start_tls()
+        elif event is Event.DROP:
+            self._talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self._talk.socket.close()
+            time.sleep(0.3)
+        elif event is Event.AGAIN:
+            self._talk.socket.close()
+            self._talk = Conversation(self._server, self._channel)
+        elif event is Event.DELIVERY:
+            self._server.deliver(sized(99))
+        elif event is Event.LOCKED:
+            self._other = Conversation(self._server, self._channel)
+            self._other.send(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
+            self._other.hear(2)
+        elif event is Event.UNLOCKED and self._other is not None:
+            self._other.send(b"QUIT\r\n")
+            self._other.hear(1)
+
+    def close(self) -> None:
+        for each in (self._talk, self._other):
+            if each is not None:
+                each.socket.close()
+        time.sleep(0.05)
+
+
+def _differs(step: Step, got: bytes) -> Deviation | None:
+    commands = iter(step.sent.split(b"\r\n"))
+    lines = got.split(b"\r\n") if got else []
+    if lines and lines[-1] == b"":
+        lines.pop()
+    asked = b""
+    listing = False
+    for at, want in enumerate(step.expected):
+        if not listing:
+            asked = next(commands, asked)
+        listing = _goes_on(asked, want, listing=listing)
+        have = lines[at] if at < len(lines) else b"(nothing)"
+        if not _fits(want, have):
+            return Deviation(asked, want, have)
+    if len(lines) > len(step.expected):
+        return Deviation(asked, b"(nothing more)", lines[len(step.expected)])
+    return None
+
+
+def _goes_on(asked: bytes, line: bytes, *, listing: bool) -> bool:
+    """Whether the line is followed by another one of the same reply."""
+    if listing:
+        return line != b"."
+    verb, _, argument = asked.upper().partition(b" ")
+    long = verb in (b"CAPA", b"RETR", b"TOP") or (verb in (b"LIST", b"UIDL", b"LANG") and not argument)
+    return long and line.startswith(b"+OK")
+
+
+def _fits(want: bytes, have: bytes) -> bool:
+    status = want.split(b" ")[0].removesuffix(b"...")
+    if status not in (b"+OK", b"-ERR"):
+        beginning = want.removesuffix(b"...")
+        return have.startswith(beginning) if want.endswith(b"...") else have == want
+    if have.split(b" ")[0] != status:
+        return False
+    if (code := _CODE.search(want)) and code[0] not in have:
+        return False
+    numbers = _NUMBERS.match(want)
+    return numbers is None or have.startswith(b"+OK " + numbers[1])
+
+
+def page(version: str, results: list[tuple[Transcript, Deviation | None]]) -> str:
+    """The page as text."""
+    differing = [(transcript, found) for transcript, found in results if found]
+    rows = "".join(
+        f"| {transcript.section} | {_cell(transcript.behaviour.encode())} | `{_cell(found.asked)}` "
+        f"| `{_cell(found.expected)}` | `{_cell(found.got)}` |\n"
+        for transcript, found in differing
+    )
+    return f"""\
+# POP3 beside Dovecot
+
+The conversations of [the conformance suite](pop3-conformance.md), held with Dovecot {version} on the same
+machine: Maildir, `pop3_lock_session = yes`, otherwise its defaults. Texts for people may differ here; status,
+response code, numbers and the lines of a listing may not. Generated by `python -m tests.pop3.beside_dovecot`.
+
+Of {len(results)} conversations Dovecot answers {len(results) - len(differing)} as mailstack does.
+The others are below, each with the first line that differs. mailstack answers all of them as
+the test suite expects, in every run; where it deviates from an RFC on purpose is said on the page of
+the suite.
+
+Not every difference is a fault. An optional extension that Dovecot does not announce (`UTF8`, `LANG`) it need
+not have, and CAPA lists differ as the servers do; surplus spaces may be forgiven by a kind server, which
+mailstack on purpose is not, since two readers of a line must not understand it differently.
+
+| RFC | behaviour | asked | mailstack | Dovecot |
+|---|---|---|---|---|
+{rows}"""
+
+
+def _cell(octets: bytes) -> str:
+    shown = octets[:70] + (b"..." if len(octets) > 70 else b"")
+    text = "".join(chr(o) if 0x20 <= o < 0x7F and o not in b"|`" else f"\\x{o:02x}" for o in shown)
+    return text or "(empty line)"
+
+
+def run() -> None:
+    """Play everything that Dovecot can be asked, and write the page."""
+    version = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout
+    chosen = [
+        transcript
+        for transcript in read_all()
+        if transcript.runs != "pure" and transcript.certificate and not transcript.login_delay_seconds
+    ]
+    results = []
+    with dovecot() as server:
+        for transcript in chosen:
+            results.append((transcript, play(server, transcript)))
+            print(transcript, results[-1][1] or "as expected")
+    PAGE.write_text(page(version.split()[0], results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run()
