@@ -90,13 +90,20 @@ class Deposits:
 class Connection:
     """One receiver that has greeted."""
 
-    def __init__(self, *, lmtp: bool = False, tls: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        lmtp: bool = False,
+        tls: Any = None,
+        spool_dir: Path = Path("/nonexistent"),
+        max_message_octets: int = 100_000,
+    ) -> None:
         self.deposits = Deposits()
         delivery = Delivery(
             self.deposits,  # type: ignore[arg-type]
             hostname="mx.example.org",
-            spool_dir=Path("/nonexistent"),
-            max_message_octets=100_000,
+            spool_dir=spool_dir,
+            max_message_octets=max_message_octets,
         )
         site = Site("mx.example.org", People(), delivery, lambda: tls is not None, lmtp)  # type: ignore[arg-type]
         self.reception = Reception(site, lambda: tls, 10)

@@ -21,6 +21,7 @@ from mailstack.smtp.session import Site
 from mailstack.store import accounts, aliases, domains
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
+from tests.support import maildrops
 
 PATIENCE = 10.0
 HOSTNAME = "mx.example.org"
@@ -55,6 +56,7 @@ def furnish(database: Database, *, with_accounts: bool = True) -> None:
             ("nobody@example.org", "away@example.org"),
         ):
             aliases.add_alias(connection, parse_mailbox(source), [parse_mailbox(t) for t in targets])
+    maildrops.deposit(database, b"what fills it\r\n", "full@example.org")
 
 
 class Rig:
