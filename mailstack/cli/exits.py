@@ -31,6 +31,7 @@ EXITS: dict[type[BaseException], int] = {
     errors.NotOurDomain: os.EX_NOUSER,
     errors.NoSuchMailbox: os.EX_NOUSER,
     errors.StoreUnavailable: os.EX_UNAVAILABLE,
+    errors.CannotListen: os.EX_UNAVAILABLE,
     errors.Temporary: os.EX_TEMPFAIL,
     errors.Permanent: os.EX_DATAERR,
     Usage: os.EX_USAGE,
