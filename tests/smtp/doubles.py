@@ -112,9 +112,9 @@ class Connection:
         self.receiver.connection_made(self.transport)  # type: ignore[arg-type]
 
     async def settled(self) -> None:
-        """Nothing awaits anything any more."""
+        """Nothing awaits anything any more, and nothing has raised."""
         while self.reception.tasks:
-            await asyncio.wait(self.reception.tasks)
+            await asyncio.gather(*self.reception.tasks)
 
     async def feed(self, octets: bytes) -> bytes:
         """Give it octets; what it says in return."""
