@@ -157,6 +157,9 @@ class Connection(asyncio.Protocol):
         self._draining = True
         if self._task is None:
             self._close("shutdown")
+            if self._tls is not None:
+                # A client that sleeps does not answer the end of TLS, and nothing more is to be sent.
+                self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
 
     def abort(self, reason: str) -> None:
         """Cut the connection; a commit under way is still finished."""

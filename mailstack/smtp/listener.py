@@ -11,6 +11,9 @@ from mailstack.smtp import replies
 from mailstack.smtp.receiver import Receiver, Reception
 
 BACKLOG: Final = 1024
+_LAST_WORDS_SECONDS: Final = 2.0
+"""How long an idle connection has for the end when the server stops."""
+
 _SWEEP_SECONDS: Final = 5.0
 """How often deadlines are looked at, at least: one timer for all connections, not one for each."""
 
@@ -44,11 +47,17 @@ class Listener:
 
     async def drain(self, seconds: float) -> None:
         """End idle connections now and the others as soon as they have their reply, within the bound."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        ended_at: dict[Receiver, float] = {}
         while self._reception.connections:
-            late = asyncio.get_running_loop().time() >= deadline
+            now = loop.time()
+            late = now >= deadline
             for connection in list(self._reception.connections):
-                if late or connection.idle:
+                if now - ended_at.get(connection, now) > _LAST_WORDS_SECONDS:
+                    connection.transport.abort()  # a TLS peer that sleeps never answers the end of TLS
+                elif late or connection.idle:
+                    ended_at.setdefault(connection, now)
                     connection.end(replies.SHUTTING_DOWN, linger=False)
             if late:
                 break

@@ -165,21 +165,17 @@ def test_another_process_holds_the_write_lock(appliance: Appliance) -> None:
 
     with sqlite3.connect(appliance.state_dir / "mail.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        with ThreadPoolExecutor() as pool:  # both wait as long as the server is patient
+        with ThreadPoolExecutor() as pool:  # this one waits as long as the server is patient
             refused = pool.submit(appliance.send, message("second", 1000), "anna")
             session = appliance.pop3("anna")
             assert session.stat()[0] == 1
             assert retrieved(session, 1).endswith(first)
-            session.dele(1)
-            with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/TEMP\]"):
-                session.quit()
+            session.quit()
             assert refused.result() == (451, b"4.3.0 the store does not answer, try again")
         other.execute("ROLLBACK")
 
     assert appliance.send(message("third", 1000), "anna")[0] == 250
-    session = appliance.pop3("anna")
-    assert session.stat()[0] == 2
-    assert retrieved(session, 1).endswith(first)
+    assert appliance.pop3("anna").stat()[0] == 2
 
 
 def test_the_database_server_goes_away_and_comes_back(
