@@ -91,9 +91,11 @@ class Opened(NamedTuple):
 def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
-    Raises NoSuchMailbox when an account was removed since RCPT.
+    An account that was removed since RCPT is passed over; raises NoSuchMailbox where none is left.
     """
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
+    if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
+        raise NoSuchMailbox("the account was removed while its mail was on the way")
     ids = _new_message_ids(connection, len(deposits))
     numbered = list(zip(ids, deposits, strict=True))
     _INSERT_MESSAGE.run_many(
@@ -107,7 +109,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     for number, d in numbered:
         for account_id, prefix in d.recipients:
             if account_id not in accounts:
-                raise NoSuchMailbox("the account was removed while its mail was on the way")
+                continue
             next_uid, uid_validity = accounts[account_id]
             grown = growth.setdefault(account_id, [0, 0])
             uid = next_uid + grown[0]
