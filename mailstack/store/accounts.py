@@ -45,13 +45,19 @@ class NewAccount(NamedTuple):
     mailbox: Mailbox
     password_hash: str
     quota_octets: int | None = None
+    scram_keys: str | None = None
 
 
 def add_account(
-    connection: Connection, mailbox: Mailbox, *, password_hash: str, quota_octets: int | None = None
+    connection: Connection,
+    mailbox: Mailbox,
+    *,
+    password_hash: str,
+    quota_octets: int | None = None,
+    scram_keys: str | None = None,
 ) -> Account:
     """Make one account; raises AlreadyThere, NotOurDomain or BadAddress."""
-    add_accounts(connection, [NewAccount(mailbox, password_hash, quota_octets)])
+    add_accounts(connection, [NewAccount(mailbox, password_hash, quota_octets, scram_keys)])
     return find_account(connection, mailbox)
 
 
@@ -66,6 +72,7 @@ def add_accounts(connection: Connection, accounts: Sequence[NewAccount]) -> None
         {
             **where._asdict(),
             "password_hash": new.password_hash,
+            "scram_keys": new.scram_keys,
             "uid_validity": last - len(accounts) + 1 + number,
             "next_uid": 1,
             "octets": 0,
@@ -121,9 +128,11 @@ def list_accounts(connection: Connection, domain_name: str | None = None) -> lis
     return [_account(row) for row in connection.execute(wanted)]
 
 
-def set_password(connection: Connection, mailbox: Mailbox, password_hash: str) -> None:
-    """Replace the password."""
-    _change(connection, mailbox, password_hash=password_hash)
+def set_password(
+    connection: Connection, mailbox: Mailbox, password_hash: str, *, scram_keys: str | None = None
+) -> None:
+    """Replace the password, and with it the keys: those of the old one must not go on working."""
+    _change(connection, mailbox, password_hash=password_hash, scram_keys=scram_keys)
 
 
 def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
