@@ -84,6 +84,14 @@ class LoginRefused(Permanent):
     """Wrong password or unknown name: deliberately one fact, so that no reply can tell them apart."""
 
 
+class BadResponse(Permanent):
+    """What a client sent in a SASL exchange is not what the mechanism asks for (RFC 4422 §3)."""
+
+
+class TooManyGuesses(Temporary):
+    """So many logins of one name from one address wait already that no more may."""
+
+
 class MaildropInUse(Temporary):
     """Another session holds the exclusive lock of the maildrop (RFC 1939 §4)."""
 

@@ -78,7 +78,7 @@ def look_up(connection: Connection, name: str, spellings: Sequence[Mailbox], add
     if credentials:
         key = credentials.name
     else:
-        key = _folded(spellings[-1]) if spellings else name[:_NAME_CHARACTERS]
+        key = _folded(spellings[-1]) if spellings else _printable(name)
     return Claim(key, credentials, history(connection, key, address, at))
 
 
@@ -178,6 +178,10 @@ def _folded(mailbox: Mailbox) -> str:
         return str(Mailbox(local_part, fold_domain(mailbox.domain)))
     except BadAddress:
         return str(Mailbox(local_part, mailbox.domain))
+
+
+def _printable(name: str) -> str:
+    return "".join(character for character in name if character.isprintable())[:_NAME_CHARACTERS]
 
 
 def _counted(row: Any, at: int) -> int:
