@@ -108,6 +108,22 @@ class Lmtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Logging in, by whatever protocol."""
+
+    channel_binding: bool = _key(
+        values.flag,
+        False,
+        "Whether SCRAM-SHA-256-PLUS is offered under TLS, with tls-server-end-point (RFC 5929).",
+    )
+    scram_iterations: int = _key(
+        values.at_least(4096, values.count, "RFC 7677 section 4 asks for 4096"),
+        16_384,
+        "How much work a SCRAM key is, for whoever steals it and for a client at each login.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Where mail is kept."""
 
@@ -149,6 +165,7 @@ class Settings:
     smtp: Smtp = field(default_factory=Smtp)
     pop3: Pop3 = field(default_factory=Pop3)
     lmtp: Lmtp = field(default_factory=Lmtp)
+    auth: Auth = field(default_factory=Auth)
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
 
@@ -159,7 +176,8 @@ class Settings:
 
 
 SECTIONS: Mapping[str, type[Any]] = {
-    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "store": Store, "log": Log,
+    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
+    "store": Store, "log": Log,
 }  # fmt: skip
 """The tables of the settings file; the keys above all tables are those of ""."""
 

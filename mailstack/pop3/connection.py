@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 from mailstack import log
-from mailstack.errors import LoginRefused, MailstackError
+from mailstack.auth.binding import end_point_of
+from mailstack.errors import MailstackError
 from mailstack.pop3 import tcp
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
@@ -52,7 +53,6 @@ class Connection(asyncio.Protocol):
         "_reader",
         "_reading_paused",
         "_reason",
-        "_refused",
         "_session",
         "_session_id",
         "_surroundings",
@@ -78,7 +78,6 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._tls: str | None = None
         self._reason: str | None = None  # why the connection ends
-        self._refused = 0
         self._reading_paused = False
         self._eof = False  # the peer sends no more
         self._closing = False
@@ -92,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._outlet.use(self._transport)
         self._peer = tcp.peer_of(transport.get_extra_info("peername"))
         shared = self._surroundings
-        self._answers = Answers(shared.store, shared.directory, peer=self._peer.address)
+        self._answers = Answers(shared.store, shared.directory.logins, peer=self._peer.address)
         self._begin()
         self._crowd.join(self)
         self._outlet.write(self._session.greeting().text)
@@ -188,7 +187,7 @@ class Connection(asyncio.Protocol):
         for _ in range(_COMMANDS_AT_ONCE):
             if self._outlet.blocked or self._closing:
                 break
-            line = self._reader.take()
+            line = self._reader.take(self._session.longest_line)
             if line is None:
                 if self._eof:
                     self._close("closed by the client")
@@ -281,7 +280,6 @@ class Connection(asyncio.Protocol):
                 try:
                     answer = await self._answers.to(ask)
                 except Exception as error:
-                    self._refused += isinstance(error, LoginRefused)
                     self._outlet.check()
                     ask = turn.throw(error)
                 else:
@@ -334,7 +332,9 @@ class Connection(asyncio.Protocol):
         """A session that knows nothing of what was said before."""
         tls = self._transport.get_extra_info("ssl_object")
         self._tls = tls and tls.version()
-        self._session = Session(self._surroundings.channel(self._peer, tls=self._tls is not None))
+        end_point = tls and end_point_of(tls.context)
+        channel = self._surroundings.channel(self._peer, tls=tls is not None, end_point=end_point)
+        self._session = Session(channel)
 
     async def _start_tls(self) -> None:
         """Shake hands and begin anew (RFC 2595 §4)."""
@@ -391,8 +391,8 @@ class Connection(asyncio.Protocol):
             peer=self._peer.address,
             tls=self._tls,
             account=self._answers.account,
-            mechanism="USER" if self._session.logged_in else None,
-            refused=self._refused or None,
+            mechanism=self._session.mechanism,
+            refused=self._answers.refused or None,
             retrieved=tally.retrieved,
             retrieved_octets=tally.retrieved_octets,
             deleted=tally.deleted,

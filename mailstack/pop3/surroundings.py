@@ -30,13 +30,14 @@ class Surroundings:
     idle_seconds: float
     login_idle_seconds: float
 
-    def channel(self, peer: Peer, *, tls: bool) -> Channel:
+    def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:
         """What a session may know of a connection to `peer`."""
         return Channel(
             tls=tls,
             stls=not tls and self.tls() is not None,
             plaintext_login=self.allow_plaintext_login or peer.is_loopback,
             peer=peer.address,
+            end_point=end_point,
         )
 
 

@@ -50,12 +50,20 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = await _opened(settings, stack)
-        tls = TlsContext(settings.tls.certificate, settings.tls.private_key)
+        tls = TlsContext(
+            settings.tls.certificate,
+            settings.tls.private_key,
+            channel_binding=settings.auth.channel_binding,
+        )
         loop.add_signal_handler(signal.SIGHUP, _reload, tls)
         verifier = Verifier()
         stack.callback(verifier.close)
         directory = Directory(
-            store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
+            store,
+            verifier,
+            default_domain=settings.default_domain,
+            postmaster=settings.postmaster,
+            scram_iterations=settings.auth.scram_iterations,
         )
         listeners = [
             *await _smtp(settings, sockets, directory, store, tls),
