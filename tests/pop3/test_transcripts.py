@@ -26,6 +26,7 @@ def test_pure_session(transcript, cut):
 
 def play(transcript: Transcript, cut) -> None:
     maildrops = Maildrops.of(*transcript.messages)
+    maildrops.all_have_keys = transcript.scram
     channel = replace(CHANNELS[transcript.channel], stls=transcript.certificate)
     server = PureServer(maildrops, channel)
     for step in transcript.steps:

@@ -62,7 +62,8 @@ class Step:
 class Transcript:
     """One behaviour, shown.
 
-    `channel` is clear (no login without TLS), loopback or tls; `certificate: no` takes STLS away.
+    `channel` is clear (no login without TLS), loopback, tls or bound (tls with channel binding);
+    `certificate: no` takes STLS away, `scram: no` the keys of some account.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
     `whole` (it matters that the octets come in one packet).
     """
@@ -74,6 +75,7 @@ class Transcript:
     messages: list[bytes] = field(default_factory=list)
     channel: str = "loopback"
     certificate: bool = True
+    scram: bool = True
     runs: str = "everywhere"
     steps: list[Step] = field(default_factory=list)
 
@@ -141,6 +143,8 @@ def _add(transcript: Transcript, line: str) -> bool:
             transcript.channel = rest
         case "certificate:":
             transcript.certificate = rest == "yes"
+        case "scram:":
+            transcript.scram = rest == "yes"
         case "runs:":
             transcript.runs = rest
         case _:
