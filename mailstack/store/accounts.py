@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, messages, routing
+from mailstack.store import aliases, logins, messages, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
 from mailstack.store.tables import account, domain, entry, state
@@ -169,6 +169,7 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
         connection.execute(delete(entry).where(entry.c.account_id == found.id, entry.c.uid <= rows[-1].uid))
         messages.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
+    logins.forget(connection, str(found.mailbox))
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed
 
@@ -189,7 +190,9 @@ def rename_account(connection: Connection, old: Mailbox, new: Mailbox) -> Accoun
         aliases.insert_targets(connection, here, [there])
     except IntegrityError as error:
         raise AlreadyThere(f"{new} has just been taken by somebody else") from error
-    return find_account(connection, new)
+    renamed = find_account(connection, new)
+    logins.rename(connection, str(found.mailbox), str(renamed.mailbox))
+    return renamed
 
 
 def _place(connection: Connection, mailbox: Mailbox) -> Place:

@@ -75,10 +75,7 @@ def look_up(connection: Connection, name: str, spellings: Sequence[Mailbox], add
     for mailbox in spellings:
         if credentials := _credentials(connection, mailbox):
             break
-    if credentials:
-        key = credentials.name
-    else:
-        key = _folded(spellings[-1]) if spellings else _printable(name)
+    key = credentials.name if credentials else _stranger(name, spellings)
     return Claim(key, credentials, history(connection, key, address, at))
 
 
@@ -150,6 +147,17 @@ def unlock(connection: Connection, key: str) -> int:
     return forgiven.rowcount
 
 
+def forget(connection: Connection, key: str) -> None:
+    """Forget all of a name, since its account is gone."""
+    connection.execute(delete(login).where(login.c.name == key))
+
+
+def rename(connection: Connection, old: str, new: str) -> None:
+    """Let the devices of an account be known by its new name, too."""
+    forget(connection, new)
+    connection.execute(update(login).where(login.c.name == old).values(name=new))
+
+
 def lacking_keys(connection: Connection) -> int:
     """How many enabled accounts have no SCRAM keys yet."""
     return connection.execute(select(func.count()).select_from(account).where(*_LACKING)).scalar_one()
@@ -170,6 +178,11 @@ def _credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None
         return routes.credentials(connection, mailbox)
     except BadAddress:
         return None
+
+
+def _stranger(name: str, spellings: Sequence[Mailbox]) -> str:
+    """What a name counts by that is nobody's, as if it were somebody's."""
+    return _folded(spellings[-1]) if spellings else _printable(name)
 
 
 def _folded(mailbox: Mailbox) -> str:

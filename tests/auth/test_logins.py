@@ -282,3 +282,16 @@ async def test_many_connections_of_one_device_guess_no_faster(start) -> None:
         began = time.monotonic()
         await asyncio.gather(*(refused(server, "nobody", f"guess {n}") for n in range(8)))
         assert time.monotonic() - began >= 0.05 * 4  # two at a time, and the last of them wait
+
+
+async def test_devices_follow_a_rename_and_go_with_the_account(start) -> None:
+    async with start() as server:
+        await server.log_in("jo", "pencil", HERE)
+        jo, joanna = Mailbox("jo", "example.org"), Mailbox("joanna", "example.org")
+        with server._store.database.writing() as connection:
+            accounts.rename_account(connection, jo, joanna)
+        assert (await history(server, "joanna@example.org", HERE)).succeeded_at is not None
+        assert await history(server, "jo@example.org", HERE) == (0, 0, None)
+        with server._store.database.writing() as connection:
+            accounts.remove_account(connection, joanna)
+        assert await history(server, "joanna@example.org", HERE) == (0, 0, None)
