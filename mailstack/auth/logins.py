@@ -15,7 +15,7 @@ from mailstack.auth import prepare, scram, throttle
 from mailstack.auth.memory import Known, LoginMemory
 from mailstack.auth.passwords import Verifier
 from mailstack.auth.sasl import Found
-from mailstack.auth.throttle import Gates
+from mailstack.auth.throttle import Gates, Pace
 from mailstack.errors import BadAddress, LoginRefused, StoreUnavailable, Temporary
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import logins, routes
@@ -60,6 +60,7 @@ class Logins:
         self._iterations = scram_iterations
         self._memory = LoginMemory()
         self._gates = Gates()
+        self._pace = Pace()
         self._scram_secret: bytes | None = None
         self._all_have_keys = False
         self._all_have_keys_until = 0.0
@@ -80,9 +81,11 @@ class Logins:
             waited = await self._wait(claim, guest, queued=queued)
             found = claim.credentials
             password_hash = found.password_hash if found else await self._verifier.nobodys_hash()
+            checking = time.monotonic()
             fits = await self._verifier.verify(secret, password_hash)
+            checked = time.monotonic() - checking
             if found is None or not fits or found.disabled:
-                await self._refuse(claim, guest, began=began, waited=waited)
+                await self._refuse(claim, guest, began=began, waited=waited, checked=checked)
             await self._welcome(claim, guest)
         assert found is not None
         known = Known(found.account_id, found.name, await self._renewed(found, secret))
@@ -171,16 +174,22 @@ class Logins:
             await asyncio.sleep(waited)
         return waited
 
-    async def _refuse(self, claim: Claim, guest: Guest, *, began: float, waited: float) -> None:
+    async def _refuse(
+        self, claim: Claim, guest: Guest, *, began: float, waited: float, checked: float = 0.0
+    ) -> None:
         at = now()
         known = throttle.is_known(claim.history, at)
         attempt = Attempt(claim.key, throttle.device(guest.peer), at, known=known)
         # A full disk must not make guessing faster, nor tell a wrong password from a right one.
         with suppress(Temporary):
             await self._store.write(logins.record_failures, attempt)
-        elapsed = time.monotonic() - began
+        moment = time.monotonic()
         leaves = throttle.refusal_seconds(
-            self._refusal_seconds, waited=waited, elapsed=elapsed, session_failures=guest.failures
+            self._refusal_seconds,
+            checked=self._pace.after(checked, moment),
+            waited=waited,
+            elapsed=moment - began,
+            session_failures=guest.failures,
         )
         await _until(began + leaves)
         raise LoginRefused("the name or the password is wrong")

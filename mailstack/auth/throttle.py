@@ -31,6 +31,9 @@ _MAX_SECONDS: Final = 16.0
 
 _MAX_SESSION_DOUBLINGS: Final = 3
 
+_MAX_PACE_SECONDS: Final = 8.0
+_PACE_KEPT_SECONDS: Final = 600.0
+
 _AT_ONCE: Final = 2
 _KNOWN_AT_ONCE: Final = 8
 _WAITING: Final = 50
@@ -76,15 +79,37 @@ def wait_seconds(history: History, at: int) -> float:
     )
 
 
-def refusal_seconds(floor: float, *, waited: float, elapsed: float, session_failures: int) -> float:
+def refusal_seconds(
+    floor: float, *, checked: float, waited: float, elapsed: float, session_failures: int
+) -> float:
     """How long after its command a refusal leaves.
 
-    That is `floor`, grown with the failures of the session; what takes longer (many hashes at once, a
-    slow old scheme) leaves at a whole multiple of the floor, so that the time tells no scheme.
+    That is `floor`, or a multiple of it that the slowest check of late (`checked`) fits into; grown
+    with the failures of the session. What takes longer all the same leaves on the same grid.
     """
-    wanted = max(waited + floor, floor * (1 << min(session_failures, _MAX_SESSION_DOUBLINGS)))
+    base = max(1, math.ceil(checked / floor)) * floor if floor else 0.0
+    wanted = max(waited + base, floor * (1 << min(session_failures, _MAX_SESSION_DOUBLINGS)))
     late = elapsed - wanted
     return wanted + math.ceil(late / floor) * floor if late > 0 and floor else wanted
+
+
+class Pace:
+    """The slowest check of late: an old scheme or a busy machine makes every refusal as slow.
+
+    Else the time would tell whose hash is an old one. Who may log in waits for nothing of this.
+    """
+
+    def __init__(self) -> None:
+        self._slowest = 0.0
+        self._until = 0.0
+
+    def after(self, seconds: float, now: float) -> float:
+        """A check took so long; the time that all shall seem to take."""
+        if now > self._until:
+            self._slowest = 0.0
+        if seconds >= self._slowest:
+            self._slowest, self._until = min(seconds, _MAX_PACE_SECONDS), now + _PACE_KEPT_SECONDS
+        return self._slowest
 
 
 class Standing(NamedTuple):

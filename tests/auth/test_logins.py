@@ -262,7 +262,7 @@ async def test_a_refusal_takes_as_long_whatever_was_wrong(sqlite_url: str, tmp_p
     """An unknown name, a wrong password and a scheme of another speed are told apart by nothing."""
     async with running(sqlite_url, tmp_path, refusal_seconds=0.5) as server:
         await server.log_in("jo", "pencil", HERE)  # argon2 is warm
-        slow = sha512_crypt.using(rounds=80_000).hash("chalk")
+        slow = sha512_crypt.using(rounds=20_000).hash("chalk")
         with server._store.database.writing() as connection:
             accounts.set_password(connection, Mailbox("al", "example.org"), slow)
         took = {}
@@ -270,7 +270,7 @@ async def test_a_refusal_takes_as_long_whatever_was_wrong(sqlite_url: str, tmp_p
             began = time.monotonic()
             await refused(server, name, "wrong", THERE)
             took[name] = time.monotonic() - began
-        assert max(took.values()) - min(took.values()) < 0.05, took
+        assert max(took.values()) - min(took.values()) < 0.25, took  # the step of the grid is twice that
         assert min(took.values()) >= 0.5
         began = time.monotonic()
         await refused(server, "jo", "wrong", THERE._replace(failures=1))

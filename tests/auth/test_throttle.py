@@ -58,19 +58,35 @@ def test_a_poll_of_a_known_device_is_not_worth_a_write() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waited", "elapsed", "failures", "leaves"),
+    ("checked", "waited", "elapsed", "failures", "leaves"),
     [
-        (0, 0.1, 0, 1),
-        (0, 0.1, 1, 2),
-        (0, 0.1, 3, 8),
-        (0, 0.1, 99, 8),
-        (4, 4.1, 0, 5),
-        (0, 1.2, 0, 2),  # a slow scheme cannot be told from a quick one that had to queue
-        (0, 3.7, 1, 4),
+        (0.05, 0, 0.1, 0, 1),
+        (0.05, 0, 0.1, 1, 2),
+        (0.05, 0, 0.1, 3, 8),
+        (0.05, 0, 0.1, 99, 8),
+        (0.05, 4, 4.1, 0, 5),
+        (1.2, 0, 1.3, 0, 2),  # a slow scheme
+        (1.2, 0, 0.1, 0, 2),  # and a quick one, since the other was asked for
+        (0.05, 0, 1.2, 0, 2),  # a quick one that had to queue
+        (0.05, 0, 3.7, 1, 4),
     ],
 )
-def test_a_refusal_leaves_on_a_grid(waited: float, elapsed: float, failures: int, leaves: float) -> None:
-    assert leaves == throttle.refusal_seconds(1, waited=waited, elapsed=elapsed, session_failures=failures)
+def test_a_refusal_leaves_on_a_grid(checked, waited, elapsed, failures, leaves) -> None:
+    figures = {"checked": checked, "waited": waited, "elapsed": elapsed, "session_failures": failures}
+    assert throttle.refusal_seconds(1, **figures) == leaves
+    assert throttle.refusal_seconds(0, **figures) == waited
+
+
+def test_the_slowest_check_of_the_last_minutes_sets_the_pace() -> None:
+    pace = throttle.Pace()
+    assert [pace.after(0.1, 0), pace.after(1.5, 1), pace.after(0.1, 2), pace.after(99, 3)] == [
+        0.1,
+        1.5,
+        1.5,
+        8,
+    ]
+    assert pace.after(0.1, 602) == 8
+    assert pace.after(0.1, 604) == 0.1
 
 
 def test_what_the_administrator_is_told() -> None:
