@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import statistics
 import time
 
 import pytest
@@ -120,6 +121,7 @@ async def test_a_session_is_served_at_once_while_others_guess(start):
             await asyncio.sleep(0.01)
         await refused
         assert all([(await guesser.line()).startswith(b"-ERR [AUTH]") for guesser in guessers])
-        # On a busy machine a single answer may be late for reasons of others, so the loop's own work
-        # is looked at as well: 20 hashes would be more than a second of it.
-        assert sorted(waits)[-3] < 0.5 or time.thread_time() - worked < 0.5
+        # On a busy machine a single answer may be late for reasons of others, so what is bounded is
+        # the loop's own work: 20 hashes would be more than a second of it.
+        assert time.thread_time() - worked < 0.5
+        assert statistics.median(waits) < 0.5
