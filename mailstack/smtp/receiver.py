@@ -18,11 +18,10 @@ from aiosmtpd.smtp import SMTP
 
 from mailstack import log
 from mailstack.smtp import replies
+from mailstack.smtp.crowd import Crowd
 from mailstack.smtp.lines import LineCutter
-from mailstack.smtp.session import Answer, Peer, Session, Site
-
-IDLE_SECONDS: Final = 300.0
-"""How long a peer may be silent (RFC 5321 §4.5.3.2.7)."""
+from mailstack.smtp.session import Answer, Session
+from mailstack.smtp.site import Peer, Site
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
@@ -34,14 +33,15 @@ _LINGER_SECONDS: Final = 30.0
 
 @dataclass(slots=True, eq=False)
 class Reception:
-    """What all connections of one listener share, and the set of those that are open."""
+    """What all connections of one listener share, and those that are open."""
 
     site: Site
     tls_context: Callable[[], ssl.SSLContext | None]
-    max_connections: int
-    idle_seconds: float = IDLE_SECONDS
-    connections: set[Receiver] = field(default_factory=set)
+    connections: Crowd[Receiver] = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.connections = Crowd(self.site.settings)
 
 
 class Receiver(SMTP):
@@ -59,22 +59,20 @@ class Receiver(SMTP):
         self._write_paused = False
         self._read_paused = False
         self.transport: Any = None
-        self.deadline = self._loop.time() + reception.idle_seconds
+        self.deadline = self._loop.time() + reception.site.settings.idle_seconds
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or say that there are too many."""
+        """Greet, or say that there are too many connections."""
         self.transport = transport
         peername = transport.get_extra_info("peername")
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
-        connections = self._reception.connections
-        if len(connections) >= self._reception.max_connections:
-            log.event("connection refused", address=address, reason="too many connections")
-            self.end(replies.TOO_MANY_CONNECTIONS, linger=False)
+        if refusal := self._reception.connections.join(self, address):
+            log.event("connection refused", address=address, reply=refusal.decode().strip())
+            self.end(refusal, linger=False)
             return
-        connections.add(self)
         self._write(self.conversation.greeting())
 
     def data_received(self, data: bytes) -> None:
@@ -97,7 +95,7 @@ class Receiver(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection. A deposit that is under way goes on: its octets were all here."""
-        self._reception.connections.discard(self)
+        self._reception.connections.leave(self)
         self.conversation.closing = True
         if not self._awaiting:
             self.conversation.abandon()
@@ -156,7 +154,7 @@ class Receiver(SMTP):
 
     def _progress(self) -> None:
         # Octets of a line that does not end are none: it may take as long as a silence, no longer.
-        self.deadline = self._loop.time() + self._reception.idle_seconds
+        self.deadline = self._loop.time() + self._reception.site.settings.idle_seconds
 
     def _await(self, answer: Coroutine[Any, Any, bytes]) -> None:
         self._awaiting = True
@@ -236,6 +234,26 @@ class Receiver(SMTP):
         self._proceed()
 
     # -- what the listener calls -----------------------------------------------------------------
+
+    def look_at_clock(self, now: float) -> None:
+        """End what takes too long: silence, a command, or the content of a message."""
+        if self.deadline < now:
+            self.time_out()
+        elif self.conversation.content.under_way and not self._awaiting and self._too_slow(now):
+            self.end(replies.TOO_SLOW, linger=True)
+
+    def _too_slow(self, now: float) -> bool:
+        """Whether the content has had its time, or trickles to keep the connection.
+
+        A sender may be silent for `idle_seconds`, and so may a slow line of an honest one; what is
+        asked of it is asked of the rest of the time.
+        """
+        limits, content = self._reception.site.settings, self.conversation.content
+        if content.seen_at is None:
+            content.seen_at = now
+        seconds = now - content.seen_at
+        owed = (seconds - limits.idle_seconds) * limits.min_octets_per_second
+        return seconds > limits.max_data_seconds or owed > content.octets
 
     def time_out(self) -> None:
         """Nothing was said for too long (RFC 5321 §4.5.3.2), or our last words were not read."""
