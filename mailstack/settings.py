@@ -64,6 +64,16 @@ class Smtp:
         "What happens to a line feed or carriage return that stands alone in a message: it becomes"
         " CRLF or a space, or the message is refused.",
     )
+    over_quota: str = _key(
+        values.one_of("temporary", "permanent"),
+        "temporary",
+        "What a sender hears of a full maildrop: 452 4.2.2, and it tries again for days, or 552 5.2.2.",
+    )
+    greeting_delay_milliseconds: int = _key(
+        values.count,
+        50,
+        "How long a stranger waits for the greeting; who speaks before it is no mail server.",
+    )
     max_connections: int = _key(
         values.at_least(1, values.count, "nobody could send mail"),
         1000,

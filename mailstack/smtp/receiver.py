@@ -9,7 +9,9 @@ over from aiosmtpd by a private name is listed in `tests/smtp/test_receiver.py`.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,7 +20,7 @@ from aiosmtpd.smtp import SMTP
 
 from mailstack import log
 from mailstack.smtp import replies
-from mailstack.smtp.crowd import Crowd
+from mailstack.smtp.crowd import Crowd, origin_of
 from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.session import Answer, Session
 from mailstack.smtp.site import Peer, Site
@@ -58,26 +60,47 @@ class Receiver(SMTP):
         self._lingering = False  # we have said all we will say, and listen to nothing until the peer ends
         self._write_paused = False
         self._read_paused = False
+        self._greeting: asyncio.TimerHandle | None = None  # while it is not said
         self.transport: Any = None
         self.deadline = self._loop.time() + reception.site.settings.idle_seconds
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or say that there are too many connections."""
+        """Greet, at once or in a moment, or say why not."""
         self.transport = transport
         peername = transport.get_extra_info("peername")
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
+        delay = self._reception.site.settings.greeting_delay_milliseconds
         if refusal := self._reception.connections.join(self, address):
             log.event("connection refused", address=address, reply=refusal.decode().strip())
             self.end(refusal, linger=False)
-            return
+        elif _has_spoken(transport):
+            self._refuse_early_talker()
+        elif delay and origin_of(address).network:
+            # What spams blindly speaks at once. A mail server loses less than it takes to reach us, and
+            # here a timer is all it costs.
+            self._greeting = self._loop.call_later(delay / 1000, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        self._greeting = None
+        self._progress()
         self._write(self.conversation.greeting())
+
+    def _refuse_early_talker(self) -> None:
+        log.event("connection refused", address=self.conversation.peer.address, reply="it spoke first")
+        self.conversation.broken_off = True
+        self.end(replies.EARLY_TALKER, linger=True)
 
     def data_received(self, data: bytes) -> None:
         """Obey what has come, unless an earlier command still awaits its reply."""
         if self.conversation.closing:
+            return
+        if self._greeting is not None:
+            self._refuse_early_talker()
             return
         self._input = self._input + data if self._input else data
         if not self._awaiting:
@@ -96,6 +119,7 @@ class Receiver(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection. A deposit that is under way goes on: its octets were all here."""
         self._reception.connections.leave(self)
+        self._greet_no_more()
         self.conversation.closing = True
         if not self._awaiting:
             self.conversation.abandon()
@@ -267,6 +291,11 @@ class Receiver(SMTP):
         """Whether nothing is under way that a stopping server should wait for."""
         return not self._awaiting and not self.conversation.wants_content
 
+    def _greet_no_more(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
+
     def end(self, reply: bytes, *, linger: bool) -> None:
         """Say why, and close; see `_close`."""
         self._write(reply)
@@ -279,6 +308,7 @@ class Receiver(SMTP):
         last words: `linger` waits until the peer has ended, and drops what it says.
         """
         self.conversation.closing = True
+        self._greet_no_more()
         if self.transport.is_closing():
             return
         self.deadline = self._loop.time() + _LINGER_SECONDS
@@ -288,6 +318,15 @@ class Receiver(SMTP):
             self._resume_reading()
         else:
             self.transport.close()
+
+
+def _has_spoken(transport: asyncio.BaseTransport) -> bool:
+    """Whether octets of the peer are there already; one system call, and no waiting."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return False
+    waiting = fcntl.ioctl(connection.fileno(), termios.FIONREAD, b"\0\0\0\0")
+    return any(waiting)
 
 
 def describe_tls(transport: asyncio.BaseTransport) -> str:

@@ -86,6 +86,8 @@ TOO_MANY_CONNECTIONS_FROM_THERE: Final = Reply(
     421, "4.7.0", "too many connections from your address or network, try again later"
 ).octets
 TOO_MANY_COMMANDS: Final = Reply(421, "4.7.0", "too many commands, goodbye").octets
+EARLY_TALKER: Final = Reply(554, "5.5.1", "nothing may be said before the greeting").octets
+FULL_FOR_GOOD: Final = Reply(552, "5.2.2", "this mailbox is full").octets
 TOO_SLOW: Final = Reply(421, "4.4.2", "the content of the message takes too long, goodbye").octets
 TIMED_OUT: Final = Reply(421, "4.4.2", "nothing was said for too long, goodbye").octets
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "the server is stopping, try again").octets

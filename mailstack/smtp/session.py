@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from mailstack import log
 from mailstack.delivery import Intake
-from mailstack.errors import BadAddress, BadParameter, MailstackError, MessageTooBig
+from mailstack.errors import BadAddress, BadParameter, MaildropFull, MailstackError, MessageTooBig
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
@@ -209,7 +209,10 @@ class Session:
         return replies.RECIPIENT_OK
 
     def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:
-        reply = handover.failed(error, session_id=self.id)
+        if isinstance(error, MaildropFull) and self._site.settings.over_quota == "permanent":
+            reply = replies.FULL_FOR_GOOD
+        else:
+            reply = handover.failed(error, session_id=self.id)
         log.event(
             "recipient refused",
             session=self.id,

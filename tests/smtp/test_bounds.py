@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 
 import pytest
 
@@ -319,3 +320,81 @@ async def begun(rig: Rig, commands: bytes) -> Peer:
     if commands == b"DATA\r\n":
         assert (await peer.one_reply()).startswith(b"354 ")
     return peer
+
+
+# -- before the greeting -----------------------------------------------------------------------------
+
+EARLY = b"554 5.5.1 nothing may be said before the greeting\r\n"
+
+
+async def test_a_stranger_is_greeted_after_a_moment():
+    connection = Connection(greeting_delay_milliseconds=20)
+    assert connection.transport.said == b""
+    await asyncio.sleep(0.1)
+    assert connection.transport.said == b"220 mx.example.org ESMTP mailstack\r\n"
+    assert await connection.feed(b"NOOP\r\n") == b"250 2.0.0 ok\r\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", ""])
+async def test_a_peer_on_this_machine_is_greeted_at_once(address):
+    connection = Connection(greeting_delay_milliseconds=20, address=address)
+    assert connection.transport.said.startswith(b"220 ")
+
+
+@pytest.mark.parametrize("octets", [b"E", b"HELO x\r\n", b"POST / HTTP/1.1\r\n", b"\x16\x03\x01"])
+async def test_a_stranger_that_speaks_first_is_turned_away(octets):
+    connection = Connection(greeting_delay_milliseconds=20)
+    assert await connection.feed(octets) == EARLY
+    assert connection.transport.over
+    await asyncio.sleep(0.1)
+    connection.receiver.data_received(b"MAIL FROM:<>\r\n")
+    assert connection.transport.said == EARLY
+
+
+@pytest.mark.parametrize("end", ["eof", "lost", "stop"])
+async def test_a_stranger_that_leaves_before_the_greeting_leaves_nothing_behind(end):
+    connection = Connection(greeting_delay_milliseconds=20)
+    if end == "eof":
+        connection.receiver.eof_received()
+    elif end == "stop":
+        connection.receiver.end(b"421 4.3.2 x\r\n", linger=False)
+    connection.receiver.connection_lost(None)
+    said = connection.transport.said
+    await asyncio.sleep(0.1)
+    assert connection.transport.said == said
+    assert not connection.reception.connections
+
+
+async def test_octets_that_are_there_when_the_connection_is_are_too_early(start):
+    async with start() as rig:
+        early = socket.create_connection(rig.address)
+        early.sendall(b"HELO x\r\nMAIL FROM:<>\r\n")  # while the loop, which is ours, accepts nothing
+        early.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(early, 1000) == EARLY
+            assert await loop.sock_recv(early, 1000) == b""
+        early.close()
+        await rig.until(lambda: not rig.listener.sessions)
+
+
+# -- a full maildrop ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("over_quota", "reply"),
+    [
+        ("temporary", b"452 4.2.2 this mailbox is full, try again later\r\n"),
+        ("permanent", b"552 5.2.2 this mailbox is full\r\n"),
+    ],
+)
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_a_full_maildrop(start, over_quota, reply, lmtp):
+    async with start(over_quota=over_quota, lmtp=lmtp) as rig:
+        peer = await rig.connect()
+        await peer.reply(b"LHLO x" if lmtp else b"EHLO x")
+        await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=6000")
+        for _ in range(2):  # looked up, then known
+            assert await peer.reply(b"RCPT TO:<full@example.org>") == reply
+            assert await peer.reply(b"RCPT TO:<small@example.org>") == reply
+            assert (await peer.reply(b"RCPT TO:<team@example.org>")).startswith(b"250 2.1.5 ")
