@@ -69,6 +69,10 @@ class MessageTooBig(Permanent):
     """The content has more octets than `[smtp] max_message_size` allows."""
 
 
+class HeaderTooBig(Permanent):
+    """The header of the content has more octets than `[smtp] max_header_size` allows."""
+
+
 class BareNewline(Permanent):
     """The content has a CR or LF that is no line end, and the settings say to refuse that."""
 

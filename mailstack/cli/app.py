@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from mailstack import __version__
-from mailstack.cli import account, alias, database, demo, domain, exits, init, maildrop, settings, status
+from mailstack.cli import (
+    account,
+    alias,
+    database,
+    deliver,
+    demo,
+    domain,
+    exits,
+    init,
+    maildrop,
+    settings,
+    status,
+)
 from mailstack.cli.admin import Admin, config_path
 from mailstack.cli.serve import ROLES
 
@@ -24,6 +36,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("status", epilog=status.EXAMPLE)(status.status)
+app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
 app.add_typer(domain.app)
 app.add_typer(account.app)
 app.add_typer(alias.app)

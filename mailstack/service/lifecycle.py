@@ -21,7 +21,7 @@ from mailstack.service.sockets import Sockets
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
-from mailstack.smtp.session import Site
+from mailstack.smtp.site import Site
 from mailstack.store import schema
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
@@ -99,6 +99,8 @@ async def _smtp(
         hostname=settings.hostname,
         spool_dir=_spool_dir(settings),
         max_message_octets=settings.smtp.max_message_octets,
+        max_header_octets=settings.smtp.max_header_octets,
+        max_octets_in_flight=settings.smtp.max_octets_in_flight,
         reject_bare_newlines=settings.smtp.bare_newlines == "reject",
     )
     listeners: list[Listener] = []
@@ -110,9 +112,9 @@ async def _smtp(
                 delivery=delivery,
                 tls_available=lambda: tls() is not None,
                 lmtp=name == "lmtp",
+                settings=settings.smtp,
             )
-            reception = Reception(site, tls, settings.smtp.max_connections)
-            listener = SmtpListener(reception)
+            listener = SmtpListener(Reception(site, tls))
             await listener.open(sockets[name])
             listeners.append(listener)
     return listeners

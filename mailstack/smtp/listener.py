@@ -53,7 +53,7 @@ class Listener:
         while self._reception.connections:
             now = loop.time()
             late = now >= deadline
-            for connection in list(self._reception.connections):
+            for connection in self._reception.connections:
                 if now - ended_at.get(connection, now) > _LAST_WORDS_SECONDS:
                     connection.transport.abort()  # a TLS peer that sleeps never answers the end of TLS
                 elif late or connection.idle:
@@ -70,9 +70,10 @@ class Listener:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = min(_SWEEP_SECONDS, self._reception.idle_seconds / 4)
+        limits = self._reception.site.settings
+        pause = min(_SWEEP_SECONDS, limits.idle_seconds / 4, limits.max_data_seconds / 4)
         while True:
             await asyncio.sleep(pause)
             now = loop.time()
-            for connection in [c for c in self._reception.connections if c.deadline < now]:
-                connection.time_out()
+            for connection in self._reception.connections:
+                connection.look_at_clock(now)

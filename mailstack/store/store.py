@@ -125,6 +125,19 @@ class Store:
             raise StoreFull("the disk is nearly full")
         return await self.write(messages.deposit, deposit, octets=deposit.spool.in_memory)
 
+    def surely_fits(self, octets: int) -> bool:
+        """Whether a message of so many octets had room on the disk when that was last looked at, lately."""
+        fresh = time.monotonic() - self._space_checked < _SPACE_CHECK_SECONDS
+        return fresh and _LEAST_OCTETS + _COPIES * octets < self._space_left
+
+    async def require_space(self, octets: int) -> None:
+        """Raise StoreFull where a message of so many octets has no room on the disk now."""
+        if not self.surely_fits(octets):
+            self._space_checked = time.monotonic()
+            self._space_left = await self._measured_space()
+            if not self.surely_fits(octets):
+                raise StoreFull("the disk is nearly full")
+
     async def _has_space(self, octets: int) -> bool:
         """Whether the reserve stays free behind so many octets; deleting needs room in the log, too.
 

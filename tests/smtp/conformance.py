@@ -18,7 +18,7 @@ is not about the connection before that. This page is generated from them by
 `python -m tests.smtp.conformance`; a test checks that it is up to date.
 
 What no transcript can show is in the other tests of `tests/smtp/`: peers that leave while a reply is owed,
-time limits, limits of memory and of connections, SMTP smuggling (every combination of line ends around a
+limits of time, speed, memory, space and connections, SMTP smuggling (every combination of line ends around a
 dot, split at every octet, by DATA and by BDAT), the trace fields, and any octets at all on the command loop.
 
 Deliberate deviations:
