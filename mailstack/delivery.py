@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mailstack.errors import BareNewline, MailLoop, MessageTooBig
+from mailstack.errors import BareNewline, HeaderTooBig, MailLoop, MessageTooBig, StoreBusy
 from mailstack.mail import trace
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.header import HeaderFilter
@@ -22,33 +23,75 @@ from mailstack.store.store import Store
 MAX_RECEIVED_FIELDS: Final = 100
 """RFC 5321 §6.3: a message that has passed through this many servers is going in circles."""
 
+MAX_HEADER_OCTETS: Final = 256 * 1024
+MAX_OCTETS_IN_FLIGHT: Final = 4 * 1024**3
+
+
+@dataclass(slots=True)
+class Flight:
+    """The octets of all messages on their way in; it is what bounds the disk that spools may take."""
+
+    max_octets: int
+    octets: int = 0
+
+    def require(self, octets: int) -> None:
+        """Raise StoreBusy where so many more would be too many."""
+        if self.octets + octets > self.max_octets:
+            raise StoreBusy("too much mail is being received at once")
+
+
+class Limits(NamedTuple):
+    """What the content of one message may have."""
+
+    octets: int
+    header_octets: int
+
 
 class Intake:
     """One mail object on its way in: canonical lines, our trace field on top, spooled."""
 
     __slots__ = (
         "_canonicaliser",
-        "_failure",
+        "_flight",
         "_header",
-        "_limit",
+        "_limits",
         "_octets",
+        "_octets_in_flight",
         "envelope",
+        "failure",
         "mail_id",
         "spool",
         "surrogate",
     )
 
-    def __init__(self, envelope: Envelope, mail_id: str, received: bytes, spool: Spool, limit: int) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        mail_id: str,
+        *,
+        received: bytes,
+        spool: Spool,
+        limits: Limits,
+        flight: Flight,
+    ) -> None:
         self.envelope = envelope
         self.mail_id = mail_id
         self.spool = spool
         self.surrogate: Spool | None = None  # what clients get that know ASCII headers only (RFC 6858)
+        self.failure: Exception | None = None
+        """Why this content will not be delivered, as far as that is known already."""
         self._canonicaliser = Canonicaliser()
         self._header = HeaderFilter()
-        self._limit = limit
+        self._limits = limits
         self._octets = 0
-        self._failure: Exception | None = None
+        self._flight = flight
+        self._octets_in_flight = 0
         spool.write(received)
+
+    def expect(self, octets: int) -> None:
+        """So many octets are announced to come next; what cannot fit is dropped from the first of them."""
+        if self._octets + octets > self._limits.octets:
+            self._fail(MessageTooBig(f"the message is larger than {self._limits.octets} octets"))
 
     def write(self, chunk: bytes) -> None:
         """Take the next octets of the content. A failure is kept for `Delivery.deliver`.
@@ -62,8 +105,8 @@ class Intake:
         """The content has ended; raises what is wrong with it."""
         self._take(self._canonicaliser.finish())
         self._keep(self._header.finish())
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if reject_bare_newlines and self._canonicaliser.bare_newlines:
             raise BareNewline("the message has a bare CR or LF; lines end with CRLF")
         if self._header.received_fields >= MAX_RECEIVED_FIELDS:
@@ -84,22 +127,35 @@ class Intake:
         self.spool.close()
         if self.surrogate is not None:
             self.surrogate.close()
+        self._flight.octets -= self._octets_in_flight
+        self._octets_in_flight = 0
 
     def _take(self, chunk: bytes) -> None:
         self._octets += len(chunk)
-        if self._octets > self._limit and self._failure is None:
-            self._failure = MessageTooBig(f"the message is larger than {self._limit} octets")
-        if self._failure is None:
-            self._keep(self._header.feed(chunk))
-        elif self.spool.octets:
-            self.spool.close()
+        if self.failure is not None:
+            return
+        if self._octets > self._limits.octets:
+            self.expect(0)
+            return
+        self._keep(self._header.feed(chunk))
+        if self._header.header_octets > self._limits.header_octets:
+            self._fail(HeaderTooBig(f"the header is larger than {self._limits.header_octets} octets"))
 
     def _keep(self, chunk: bytes) -> None:
-        if self._failure is None:
-            try:
-                self.spool.write(chunk)
-            except Exception as error:  # a full disk, say: the sender is told at the end of its data
-                self._failure = error
+        if self.failure is not None:
+            return
+        try:
+            self._flight.require(len(chunk))
+            self.spool.write(chunk)
+        except Exception as error:  # a full disk, say: the sender is told at the end of its data
+            self._fail(error)
+        else:
+            self._flight.octets += len(chunk)
+            self._octets_in_flight += len(chunk)
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self.close()
 
 
 class Delivery:
@@ -112,9 +168,13 @@ class Delivery:
         hostname: str,
         spool_dir: Path,
         max_message_octets: int,
+        max_header_octets: int = MAX_HEADER_OCTETS,
+        max_octets_in_flight: int = MAX_OCTETS_IN_FLIGHT,
         reject_bare_newlines: bool = False,
     ) -> None:
         self.max_message_octets = max_message_octets
+        self.flight = Flight(max_octets_in_flight)
+        self._limits = Limits(max_message_octets, max_header_octets)
         self._store = store
         self._hostname = hostname
         self._spool_dir = spool_dir
@@ -129,13 +189,28 @@ class Delivery:
             at=datetime.now(UTC),
             recipient=envelope.only_recipient,
         )
-        return Intake(envelope, mail_id, received, Spool(self._spool_dir), self.max_message_octets)
+        return Intake(
+            envelope,
+            mail_id,
+            received=received,
+            spool=Spool(self._spool_dir),
+            limits=self._limits,
+            flight=self.flight,
+        )
+
+    def surely_fits(self, octets: int) -> bool:
+        """Whether a message of so many octets had room a moment ago; if not, `require_space` knows better."""
+        return self._store.surely_fits(octets)
+
+    async def require_space(self, octets: int) -> None:
+        """Raise StoreFull where a message of so many octets would not fit on the disk (RFC 1870 §6.1)."""
+        await self._store.require_space(octets)
 
     async def deliver(self, intake: Intake) -> int:
         """Deposit the finished content in every recipient's maildrop; return the message's id.
 
         Returns when it is committed and synced, and not before. Raises MessageTooBig, MailLoop,
-        BareNewline, NoSuchMailbox, or what the store says.
+        HeaderTooBig, BareNewline, NoSuchMailbox, or what the store says.
         """
         intake.finish(reject_bare_newlines=self._reject_bare_newlines)
         envelope = intake.envelope

@@ -69,6 +69,10 @@ class MessageTooBig(Permanent):
     """The content has more octets than `[smtp] max_message_size` allows."""
 
 
+class HeaderTooBig(Permanent):
+    """The header of the content has more octets than `[smtp] max_header_size` allows."""
+
+
 class BareNewline(Permanent):
     """The content has a CR or LF that is no line end, and the settings say to refuse that."""
 
@@ -82,6 +86,14 @@ class MailLoop(Permanent):
 
 class LoginRefused(Permanent):
     """Wrong password or unknown name: deliberately one fact, so that no reply can tell them apart."""
+
+
+class BadResponse(Permanent):
+    """What a client sent in a SASL exchange is not what the mechanism asks for (RFC 4422 §3)."""
+
+
+class TooManyGuesses(Temporary):
+    """So many logins of one name from one address wait already that no more may."""
 
 
 class MaildropInUse(Temporary):

@@ -64,10 +64,75 @@ class Smtp:
         "What happens to a line feed or carriage return that stands alone in a message: it becomes"
         " CRLF or a space, or the message is refused.",
     )
+    over_quota: str = _key(
+        values.one_of("temporary", "permanent"),
+        "temporary",
+        "What a sender hears of a full maildrop: 452 4.2.2, and it tries again for days, or 552 5.2.2.",
+    )
+    greeting_delay_milliseconds: int = _key(
+        values.count,
+        50,
+        "How long a stranger waits for the greeting; who speaks before it is no mail server.",
+    )
     max_connections: int = _key(
         values.at_least(1, values.count, "nobody could send mail"),
         1000,
         "Connections open at the same time; one more is asked to come back later.",
+    )
+    max_connections_per_address: int = _key(
+        values.at_least(1, values.count, "nobody could send mail"),
+        50,
+        "The same for one address; loopback addresses and unix sockets are exempt.",
+    )
+    max_connections_per_network: int = _key(
+        values.at_least(1, values.count, "nobody could send mail"),
+        200,
+        "The same for all addresses of one IPv4 /24 or IPv6 /64.",
+    )
+    max_recipients: int = _key(
+        values.at_least(100, values.count, "RFC 5321 section 4.5.3.1.8 asks for 100"),
+        1000,
+        "Recipients of one message; the sender is asked to send to the others in another transaction.",
+    )
+    max_header_octets: int = _key(
+        values.at_least(64 << 10, values.size, "mailing lists and virus scanners make long ones"),
+        "256KiB",
+        "The largest header of a message.",
+        name="max_header_size",
+    )
+    max_commands: int = _key(
+        values.at_least(1000, values.count, "one transaction may need so many"),
+        5000,
+        "Commands of a session that do not lead to a message; an accepted message begins the count again.",
+    )
+    max_errors: int = _key(
+        values.at_least(1, values.count, "nobody is without fault"),
+        50,
+        "Commands of a session that are refused for good; an accepted message begins the count again.",
+    )
+    idle_seconds: float = _key(
+        values.at_least(10, values.duration, "a slow line needs 10 seconds"),
+        "5m",
+        "How long a sender may be silent, or take for one command (RFC 5321 section 4.5.3.2.7).",
+        name="idle",
+    )
+    min_octets_per_second: int = _key(
+        values.size,
+        64,
+        "The least octets a second of a message's content, on average, once it has taken as long as `idle`.",
+        name="min_rate",
+    )
+    max_data_seconds: float = _key(
+        values.at_least(600, values.duration, "RFC 5321 section 4.5.3.2.6 gives the end of DATA 10 minutes"),
+        "2h",
+        "How long a message's content may take in all.",
+        name="max_data_time",
+    )
+    max_octets_in_flight: int = _key(
+        values.at_least(64 << 10, values.size, "one message has to fit"),
+        "4GiB",
+        "Octets of all messages that are being received or stored at one time; on disk, not in memory.",
+        name="max_in_flight",
     )
 
 
@@ -114,6 +179,22 @@ class Lmtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Logging in, by whatever protocol."""
+
+    channel_binding: bool = _key(
+        values.flag,
+        False,
+        "Whether SCRAM-SHA-256-PLUS is offered under TLS, with tls-server-end-point (RFC 5929).",
+    )
+    scram_iterations: int = _key(
+        values.at_least(4096, values.count, "RFC 7677 section 4 asks for 4096"),
+        16_384,
+        "How much work a SCRAM key is, for whoever steals it and for a client at each login.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Where mail is kept."""
 
@@ -155,6 +236,7 @@ class Settings:
     smtp: Smtp = field(default_factory=Smtp)
     pop3: Pop3 = field(default_factory=Pop3)
     lmtp: Lmtp = field(default_factory=Lmtp)
+    auth: Auth = field(default_factory=Auth)
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
 
@@ -170,7 +252,8 @@ class Settings:
 
 
 SECTIONS: Mapping[str, type[Any]] = {
-    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "store": Store, "log": Log,
+    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
+    "store": Store, "log": Log,
 }  # fmt: skip
 """The tables of the settings file; the keys above all tables are those of ""."""
 
@@ -338,6 +421,10 @@ def _contradictions(settings: Settings, said: Mapping[str, _Said], path: Path | 
         yield f"{where('tls.private_key')}: tls.certificate: a private key needs its certificate"
     if settings.pop3.tls_listen and not tls.certificate:
         yield f"{where('pop3.tls_listen')}: pop3.tls_listen: TLS needs [tls] certificate and private_key"
+    smtp = settings.smtp
+    if smtp.max_octets_in_flight < smtp.max_message_octets:
+        place = where("smtp.max_in_flight", "smtp.max_message_size")
+        yield f"{place}: smtp.max_in_flight: a message of max_message_size has to fit"
     names = ("smtp.listen", "pop3.listen", "pop3.tls_listen", "lmtp.listen")
     lists = (settings.smtp.listen, settings.pop3.listen, settings.pop3.tls_listen, settings.lmtp.listen)
     users: dict[Listen, str] = {}

@@ -11,8 +11,9 @@ import pytest
 from passlib.hash import sha256_crypt
 
 from mailstack.auth import passwords
+from mailstack.auth.logins import Guest
 from mailstack.auth.passwords import Verifier
-from mailstack.directory import Account, Directory
+from mailstack.directory import Directory
 from mailstack.errors import LoginRefused, MailboxDisabled, MaildropFull, NoSuchMailbox, StoreUnavailable
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, routes
@@ -20,6 +21,7 @@ from mailstack.store.engine import Database
 from mailstack.store.store import Store
 
 SECRET = "correct horse"
+GUEST = Guest("192.0.2.1")
 
 
 @pytest.fixture(scope="session")
@@ -122,12 +124,10 @@ async def test_what_was_refused_is_asked_anew(furnished, tmp_path):
 )
 async def test_log_in(furnished, tmp_path, name):
     async with directory(furnished, tmp_path) as (people, _):
-        account = await people.log_in(name, SECRET, peer="192.0.2.1")
-        assert account == Account(2, "jones@example.org")
-        recalled = people.recall(name, SECRET)
-        assert recalled is not None
-        assert (recalled.account_id, recalled.name) == account
-        assert people.recall(name, SECRET + "x") is None
+        known = await people.logins.log_in(name, SECRET, GUEST)
+        assert known[:2] == (2, "jones@example.org")
+        assert people.logins.recall(name, SECRET) == known
+        assert people.logins.recall(name, SECRET + "x") is None
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ async def test_every_refusal_is_alike(furnished, tmp_path, name, secret):
     async with directory(furnished, tmp_path, refusal_seconds=0.3) as (people, _):
         began = time.monotonic()
         with pytest.raises(LoginRefused, match=r"^the name or the password is wrong$"):
-            await people.log_in(name, secret, peer="192.0.2.1")
+            await people.logins.log_in(name, secret, GUEST)
         assert time.monotonic() - began >= 0.3
-        assert people.recall(name, secret) is None
+        assert people.logins.recall(name, secret) is None
 
 
 async def test_an_older_hash_is_renewed_at_login(furnished, tmp_path):
@@ -164,14 +164,14 @@ async def test_an_older_hash_is_renewed_at_login(furnished, tmp_path):
         jones = parse_mailbox("jones@example.org")
         with store.database.writing() as connection:
             accounts.set_password(connection, jones, old)
-        await people.log_in("jones", SECRET, peer="192.0.2.1")
+        await people.logins.log_in("jones", SECRET, GUEST)
         found = await store.read(routes.credentials, jones)
         assert found is not None
         assert found.password_hash.startswith("$argon2id$")
-        known = people.recall("jones", SECRET)
+        known = people.logins.recall("jones", SECRET)
         assert known is not None
         assert known.password_hash == found.password_hash
-        await people.log_in("jones", SECRET, peer="192.0.2.1")
+        await people.logins.log_in("jones", SECRET, GUEST)
 
 
 async def test_a_store_that_cannot_write_lets_people_in_all_the_same(furnished, tmp_path):
@@ -185,8 +185,8 @@ async def test_a_store_that_cannot_write_lets_people_in_all_the_same(furnished, 
             raise StoreUnavailable("the disk is full")
 
         store.write = full
-        assert (await people.log_in("jones", SECRET, peer="192.0.2.1")).id == 2
-        known = people.recall("jones", SECRET)
+        assert (await people.logins.log_in("jones", SECRET, GUEST)).account_id == 2
+        known = people.logins.recall("jones", SECRET)
         assert known is not None
         assert known.password_hash == old
         del store.write
@@ -200,5 +200,5 @@ async def test_a_store_that_cannot_be_read_is_no_wrong_password(furnished, tmp_p
 
         store.read = unavailable
         with pytest.raises(StoreUnavailable):
-            await people.log_in("jones", SECRET, peer="192.0.2.1")
+            await people.logins.log_in("jones", SECRET, GUEST)
         del store.read

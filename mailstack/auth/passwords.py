@@ -6,13 +6,24 @@ import asyncio
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from passlib.context import CryptContext
 
+from mailstack.auth import prepare, scram
+from mailstack.errors import BadPassword
+
 _ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """No letters that look alike in print: a generated password is read aloud or typed from paper."""
+
+
+class Stored(NamedTuple):
+    """What is kept of a password: a hash, and SCRAM keys where RFC 4013 allows to make them."""
+
+    password_hash: str
+    scram_keys: str | None
 
 
 @cache
@@ -36,11 +47,36 @@ def nobodys_hash() -> str:
 
 def hash_password(secret: str) -> str:
     """A new hash of the secret, in passlib's text form; takes tens of milliseconds and 19 MiB."""
+    with suppress(BadPassword):  # what has no other spelling fits itself
+        secret = prepare.password(secret)
     return str(_context().hash(secret))
 
 
+def stored(secret: str, *, iterations: int = scram.ITERATIONS) -> Stored:
+    """All that is kept of a new password."""
+    return Stored(hash_password(secret), _scram_keys(secret, iterations))
+
+
+def _scram_keys(secret: str, iterations: int) -> str | None:
+    try:
+        return str(scram.keys(secret, iterations=iterations))
+    except BadPassword:
+        return None
+
+
 def verify(secret: str, password_hash: str) -> bool:
-    """Whether the secret fits; what a scheme cannot take (a NUL, too many octets) is a wrong password."""
+    """Whether the secret fits; what a scheme cannot take (a NUL, too many octets) is a wrong password.
+
+    It is tried as SASLprep has it, then as it came: hashes from elsewhere may be of any spelling.
+    """
+    try:
+        spellings = dict.fromkeys((prepare.password(secret), secret))
+    except BadPassword:
+        spellings = {secret: None}
+    return any(_fits(each, password_hash) for each in spellings)
+
+
+def _fits(secret: str, password_hash: str) -> bool:
     try:
         return bool(_context().verify(secret, password_hash))
     except (ValueError, TypeError):
@@ -67,9 +103,25 @@ class Verifier:
         """Whether the secret fits the hash."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, verify, secret, password_hash)
 
-    async def rehash(self, secret: str) -> str:
-        """A hash by today's scheme."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, hash_password, secret)
+    async def renewed(
+        self, secret: str, password_hash: str, scram_keys: str | None, *, iterations: int
+    ) -> Stored | None:
+        """What should be stored instead of this, the secret having just been found right; None: nothing."""
+        fresh = not needs_rehash(password_hash)
+        if fresh and scram_keys is not None:
+            return None
+
+        def renew() -> Stored | None:
+            keys = scram_keys or _scram_keys(secret, iterations)
+            if fresh and keys is None:
+                return None  # there cannot be any
+            return Stored(password_hash if fresh else hash_password(secret), keys)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, renew)
+
+    async def load_scram(self) -> None:
+        """Import what SCRAM's arithmetic is in: a quarter of a second that the loop must not wait."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, scram.load)
 
     async def nobodys_hash(self) -> str:
         """See the function of that name."""

@@ -8,15 +8,17 @@ import typer
 
 from mailstack import values
 from mailstack.auth import passwords
-from mailstack.cli import account_import, account_remove, ask, show
+from mailstack.cli import account_import, account_logins, account_remove, ask, show
 from mailstack.cli.alias import written
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Address, Json, Yes, admin
-from mailstack.store import accounts, aliases
+from mailstack.store import accounts, aliases, logins
 from mailstack.store.accounts import Account
+from mailstack.store.clock import now
 
 app = typer.Typer(name="account", help="Who has a maildrop here.", no_args_is_help=True)
 app.command("import", epilog=account_import.EXAMPLE)(account_import.import_)
+app.command("unlock", epilog=account_logins.EXAMPLE)(account_logins.unlock)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Take the password from the first line of standard input.")
@@ -40,10 +42,16 @@ def add(
         with database.reading() as connection:
             accounts.refuse_taken(connection, mailbox)  # before somebody types a password in vain
         password, made_up = ask.password(stdin=password_stdin)
-        hashed = passwords.hash_password(password)
+        kept = passwords.stored(password, iterations=settings.auth.scram_iterations)
         with database.writing() as connection:
             first = not accounts.list_accounts(connection)
-            added = accounts.add_account(connection, mailbox, password_hash=hashed, quota_octets=quota_octets)
+            added = accounts.add_account(
+                connection,
+                mailbox,
+                password_hash=kept.password_hash,
+                scram_keys=kept.scram_keys,
+                quota_octets=quota_octets,
+            )
     if json:
         show.as_json(_fields(added) | ({"password": password} if made_up else {}))
         return
@@ -91,9 +99,10 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
     with admin(context).database() as database, database.reading() as connection:
         found = accounts.find_account(connection, mailbox)
         leading = [each for each in aliases.list_aliases(connection) if found.mailbox in each.targets]
+        standing = account_logins.standing(logins.devices(connection, str(found.mailbox), now()))
     names = [written(each.mailbox) for each in leading]
     if json:
-        show.as_json(_fields(found) | {"aliases": names})
+        show.as_json(_fields(found) | {"aliases": names} | account_logins.fields(standing))
         return
     show.facts(
         {
@@ -105,6 +114,8 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
             "added": show.moment(found.created_at),
             "uid validity": str(found.uid_validity),
             "aliases": ", ".join(names) or "none",
+            "failed logins": account_logins.sentence(standing),
+            "known devices": ", ".join(standing.known) or "none",
         }
     )
 
@@ -114,14 +125,15 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
 )
 def passwd(context: typer.Context, address: Address, password_stdin: PasswordStdin = False) -> None:
     """Give an account another password; without one it asks, or makes one up and prints it once."""
-    mailbox = ask.mailbox(address, admin(context).settings)
+    settings = admin(context).settings
+    mailbox = ask.mailbox(address, settings)
     with admin(context).database() as database:
         with database.reading() as connection:
             found = accounts.find_account(connection, mailbox)
         password, made_up = ask.password(stdin=password_stdin)
-        hashed = passwords.hash_password(password)
+        kept = passwords.stored(password, iterations=settings.auth.scram_iterations)
         with database.writing() as connection:
-            accounts.set_password(connection, mailbox, hashed)
+            accounts.set_password(connection, mailbox, kept.password_hash, scram_keys=kept.scram_keys)
     print(f"{found.mailbox} has a new password")
     if made_up:
         print(f"password: {password}")

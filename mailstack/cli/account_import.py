@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
@@ -16,6 +17,7 @@ import typer
 
 from mailstack import values
 from mailstack.auth import passwords
+from mailstack.auth.passwords import Stored
 from mailstack.cli import ask, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
@@ -52,10 +54,10 @@ def import_(
     with admin(context).database() as database:
         with database.reading() as connection:
             _refuse_taken(rows, accounts.taken(connection, [row.mailbox for row in rows]))
-        hashes = followed("hashing passwords", _hashes([row.password for row in rows]), len(rows))
+        kept = _kept([row.password for row in rows], settings.auth.scram_iterations)
         new = [
-            NewAccount(row.mailbox, hashed, row.quota_octets)
-            for row, hashed in zip(rows, hashes, strict=True)
+            NewAccount(row.mailbox, each.password_hash, row.quota_octets, each.scram_keys)
+            for row, each in zip(rows, followed("hashing passwords", kept, len(rows)), strict=True)
         ]
         with database.writing() as connection:
             accounts.add_accounts(connection, new)
@@ -125,7 +127,7 @@ def _refuse(problems: list[str]) -> None:
     raise BadData("\n".join([*shown, "no account was made"]))
 
 
-def _hashes(secrets: list[str]) -> Iterator[str]:
-    # argon2 lets go of the interpreter lock while it works, so threads keep all cores busy.
+def _kept(secrets: list[str], iterations: int) -> Iterator[Stored]:
+    # argon2 and PBKDF2 let go of the interpreter lock while they work, so threads keep all cores busy.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(passwords.hash_password, secrets)
+        yield from threads.map(partial(passwords.stored, iterations=iterations), secrets)

@@ -13,6 +13,7 @@ from mailstack.cli import (
     account,
     alias,
     database,
+    deliver,
     demo,
     domain,
     exits,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("status", epilog=status.EXAMPLE)(status.status)
+app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
 app.add_typer(domain.app)
 app.add_typer(account.app)
 app.add_typer(alias.app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from getpass import getpass
 
+from mailstack.auth import prepare
 from mailstack.auth.passwords import generate_password
 from mailstack.cli import show
 from mailstack.cli.exits import Unconfirmed, Usage
@@ -64,6 +65,7 @@ def checked(secret: str) -> str:
         )
     if not secret.isprintable():
         raise BadPassword("the password has a control character, which no POP3 client could send")
+    prepare.password(secret)  # or BadPassword: two mail programs might send it differently
     return secret
 
 

@@ -88,9 +88,11 @@ class Home:
             with database.reading() as connection, contextlib.suppress(NotFound):
                 accounts.find_account(connection, ADDRESS)
                 return
-            hashed = passwords.hash_password(self.notes.password)
+            kept = passwords.stored(self.notes.password)
             with database.writing() as connection:
-                accounts.add_account(connection, ADDRESS, password_hash=hashed)
+                accounts.add_account(
+                    connection, ADDRESS, password_hash=kept.password_hash, scram_keys=kept.scram_keys
+                )
         finally:
             database.dispose()
 

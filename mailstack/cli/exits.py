@@ -32,6 +32,7 @@ EXITS: dict[type[BaseException], int] = {
     errors.NoSuchMailbox: os.EX_NOUSER,
     errors.StoreUnavailable: os.EX_UNAVAILABLE,
     errors.NotRunning: os.EX_UNAVAILABLE,
+    errors.CannotListen: os.EX_UNAVAILABLE,
     errors.Temporary: os.EX_TEMPFAIL,
     errors.Permanent: os.EX_DATAERR,
     Usage: os.EX_USAGE,

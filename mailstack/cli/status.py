@@ -17,7 +17,7 @@ from mailstack.cli.options import Json, admin
 from mailstack.cli.settings import without_password
 from mailstack.errors import NotRunning
 from mailstack.settings import Settings
-from mailstack.store import accounts, domains, schema
+from mailstack.store import accounts, domains, logins, schema
 from mailstack.values import Listen, UnixAddress
 
 EXAMPLE = "Example: mailstack status --json"
@@ -40,6 +40,7 @@ def status(context: typer.Context, json: Json = False) -> None:
     with admin(context).database() as database, database.reading() as connection:
         revision = schema.revision(connection)
         everybody = accounts.list_accounts(connection)
+        keyless = logins.lacking_keys(connection)
         ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
     processes = _processes(found)
     facts: dict[str, Any] = {
@@ -49,6 +50,7 @@ def status(context: typer.Context, json: Json = False) -> None:
         "revision": revision,
         "domains": len(ours),
         "accounts": len(everybody),
+        "accounts_without_scram_keys": keyless,
         "messages": sum(each.messages for each in everybody),
         "octets": sum(each.octets for each in everybody),
         "free_octets": shutil.disk_usage(found.state_dir).free,
@@ -57,7 +59,9 @@ def status(context: typer.Context, json: Json = False) -> None:
         told = {"listeners": [each._asdict() for each in listeners], "processes": processes}
         show.as_json(facts | told)
     else:
+        facts.pop("accounts_without_scram_keys")
         people = {
+            "SCRAM": _scram(keyless),
             "size": show.octets(facts.pop("octets")),
             "free on disk": show.octets(facts.pop("free_octets")),
         }
@@ -80,6 +84,13 @@ def _processes(found: Settings) -> list[dict[str, Any]]:
         return [dict(answer) for answer in ask_all(found, "status")]
     except NotRunning:
         return []
+
+
+def _scram(keyless: int) -> str:
+    if not keyless:
+        return "offered: every account has keys"
+    wanting = show.counted(keyless, "account lacks", "accounts lack")
+    return f"not offered: {wanting} keys, which a login with the password makes"
 
 
 def _addresses(found: Settings) -> list[tuple[str, Listen]]:

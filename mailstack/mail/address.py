@@ -28,12 +28,12 @@ _LET_DIG = r"0-9A-Za-z_"
 
 
 def _dot_string(atext: str) -> str:
-    return rf"[{atext}]++(?:\.[{atext}]++)*+"
+    return rf"[{atext}]++(?:\.[{atext}]++)*"
 
 
 def _domain(let_dig: str) -> str:
-    sub_domain = rf"[{let_dig}]++(?:-++[{let_dig}]++)*+"
-    return rf"{sub_domain}(?:\.{sub_domain})*+"
+    sub_domain = rf"[{let_dig}]++(?:-++[{let_dig}]++)*"
+    return rf"{sub_domain}(?:\.{sub_domain})*"
 
 
 # What nearly every address is; whatever is not matched, or is long, is left to the whole grammar.
@@ -42,7 +42,7 @@ _COMMON_PATH = re.compile(rf"<{_COMMON_MAILBOX.pattern}>(?: |\Z)")
 _COMMON_DOMAIN = re.compile(_domain(_LET_DIG))
 
 _DOT_STRING = re.compile(_dot_string(_ATEXT + _NON_ASCII))
-_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*+)"')
+_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _MUST_BE_QUOTED = re.compile(r'["\\]')
 _DOMAIN = re.compile(_domain(_LET_DIG + _NON_ASCII))

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from mailstack.mail.address import Mailbox
-
-MAX_RECIPIENTS: Final = 1000
-"""How many forward-paths one transaction may name; RFC 5321 §4.5.3.1.8 asks for 100 at least."""
 
 
 class Envelope:

@@ -13,12 +13,12 @@ import re
 _MAX_NAME = 256
 _NAME = rb"[!-9;-~]{1,%d}+[ \t]{0,%d}+" % (_MAX_NAME, _MAX_NAME)  # RFC 5322 §3.6.8, blanks of §4.5
 
-_WHOLE_LINES = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*+" % _NAME)
-_CONTINUATIONS = re.compile(rb"(?:[ \t][^\n]*+\n)*+")
+_WHOLE_LINES = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*" % _NAME)
+_CONTINUATIONS = re.compile(rb"(?:[ \t][^\n]*+\n)*")
 _NAME_AND_COLON = re.compile(_NAME + rb":")
 _PERHAPS_A_NAME = re.compile(_NAME)
 _TRACE_NAME = re.compile(rb"\n(received|return-path)[ \t]*+:", re.IGNORECASE)
-_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE)
+_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*", re.IGNORECASE)
 _LINE_WITH_DOT = re.compile(rb"\n\.")  # twice as fast as bytes.find
 
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from mailstack.errors import NoSuchMailbox, StoreUnavailable
-from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.auth.logins import Guest
+from mailstack.auth.mechanisms import offered
+from mailstack.auth.memory import Known
+from mailstack.errors import LoginRefused, NoSuchMailbox, StoreUnavailable
+from mailstack.pop3.asks import (
+    Ask,
+    Enter,
+    Expunge,
+    FindKeys,
+    Judge,
+    LoadListing,
+    LoadMechanisms,
+    LoadUniqueIds,
+    LogIn,
+    OpenMessage,
+)
 from mailstack.pop3.surroundings import Surroundings
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
@@ -16,21 +30,23 @@ class Answers:
     """One connection's way to the mail: it holds the lock from login until `close`."""
 
     __slots__ = (
-        "_directory",
+        "_known",
         "_last_lock",
         "_last_uid",
         "_lock",
         "_login_delay_seconds",
+        "_logins",
         "_peer",
         "_store",
         "account",
         "account_id",
         "expunging",
+        "refused",
     )
 
     def __init__(self, surroundings: Surroundings, *, peer: str) -> None:
         self._store: Final = surroundings.store
-        self._directory: Final = surroundings.directory
+        self._logins: Final = surroundings.directory.logins
         self._login_delay_seconds: Final = surroundings.login_delay_seconds
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
@@ -38,7 +54,9 @@ class Answers:
         self._last_uid = 0
         self.account_id = 0
         self.account: str | None = None  # whose maildrop is open
+        self._known: Known | None = None  # who has proven it, before the maildrop is opened
         self.expunging = False
+        self.refused = 0  # logins
 
     def close(self) -> None:
         """Let the maildrop go; a second call does nothing."""
@@ -64,8 +82,10 @@ class Answers:
 
     async def to(self, ask: Ask) -> object:
         """The answer; raises the error that came instead."""
-        if isinstance(ask, LogIn):
-            return await self._log_in(ask)
+        if isinstance(ask, LoadMechanisms):
+            return offered(ask.channel, keys=await self._logins.scram_works())
+        if isinstance(ask, LogIn | FindKeys | Judge | Enter):
+            return await self._authenticated(ask)
         if self._lock is None:
             # The lock died with its database connection; another session may work here by now.
             raise StoreUnavailable("the lock of the maildrop was lost")
@@ -84,8 +104,26 @@ class Answers:
                     self.expunging = False
                 return None
 
-    async def _log_in(self, ask: LogIn) -> Snapshot:
-        known = self._directory.recall(ask.name, ask.secret)
+    async def _authenticated(self, ask: LogIn | FindKeys | Judge | Enter) -> object:
+        guest = Guest(self._peer, self.refused)
+        try:
+            match ask:
+                case LogIn():
+                    return await self._log_in(ask, guest)
+                case FindKeys(name, acting_as):
+                    return await self._logins.find_keys(name, guest, acting_as=acting_as)
+                case Judge(found, proven):
+                    self._known = await self._logins.judge(found, guest, proven=proven)
+                    return None
+                case Enter():
+                    return await self._enter()
+        except LoginRefused:
+            self.refused += 1
+            raise
+
+    async def _log_in(self, ask: LogIn, guest: Guest) -> Snapshot:
+        name, secret, acting_as = ask.name, ask.secret, ask.acting_as
+        known = self._logins.recall(name, secret, acting_as)
         if known is not None:
             # A poll: no hash, and one look into the store, which says whether the login is still good.
             with suppress(NoSuchMailbox):  # the account was removed since: refused like any other name
@@ -93,8 +131,17 @@ class Answers:
                 if snapshot.password_hash == known.password_hash:
                     return snapshot
             self.close()
-        account = await self._directory.log_in(ask.name, ask.secret, peer=self._peer)
-        return await self._open(account.id, account.name)
+        known = await self._logins.log_in(name, secret, guest, acting_as=acting_as)
+        return await self._open(known.account_id, known.name)
+
+    async def _enter(self) -> Snapshot:
+        known, self._known = self._known, None
+        assert known is not None
+        snapshot = await self._open(known.account_id, known.name)
+        if snapshot.password_hash != known.password_hash:
+            self.close()
+            raise LoginRefused("the password has just been changed")
+        return snapshot
 
     async def _open(self, account_id: int, name: str) -> Snapshot:
         lock = await self._store.lock_maildrop(

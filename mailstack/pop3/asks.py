@@ -10,6 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mailstack.auth.sasl import Channel, Enter, FindKeys, Judge, LogIn
+
+__all__ = ["Ask", "Content", "Enter", "Expunge", "FindKeys", "Judge", "LoadListing", "LoadMechanisms"]
+__all__ += ["LoadUniqueIds", "LogIn", "OpenMessage"]
+
 
 class Content(Protocol):
     """One message, part by part; canonical, so every line ends with CRLF."""
@@ -27,14 +32,10 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LogIn:
-    """Check the secret, lock the maildrop and look at it; the answer is a Snapshot of the store."""
+class LoadMechanisms:
+    """The answer is the names of the SASL mechanisms that may be used now over this channel."""
 
-    name: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"LogIn(name={self.name!r})"  # a secret may not reach a log by way of a trace
+    channel: Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +74,5 @@ class Expunge:
     uids: Sequence[int]
 
 
-Ask = LogIn | LoadListing | LoadUniqueIds | OpenMessage | Expunge
+Ask = LogIn | FindKeys | Judge | Enter | LoadMechanisms | LoadListing | LoadUniqueIds | OpenMessage | Expunge
+"""Who is let in by `LogIn` and `Enter` has the maildrop locked; their answer is a Snapshot of the store."""

@@ -81,6 +81,16 @@ def secret(rest: bytes | None) -> Arguments:
     return (_text(rest),)
 
 
+def mechanism(rest: bytes | None) -> Arguments:
+    """AUTH: a SASL mechanism and perhaps an initial response (RFC 5034 §4), or nothing at all."""
+    if rest is None:
+        return None, None
+    name, space, response = rest.partition(b" ")
+    if not name or b" " in response or (space and not response):
+        raise BadCommand("AUTH needs a mechanism, and at most one response")
+    return _text(name).upper(), _text(response) if space else None
+
+
 def optional_language(rest: bytes | None) -> Arguments:
     """LANG: a language range (RFC 4647 §2.1), or nothing for a list."""
     if rest is None:

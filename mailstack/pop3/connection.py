@@ -12,7 +12,8 @@ from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 from mailstack import log
-from mailstack.errors import LoginRefused, MailstackError
+from mailstack.auth.binding import end_point_of
+from mailstack.errors import MailstackError
 from mailstack.pop3 import record, sending, tcp
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
@@ -42,8 +43,8 @@ class Connection(asyncio.Protocol):
     # fmt: off
     __slots__ = (
         "_active_at", "_answers", "_began_at", "_closing", "_crowd", "_draining", "_eof", "_loop",
-        "_outlet", "_over", "_peer", "_pulse", "_reader", "_reading_paused", "_reason", "_refused",
-        "_session", "_session_id", "_surroundings", "_task", "_tls", "_transport",
+        "_outlet", "_over", "_peer", "_pulse", "_reader", "_reading_paused", "_reason", "_session",
+        "_session_id", "_surroundings", "_task", "_tls", "_transport",
     )
     # fmt: on
 
@@ -64,7 +65,6 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._tls: str | None = None
         self._reason: str | None = None  # why the connection ends
-        self._refused = 0
         self._reading_paused = False
         self._eof = False  # the peer sends no more
         self._closing = False
@@ -129,9 +129,7 @@ class Connection(asyncio.Protocol):
                 self.abort("peer vanished")
             elif sign is tcp.Sign.READING:
                 self._active_at = now
-        shared = self._surroundings
-        limit = shared.idle_seconds if self._session.logged_in else shared.login_idle_seconds
-        if now - self._active_at <= limit:
+        if now - self._active_at <= self._surroundings.silence_seconds(logged_in=self._session.logged_in):
             return
         if stuck:
             self.abort("idle")
@@ -143,6 +141,9 @@ class Connection(asyncio.Protocol):
         self._draining = True
         if self._task is None:
             self._close("shutdown")
+            if self._tls is not None:
+                # A client that sleeps does not answer the end of TLS, and nothing more is to be sent.
+                self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
 
     def abort(self, reason: str) -> None:
         """Cut the connection; a commit under way is still finished."""
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
         for _ in range(_COMMANDS_AT_ONCE):
             if self._outlet.blocked or self._closing:
                 break
-            line = self._reader.take()
+            line = self._reader.take(self._session.longest_line)
             if line is None:
                 if self._eof:
                     self._close("closed by the client")
@@ -299,7 +300,6 @@ class Connection(asyncio.Protocol):
                 try:
                     answer = await self._answers.to(ask)
                 except Exception as error:
-                    self._refused += isinstance(error, LoginRefused)
                     self._outlet.check()
                     ask = turn.throw(error)
                 else:
@@ -335,7 +335,9 @@ class Connection(asyncio.Protocol):
         """A session that knows nothing of what was said before."""
         tls = self._transport.get_extra_info("ssl_object")
         self._tls = tls and tls.version()
-        self._session = Session(self._surroundings.channel(self._peer, tls=self._tls is not None))
+        end_point = tls and end_point_of(tls.context)
+        channel = self._surroundings.channel(self._peer, tls=tls is not None, end_point=end_point)
+        self._session = Session(channel)
 
     async def _start_tls(self) -> None:
         """Shake hands and begin anew (RFC 2595 §4)."""
@@ -391,8 +393,8 @@ class Connection(asyncio.Protocol):
             self.told(),
             tally=self._session.tally,
             account=self._answers.account,
-            mechanism="USER" if self._session.logged_in else None,
-            refused=self._refused,
+            mechanism=self._session.mechanism,
+            refused=self._answers.refused,
             seconds=self._loop.time() - self._began_at,
             ended=self._reason,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 LONGEST_OCTETS: Final = 253
-"""A line longer than this is cut there, plus one octet by which the session can tell."""
+"""A command longer than this is cut there, plus one octet by which the session can tell."""
 
 ENDLESS_OCTETS: Final = 16 * 1024
 """Nobody who sends so much without a line end is going to send a command."""
@@ -35,8 +35,8 @@ class LineReader:
         """Add what came from the network."""
         self._held += octets
 
-    def take(self) -> bytes | None:
-        """The next line without its end, or None until one is complete.
+    def take(self, longest: int = LONGEST_OCTETS) -> bytes | None:
+        """The next line without its end, of at most so many octets, or None until one is complete.
 
         Of a line that is too long only the beginning comes, one octet longer than allowed; once
         `endless` is set, its end was not waited for and there is nothing more to take.
@@ -45,8 +45,8 @@ class LineReader:
             return None
         end = self._held.find(b"\n", self._at)
         if end < 0:
-            return self._wait()
-        line = bytes(self._held[self._at : min(end, self._at + LONGEST_OCTETS + 2)])
+            return self._wait(longest)
+        line = bytes(self._held[self._at : min(end, self._at + longest + 2)])
         whole = end - self._at == len(line)
         self._at = end + 1
         self._forget()
@@ -60,12 +60,12 @@ class LineReader:
         self._held.clear()
         self._at = 0
 
-    def _wait(self) -> bytes | None:
+    def _wait(self, longest: int) -> bytes | None:
         waiting = len(self)
-        if self._cut is None and waiting <= LONGEST_OCTETS + 1:
+        if self._cut is None and waiting <= longest + 1:
             return None
         if self._cut is None:
-            self._cut = bytes(self._held[self._at : self._at + LONGEST_OCTETS + 1])
+            self._cut = bytes(self._held[self._at : self._at + longest + 1])
             self._skipped = 0
         self._skipped += waiting
         self.clear()

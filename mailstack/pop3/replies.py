@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from mailstack.auth.sasl import encoded
 from mailstack.errors import (
+    BadResponse,
     LoggedInLately,
     LoginRefused,
     MaildropInUse,
@@ -13,6 +15,7 @@ from mailstack.errors import (
     MessageGone,
     Permanent,
     Temporary,
+    TooManyGuesses,
 )
 from mailstack.pop3.asks import Content
 from mailstack.pop3.commands import Refused
@@ -61,6 +64,11 @@ def negative(text: str, code: str | None = None) -> Reply:
     return Reply(_line(f"-ERR [{code}]" if code else "-ERR", text))
 
 
+def challenge(octets: bytes) -> Reply:
+    """A SASL challenge (RFC 5034 §4); an empty one is a plus sign and a space."""
+    return Reply(b"+ " + encoded(octets) + b"\r\n")
+
+
 class Row(NamedTuple):
     """What a failure says: the extended response code, and the text (None: the error's own)."""
 
@@ -72,9 +80,11 @@ class Row(NamedTuple):
 # RFC 3206 §4 and §5.
 FAILURES: Final[dict[type[BaseException], Row]] = {
     Refused: Row(None, None),
+    BadResponse: Row(None, None),
     LoginRefused: Row("AUTH", "wrong name or password"),
     MaildropInUse: Row("IN-USE", None),
     LoggedInLately: Row("LOGIN-DELAY", None),
+    TooManyGuesses: Row("SYS/TEMP", None),
     MessageGone: Row("SYS/PERM", "the message is no longer there"),
     Permanent: Row("SYS/PERM", "this cannot be done"),
     Temporary: Row("SYS/TEMP", "the mail store does not answer, try again later"),

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mailstack import __version__
+from mailstack.auth import sasl
 from mailstack.errors import MailstackError, StoreUnavailable
-from mailstack.pop3 import commands, expiry
-from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3 import authentication, commands, expiry
+from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadMechanisms, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3.authentication import Dialogue
 from mailstack.pop3.commands import BadCommand, Refused
+from mailstack.pop3.lines import LONGEST_OCTETS
 from mailstack.pop3.maildrop import Entry, Maildrop
-from mailstack.pop3.replies import Message, Reply, negative, ok, positive, reply_to
+from mailstack.pop3.replies import Message, Reply, challenge, negative, ok, positive, reply_to
 from mailstack.pop3.stuffing import Transfer
+from mailstack.store.messages import Snapshot
 
 MAX_BAD_COMMANDS: Final = 20
 """So many lines in a row that are no commands: this is not a mail program."""
@@ -42,6 +46,12 @@ class Channel:
     plaintext_login: bool  # a password may come over this connection even without TLS
     peer: str
     login_delay_seconds: int = 0  # between two logins of an account, whoever it is
+    end_point: bytes | None = None  # for SCRAM-SHA-256-PLUS, where that is to be offered
+
+    @property
+    def sasl(self) -> sasl.Channel:
+        """The same for a SASL mechanism."""
+        return sasl.Channel(self.may_log_in, self.end_point)
 
     @property
     def may_log_in(self) -> bool:
@@ -55,6 +65,7 @@ class Authorization:
 
     name: str | None = None  # what USER said
     utf8: bool = False  # UTF8 was said (RFC 6856 §2), so headers may come as they are
+    dialogue: Dialogue | None = None  # between AUTH and its last reply
 
 
 @dataclass(slots=True)
@@ -70,7 +81,7 @@ class Tally:
 class Session:
     """The states of RFC 1939 §3; its owner obeys one line at a time, in order."""
 
-    __slots__ = ("_bad", "_channel", "_more", "_state", "_unique_ids", "ended", "tally")
+    __slots__ = ("_bad", "_channel", "_more", "_state", "_unique_ids", "ended", "mechanism", "tally")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -79,7 +90,16 @@ class Session:
         self._bad = 0
         self._more = False
         self.ended: str | None = None  # why, once the connection is to be closed
+        self.mechanism: str | None = None  # by which somebody has logged in
         self.tally = Tally()
+
+    @property
+    def longest_line(self) -> int:
+        """How many octets the next line may have, its end not counted."""
+        state = self._state
+        if isinstance(state, Authorization) and state.dialogue is not None:
+            return authentication.LINE_OCTETS
+        return LONGEST_OCTETS
 
     @property
     def logged_in(self) -> bool:
@@ -96,6 +116,10 @@ class Session:
             return reply_to(StoreUnavailable(self.ended))
         self._more = more
         try:
+            if (dialogue := self._take_dialogue()) is not None:
+                reply = yield from self._continued(dialogue, dialogue.respond(line))
+                self._bad = 0
+                return reply
             word, rest = commands.split(line)
             verb = VERBS.get(word)
             if verb is None:
@@ -122,17 +146,19 @@ class Session:
 
     # -- any state -------------------------------------------------------------------------------
 
-    def capa(self, state: Authorization | Maildrop) -> Reply:
+    def capa(self, state: Authorization | Maildrop) -> Turn:
         """CAPA (RFC 2449 §5): only what works here and now.
 
         TOP and UIDL stand there before login too, where clients decide how they will fetch; USER
-        stays after it (§6.3 allows both).
+        and SASL stay after it (§6.3, §6.1 allow both).
         """
         logged_in = isinstance(state, Maildrop)
         expire = expiry.announced(state.snapshot if isinstance(state, Maildrop) else None)
+        mechanisms = yield LoadMechanisms(self._channel.sasl)
         announced = {
             "TOP": True,  # RFC 2449 §6.2
             "USER": self._channel.may_log_in,  # §6.3
+            f"SASL {' '.join(mechanisms)}": bool(mechanisms),  # RFC 5034 §3
             "RESP-CODES": True,  # §6.4
             f"LOGIN-DELAY {self._channel.login_delay_seconds}": self._channel.login_delay_seconds > 0,  # §6.5
             "PIPELINING": True,  # §6.6
@@ -186,7 +212,41 @@ class Session:
         if name is None:
             raise BadCommand("USER comes first")
         snapshot = yield LogIn(name, secret)
-        self._state = maildrop = Maildrop(snapshot, utf8=state.utf8)
+        return self._entered(snapshot, "USER")
+
+    def auth(self, state: Authorization, mechanism: str | None, initial: str | None) -> Turn:
+        """AUTH (RFC 5034 §4)."""
+        mechanisms = yield LoadMechanisms(self._channel.sasl)
+        if mechanism is None:
+            # No RFC has it, but Outlook asks so what there is, and other servers answer.
+            lines = "".join(f"{name}\r\n" for name in mechanisms)
+            return Reply(positive("mechanisms follow") + f"{lines}.\r\n".encode("ascii"))
+        if mechanism not in mechanisms:
+            raise Refused("this mechanism is not offered here")
+        state.name = None
+        dialogue = Dialogue(mechanism, initial, self._channel.sasl)
+        return (yield from self._continued(dialogue, dialogue.begin()))
+
+    def _continued(self, dialogue: Dialogue, step: authentication.Step) -> Turn:
+        result = yield from step
+        if not isinstance(result, sasl.Challenge):
+            return self._entered(result, dialogue.mechanism)
+        assert isinstance(self._state, Authorization)
+        self._state.dialogue = dialogue
+        return challenge(result.octets)
+
+    def _take_dialogue(self) -> Dialogue | None:
+        """The exchange that the next line belongs to; it is over unless that line carries it on."""
+        state = self._state
+        if not isinstance(state, Authorization):
+            return None
+        dialogue, state.dialogue = state.dialogue, None
+        return dialogue
+
+    def _entered(self, snapshot: Snapshot, mechanism: str) -> Reply:
+        utf8 = isinstance(self._state, Authorization) and self._state.utf8
+        self._state = maildrop = Maildrop(snapshot, utf8=utf8)
+        self.mechanism = mechanism
         return ok(str(maildrop))
 
     def utf8(self, state: Authorization) -> Reply:
@@ -315,8 +375,9 @@ VERBS: Final[dict[bytes, Verb]] = {
     b"UIDL": Verb(Session.uidl, Maildrop, commands.optional_message_number),
     b"USER": Verb(Session.user, Authorization, commands.name),
     b"PASS": Verb(Session.pass_, Authorization, commands.secret),
-    # RFC 2449 §5, RFC 2595 §4
+    # RFC 2449 §5, RFC 5034 §4, RFC 2595 §4
     b"CAPA": Verb(Session.capa, _ANY, commands.nothing),
+    b"AUTH": Verb(Session.auth, Authorization, commands.mechanism),
     b"STLS": Verb(Session.stls, Authorization, commands.nothing),
     # RFC 6856 §2, §3
     b"UTF8": Verb(Session.utf8, Authorization, commands.nothing),

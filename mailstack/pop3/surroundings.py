@@ -34,7 +34,11 @@ class Surroundings:
     login_idle_seconds: float
     login_delay_seconds: int
 
-    def channel(self, peer: Peer, *, tls: bool) -> Channel:
+    def silence_seconds(self, *, logged_in: bool) -> float:
+        """How long a session may say nothing."""
+        return self.idle_seconds if logged_in else self.login_idle_seconds
+
+    def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:
         """What a session may know of a connection to `peer`."""
         return Channel(
             tls=tls,
@@ -42,6 +46,7 @@ class Surroundings:
             plaintext_login=self.allow_plaintext_login or peer.is_loopback,
             peer=peer.address,
             login_delay_seconds=self.login_delay_seconds,
+            end_point=end_point,
         )
 
 

@@ -22,6 +22,17 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequen
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if workers == 1:
             return runner.run(lifecycle.serve(settings, listening))
-        # Limits are those of the whole server; each worker gets its share.
-        share = {"MAILSTACK_SMTP__MAX_CONNECTIONS": str(-(-settings.smtp.max_connections // workers))}
-        return runner.run(supervisor.supervise(command, share, workers, listening))
+        return runner.run(supervisor.supervise(command, share(settings, workers), workers, listening))
+
+
+def share(settings: Settings, workers: int) -> dict[str, str]:
+    """One worker's part of what is limited for the whole server, as the environment says it."""
+    smtp = settings.smtp
+    whole = {
+        "MAX_CONNECTIONS": smtp.max_connections,
+        "MAX_CONNECTIONS_PER_ADDRESS": smtp.max_connections_per_address,
+        "MAX_CONNECTIONS_PER_NETWORK": smtp.max_connections_per_network,
+    }
+    parts = {f"MAILSTACK_SMTP__{name}": str(-(-most // workers)) for name, most in whole.items()}
+    in_flight = max(-(-smtp.max_octets_in_flight // workers), smtp.max_message_octets)
+    return {**parts, "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(in_flight)}

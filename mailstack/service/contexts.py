@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from mailstack.auth.binding import BindingContext, end_point
 from mailstack.errors import BadSetting
 from mailstack.service import alpn
 
@@ -16,11 +17,17 @@ class TlsContext:
     """
 
     def __init__(
-        self, certificate: Path | None, private_key: Path | None, *, protocol: str | None = None
+        self,
+        certificate: Path | None,
+        private_key: Path | None,
+        *,
+        channel_binding: bool = False,
+        protocol: str | None = None,
     ) -> None:
-        self._protocol = protocol
         self._certificate = certificate
         self._private_key = private_key
+        self._channel_binding = channel_binding
+        self._protocol = protocol
         self._current = self._whole()
 
     def __call__(self) -> ssl.SSLContext | None:
@@ -40,14 +47,16 @@ class TlsContext:
     def _made(self) -> ssl.SSLContext | None:
         if self._certificate is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         if self._protocol is not None:
             context.set_alpn_protocols([self._protocol])
         try:
             context.load_cert_chain(self._certificate, self._private_key)
-        except (OSError, ssl.SSLError) as error:
+            if self._channel_binding:
+                context.end_point = end_point(self._certificate)
+        except (OSError, ssl.SSLError, ValueError) as error:
             raise BadSetting(
                 f"[tls] certificate {self._certificate} and its private key cannot be used: {error}"
             ) from error

@@ -23,7 +23,7 @@ from mailstack.service.sockets import Sockets
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
-from mailstack.smtp.session import Site
+from mailstack.smtp.site import Site
 from mailstack.store import schema
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
@@ -53,12 +53,18 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
     async with AsyncExitStack() as stack:
         store = await _opened(settings, stack)
         files = settings.tls.certificate, settings.tls.private_key
-        tls, pop3_tls = TlsContext(*files), TlsContext(*files, protocol="pop3")
+        tls = TlsContext(*files)
+        binding = settings.auth.channel_binding
+        pop3_tls = TlsContext(*files, channel_binding=binding, protocol="pop3")
         loop.add_signal_handler(signal.SIGHUP, _reload, tls, pop3_tls)
         verifier = Verifier()
         stack.callback(verifier.close)
         directory = Directory(
-            store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
+            store,
+            verifier,
+            default_domain=settings.default_domain,
+            postmaster=settings.postmaster,
+            scram_iterations=settings.auth.scram_iterations,
         )
         smtp_listeners = await _smtp(settings, sockets, directory, store, tls)
         pop3_listeners = await _pop3(settings, sockets, directory, store, pop3_tls)
@@ -96,6 +102,8 @@ async def _smtp(
         hostname=settings.hostname,
         spool_dir=_spool_dir(settings),
         max_message_octets=settings.smtp.max_message_octets,
+        max_header_octets=settings.smtp.max_header_octets,
+        max_octets_in_flight=settings.smtp.max_octets_in_flight,
         reject_bare_newlines=settings.smtp.bare_newlines == "reject",
     )
     listeners: list[Listener] = []
@@ -107,9 +115,9 @@ async def _smtp(
                 delivery=delivery,
                 tls_available=lambda: tls() is not None,
                 lmtp=name == "lmtp",
+                settings=settings.smtp,
             )
-            reception = Reception(site, tls, settings.smtp.max_connections)
-            listener = SmtpListener(reception)
+            listener = SmtpListener(Reception(site, tls))
             await listener.open(sockets[name])
             listeners.append(listener)
     return listeners

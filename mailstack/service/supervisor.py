@@ -69,7 +69,9 @@ async def _start(command: Sequence[str], environ: Mapping[str, str], sockets: So
     told = {"LISTEN_FDS": str(len(named)), "LISTEN_FDNAMES": ":".join(name for name, _ in named)}
     try:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mailstack.service.worker", ",".join(map(str, descriptors)), *command),
+            *(sys.executable, "-m", "mailstack.service.worker", str(os.getpid())),
+            ",".join(map(str, descriptors)),
+            *command,
             stdout=asyncio.subprocess.PIPE,
             env={**inherited, **told, **environ},
             pass_fds=descriptors,

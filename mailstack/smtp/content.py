@@ -15,11 +15,15 @@ Begin = Callable[[], Intake | None]
 class Content:
     """What a session is reading, if it is, and where the octets go."""
 
-    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks")
+    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks", "octets", "seen_at")
 
     def __init__(self) -> None:
         self.by_chunks = False
         """Whether BDAT has begun this message, so that only BDAT can end it (RFC 3030 §2)."""
+        self.octets = 0
+        """How many octets have come."""
+        self.seen_at: float | None = None
+        """When whoever watches over its speed saw it first."""
         self._intake: Intake | None = None
         self._framing: DotReader | ChunkReader | None = None
         self._last_chunk = True
@@ -28,6 +32,16 @@ class Content:
     def wanted(self) -> bool:
         """Whether the next octets are content."""
         return self._framing is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the content has begun and not ended."""
+        return self.by_chunks or self._framing is not None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the message will be refused in the end, where that is known already."""
+        return None if self._intake is None else self._intake.failure
 
     @property
     def ended(self) -> bool:
@@ -43,6 +57,8 @@ class Content:
         """The next so many octets are content as they are."""
         if self._intake is None:
             self._intake = begin()
+        if self._intake is not None:
+            self._intake.expect(octets)
         self.by_chunks = True
         self._last_chunk = last
         self._framing = ChunkReader(octets) if octets else None
@@ -55,6 +71,7 @@ class Content:
         most = framing.missing if isinstance(framing, ChunkReader) else sys.maxsize
         piece = given[position : position + most]
         octets = framing.feed(piece)
+        self.octets += len(octets)
         if self._intake is not None:
             self._intake.write(octets)
         if not framing.done:

@@ -11,6 +11,9 @@ from mailstack.smtp import replies
 from mailstack.smtp.receiver import Receiver, Reception
 
 BACKLOG: Final = 1024
+_LAST_WORDS_SECONDS: Final = 2.0
+"""How long an idle connection has for the end when the server stops."""
+
 _SWEEP_SECONDS: Final = 5.0
 """How often deadlines are looked at, at least: one timer for all connections, not one for each."""
 
@@ -44,11 +47,17 @@ class Listener:
 
     async def drain(self, seconds: float) -> None:
         """End idle connections now and the others as soon as they have their reply, within the bound."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        ended_at: dict[Receiver, float] = {}
         while self._reception.connections:
-            late = asyncio.get_running_loop().time() >= deadline
-            for connection in list(self._reception.connections):
-                if late or connection.idle:
+            now = loop.time()
+            late = now >= deadline
+            for connection in self._reception.connections:
+                if now - ended_at.get(connection, now) > _LAST_WORDS_SECONDS:
+                    connection.transport.abort()  # a TLS peer that sleeps never answers the end of TLS
+                elif late or connection.idle:
+                    ended_at.setdefault(connection, now)
                     connection.end(replies.SHUTTING_DOWN, linger=False)
             if late:
                 break
@@ -61,9 +70,10 @@ class Listener:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        pause = min(_SWEEP_SECONDS, self._reception.idle_seconds / 4)
+        limits = self._reception.site.settings
+        pause = min(_SWEEP_SECONDS, limits.idle_seconds / 4, limits.max_data_seconds / 4)
         while True:
             await asyncio.sleep(pause)
             now = loop.time()
-            for connection in [c for c in self._reception.connections if c.deadline < now]:
-                connection.time_out()
+            for connection in self._reception.connections:
+                connection.look_at_clock(now)

@@ -9,7 +9,9 @@ over from aiosmtpd by a private name is listed in `tests/smtp/test_receiver.py`.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,11 +20,10 @@ from aiosmtpd.smtp import SMTP
 
 from mailstack import log
 from mailstack.smtp import replies
+from mailstack.smtp.crowd import Crowd, origin_of
 from mailstack.smtp.lines import LineCutter
-from mailstack.smtp.session import Answer, Peer, Session, Site
-
-IDLE_SECONDS: Final = 300.0
-"""How long a peer may be silent (RFC 5321 §4.5.3.2.7)."""
+from mailstack.smtp.session import Answer, Session
+from mailstack.smtp.site import Peer, Site
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
@@ -34,14 +35,15 @@ _LINGER_SECONDS: Final = 30.0
 
 @dataclass(slots=True, eq=False)
 class Reception:
-    """What all connections of one listener share, and the set of those that are open."""
+    """What all connections of one listener share, and those that are open."""
 
     site: Site
     tls_context: Callable[[], ssl.SSLContext | None]
-    max_connections: int
-    idle_seconds: float = IDLE_SECONDS
-    connections: set[Receiver] = field(default_factory=set)
+    connections: Crowd[Receiver] = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.connections = Crowd(self.site.settings)
 
 
 class Receiver(SMTP):
@@ -58,28 +60,47 @@ class Receiver(SMTP):
         self._lingering = False  # we have said all we will say, and listen to nothing until the peer ends
         self._write_paused = False
         self._read_paused = False
+        self._greeting: asyncio.TimerHandle | None = None  # while it is not said
         self.transport: Any = None
-        self.deadline = self._loop.time() + reception.idle_seconds
+        self.deadline = self._loop.time() + reception.site.settings.idle_seconds
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or say that there are too many."""
+        """Greet, at once or in a moment, or say why not."""
         self.transport = transport
         peername = transport.get_extra_info("peername")
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
-        connections = self._reception.connections
-        if len(connections) >= self._reception.max_connections:
-            log.event("connection refused", address=address, reason="too many connections")
-            self.end(replies.TOO_MANY_CONNECTIONS, linger=False)
-            return
-        connections.add(self)
+        delay = self._reception.site.settings.greeting_delay_milliseconds
+        if refusal := self._reception.connections.join(self, address):
+            log.event("connection refused", address=address, reply=refusal.decode().strip())
+            self.end(refusal, linger=False)
+        elif _has_spoken(transport):
+            self._refuse_early_talker()
+        elif delay and origin_of(address).network:
+            # What spams blindly speaks at once. A mail server loses less than it takes to reach us, and
+            # here a timer is all it costs.
+            self._greeting = self._loop.call_later(delay / 1000, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        self._greeting = None
+        self._progress()
         self._write(self.conversation.greeting())
+
+    def _refuse_early_talker(self) -> None:
+        log.event("connection refused", address=self.conversation.peer.address, reply="it spoke first")
+        self.conversation.broken_off = True
+        self.end(replies.EARLY_TALKER, linger=True)
 
     def data_received(self, data: bytes) -> None:
         """Obey what has come, unless an earlier command still awaits its reply."""
         if self.conversation.closing:
+            return
+        if self._greeting is not None:
+            self._refuse_early_talker()
             return
         self._input = self._input + data if self._input else data
         if not self._awaiting:
@@ -97,7 +118,8 @@ class Receiver(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection. A deposit that is under way goes on: its octets were all here."""
-        self._reception.connections.discard(self)
+        self._reception.connections.leave(self)
+        self._greet_no_more()
         self.conversation.closing = True
         if not self._awaiting:
             self.conversation.abandon()
@@ -156,7 +178,7 @@ class Receiver(SMTP):
 
     def _progress(self) -> None:
         # Octets of a line that does not end are none: it may take as long as a silence, no longer.
-        self.deadline = self._loop.time() + self._reception.idle_seconds
+        self.deadline = self._loop.time() + self._reception.site.settings.idle_seconds
 
     def _await(self, answer: Coroutine[Any, Any, bytes]) -> None:
         self._awaiting = True
@@ -237,6 +259,26 @@ class Receiver(SMTP):
 
     # -- what the listener calls -----------------------------------------------------------------
 
+    def look_at_clock(self, now: float) -> None:
+        """End what takes too long: silence, a command, or the content of a message."""
+        if self.deadline < now:
+            self.time_out()
+        elif self.conversation.content.under_way and not self._awaiting and self._too_slow(now):
+            self.end(replies.TOO_SLOW, linger=True)
+
+    def _too_slow(self, now: float) -> bool:
+        """Whether the content has had its time, or trickles to keep the connection.
+
+        A sender may be silent for `idle_seconds`, and so may a slow line of an honest one; what is
+        asked of it is asked of the rest of the time.
+        """
+        limits, content = self._reception.site.settings, self.conversation.content
+        if content.seen_at is None:
+            content.seen_at = now
+        seconds = now - content.seen_at
+        owed = (seconds - limits.idle_seconds) * limits.min_octets_per_second
+        return seconds > limits.max_data_seconds or owed > content.octets
+
     def time_out(self) -> None:
         """Nothing was said for too long (RFC 5321 §4.5.3.2), or our last words were not read."""
         if self._lingering or self.transport.is_closing():
@@ -248,6 +290,11 @@ class Receiver(SMTP):
     def idle(self) -> bool:
         """Whether nothing is under way that a stopping server should wait for."""
         return not self._awaiting and not self.conversation.wants_content
+
+    def _greet_no_more(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
 
     def end(self, reply: bytes, *, linger: bool) -> None:
         """Say why, and close; see `_close`."""
@@ -261,6 +308,7 @@ class Receiver(SMTP):
         last words: `linger` waits until the peer has ended, and drops what it says.
         """
         self.conversation.closing = True
+        self._greet_no_more()
         if self.transport.is_closing():
             return
         self.deadline = self._loop.time() + _LINGER_SECONDS
@@ -270,6 +318,15 @@ class Receiver(SMTP):
             self._resume_reading()
         else:
             self.transport.close()
+
+
+def _has_spoken(transport: asyncio.BaseTransport) -> bool:
+    """Whether octets of the peer are there already; one system call, and no waiting."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return False
+    waiting = fcntl.ioctl(connection.fileno(), termios.FIONREAD, b"\0\0\0\0")
+    return any(waiting)
 
 
 def describe_tls(transport: asyncio.BaseTransport) -> str:

@@ -82,6 +82,13 @@ PIPELINED_STARTTLS: Final = Reply(
 ).octets
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "too many errors, goodbye").octets
 TOO_MANY_CONNECTIONS: Final = Reply(421, "4.7.0", "too many connections, try again later").octets
+TOO_MANY_CONNECTIONS_FROM_THERE: Final = Reply(
+    421, "4.7.0", "too many connections from your address or network, try again later"
+).octets
+TOO_MANY_COMMANDS: Final = Reply(421, "4.7.0", "too many commands, goodbye").octets
+EARLY_TALKER: Final = Reply(554, "5.5.1", "nothing may be said before the greeting").octets
+FULL_FOR_GOOD: Final = Reply(552, "5.2.2", "this mailbox is full").octets
+TOO_SLOW: Final = Reply(421, "4.4.2", "the content of the message takes too long, goodbye").octets
 TIMED_OUT: Final = Reply(421, "4.4.2", "nothing was said for too long, goodbye").octets
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "the server is stopping, try again").octets
 
@@ -92,6 +99,7 @@ REPLIES: Final[dict[type[Exception], Reply]] = {
     errors.MaildropFull: Reply(452, "4.2.2", "this mailbox is full, try again later"),
     errors.NoPostmaster: Reply(450, "4.2.1", "there is no postmaster yet, try again later"),
     errors.MessageTooBig: Reply(552, "5.3.4", "the message is too big"),
+    errors.HeaderTooBig: Reply(552, "5.3.4", "the header of the message is too big"),
     errors.MailLoop: Reply(554, "5.4.6", "the message has passed through too many servers: a mail loop"),
     errors.BareNewline: Reply(550, "5.6.0", "the message has a bare CR or LF; lines end with CRLF"),
     errors.BadAddress: Reply(501, "5.1.3", "that is no address"),

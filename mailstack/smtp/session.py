@@ -7,55 +7,28 @@ before the next line is obeyed, so replies stay in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from mailstack import log
-from mailstack.delivery import Delivery, Intake
-from mailstack.directory import Directory
-from mailstack.errors import BadAddress, BadParameter, MailstackError, MessageTooBig
+from mailstack.delivery import Intake
+from mailstack.errors import BadAddress, BadParameter, MaildropFull, MailstackError, MessageTooBig
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
-from mailstack.mail.envelope import MAX_RECIPIENTS, Envelope
+from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
 from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
 from mailstack.smtp.lines import Fault
+from mailstack.smtp.site import Peer, Site
 from mailstack.store.routing import Reached
 
 Answer = bytes | Coroutine[Any, Any, bytes]
-
-MAX_REFUSALS: Final = 50
-"""Commands that a session may get wrong; an accepted message begins the count again.
-
-What is refused for a while only (a full maildrop, too many recipients, a store that does not
-answer) is not the peer's mistake and does not count.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all sessions of one listener share."""
-
-    hostname: str
-    directory: Directory
-    delivery: Delivery
-    tls_available: Callable[[], bool]
-    lmtp: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end, and how it is connected."""
-
-    address: str  # "" for a unix socket
-    tls: str | None = None  # version and cipher
 
 
 class Session:
     """The state of one connection between its greeting and its end, or the next TLS handshake."""
 
     __slots__ = (
-        "_content",
+        "_commands",
         "_esmtp",
         "_helo",
         "_mails",
@@ -63,6 +36,7 @@ class Session:
         "_site",
         "broken_off",
         "closing",
+        "content",
         "envelope",
         "id",
         "peer",
@@ -79,11 +53,13 @@ class Session:
         """Set with it where it is our wish, so that the peer may still be talking."""
         self.starting_tls = False
         """Set when the TLS handshake is to begin behind the last reply."""
+        self.content = Content()
+        """What is being read of a message; another object for each message."""
         self._site = site
         self._helo = ""
         self._esmtp = False
-        self._content = Content()
         self._mails = 0
+        self._commands = 0  # since the last message
         self._refusals = 0
 
     # -- what the connection calls ---------------------------------------------------------------
@@ -91,7 +67,7 @@ class Session:
     @property
     def wants_content(self) -> bool:
         """Whether the next octets are content for `take`, not a line for `obey`."""
-        return self._content.wanted
+        return self.content.wanted
 
     def greeting(self) -> bytes:
         """What the server says first (RFC 5321 §3.1)."""
@@ -100,6 +76,9 @@ class Session:
 
     def obey(self, line: bytes) -> Answer:
         """The answer to one command line, given without its CRLF."""
+        self._commands += 1
+        if self._commands > self._site.settings.max_commands:
+            return self._hang_up(replies.TOO_MANY_COMMANDS)
         line = line.rstrip(b" \t")  # RFC 5321 §4.1.1 asks to bear with it
         if damage := lines.damage(line):
             return self._hang_up(damage)
@@ -123,7 +102,7 @@ class Session:
 
     def take(self, given: bytes, position: int) -> tuple[Answer, int] | None:
         """Take content from there on; once it has ended, the answer, and where the next command begins."""
-        end = self._content.take(given, position)
+        end = self.content.take(given, position)
         return None if end is None else (self._content_ended(), end)
 
     def misframed(self, fault: Fault) -> bytes:
@@ -132,7 +111,7 @@ class Session:
 
     def abandon(self) -> None:
         """The connection is gone, or begins anew under TLS: forget the transaction."""
-        if self._content.wanted:
+        if self.content.wanted:
             log.event("mail", session=self.id, outcome="the connection was lost within the content")
         self._reset()
 
@@ -157,7 +136,7 @@ class Session:
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
             "CHUNKING",
-            f"LIMITS RCPTMAX={MAX_RECIPIENTS}",
+            f"LIMITS RCPTMAX={self._site.settings.max_recipients}",
         ]
         if self.peer.tls is None and self._site.tls_available():
             keywords.append("STARTTLS")
@@ -182,9 +161,22 @@ class Session:
             command = commands.mail(argument)
         except BadAddress as error:
             return replies.bad_sender(error)
-        if command.octets > self._site.delivery.max_message_octets:
+        delivery = self._site.delivery
+        if command.octets > delivery.max_message_octets:
             raise MessageTooBig(f"{command.octets} octets were announced")
-        self.envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
+        delivery.flight.require(command.octets)
+        envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
+        if command.octets and not delivery.surely_fits(command.octets):
+            return self._begun_where_it_fits(envelope)
+        self.envelope = envelope
+        return replies.SENDER_OK
+
+    async def _begun_where_it_fits(self, envelope: Envelope) -> bytes:
+        try:
+            await self._site.delivery.require_space(envelope.declared_octets)
+        except Exception as error:
+            return handover.failed(error, session_id=self.id)
+        self.envelope = envelope
         return replies.SENDER_OK
 
     def rcpt(self, argument: str) -> Answer:
@@ -192,10 +184,10 @@ class Session:
         envelope = self.envelope
         if envelope is None:
             return replies.MAIL_FIRST
-        if self._content.by_chunks:
+        if self.content.by_chunks:
             return replies.BDAT_UNDER_WAY
         forward_path = commands.rcpt(argument, utf8=envelope.utf8)
-        if len(envelope.forward_paths) >= MAX_RECIPIENTS:
+        if len(envelope.forward_paths) >= self._site.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         try:
             known = self._site.directory.known_route(forward_path, octets=envelope.declared_octets)
@@ -217,7 +209,10 @@ class Session:
         return replies.RECIPIENT_OK
 
     def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:
-        reply = handover.failed(error, session_id=self.id)
+        if isinstance(error, MaildropFull) and self._site.settings.over_quota == "permanent":
+            reply = replies.FULL_FOR_GOOD
+        else:
+            reply = handover.failed(error, session_id=self.id)
         log.event(
             "recipient refused",
             session=self.id,
@@ -231,11 +226,12 @@ class Session:
 
     def data(self, argument: str) -> Answer:
         """DATA, RFC 5321 §4.1.1.4."""
-        if self._content.by_chunks:
+        if self.content.by_chunks:
             return replies.BDAT_UNDER_WAY
         if not self._ready_for_content:
             return self._no_transaction()
-        self._content.begin_data(self._intake)
+        self._site.delivery.flight.require(0)
+        self.content.begin_data(self._intake)
         return replies.GO_AHEAD
 
     def bdat(self, argument: str) -> Answer:
@@ -245,8 +241,10 @@ class Session:
         except BadParameter as error:
             # Where the chunk ends nobody knows now: what follows cannot be told from commands.
             return self._hang_up(handover.failed(error, session_id=self.id))
-        self._content.begin_chunk(command.octets, self._intake, last=command.last)
-        return b"" if self._content.wanted else self._content_ended()
+        if command.octets and self._ready_for_content:
+            self._commands -= 1  # the size of a message bounds them, and some senders make them small
+        self.content.begin_chunk(command.octets, self._intake, last=command.last)
+        return b"" if self.content.wanted else self._content_ended()
 
     def rset(self, argument: str) -> Answer:
         """RSET, RFC 5321 §4.1.1.5."""
@@ -312,11 +310,14 @@ class Session:
         return Arrival(self._helo, self.peer.address, protocol, self.peer.tls)
 
     def _content_ended(self) -> Answer:
-        if self._content.ended:
-            intake = self._content.hand_over()
+        if self.content.ended:
+            intake = self.content.hand_over()
             refusal = self._no_transaction()
             self._reset()
             return self._counted(refusal) if intake is None else self._delivered(intake)
+        if (failure := self.content.failure) is not None:
+            self._reset()  # RFC 3030 §2: the sender must not go on, and what is under way already is dropped
+            return self._counted(handover.failed(failure, session_id=self.id))
         if self._ready_for_content:
             return replies.CHUNK_OK
         refusal = self._no_transaction()
@@ -330,7 +331,7 @@ class Session:
         if replies.refuses(reply):
             reply = self._counted(reply)
         else:
-            self._refusals = 0
+            self._refusals = self._commands = 0
         if self._site.lmtp:  # RFC 2033 §4.2: one reply for each RCPT that was accepted
             return reply * len(intake.envelope.forward_paths)
         return reply
@@ -338,16 +339,20 @@ class Session:
     # -- the end of things -----------------------------------------------------------------------
 
     def _reset(self) -> None:
-        self._content.close()
-        self._content = Content()
+        self.content.close()
+        self.content = Content()
         self.envelope = None
 
     def _counted(self, reply: bytes) -> bytes:
-        """Count a command that came to nothing; too many of them end the session."""
+        """Count a command that came to nothing; too many of them end the session.
+
+        What is refused for a while only (a full maildrop, too many recipients, a store that does
+        not answer) is not the peer's mistake and does not count.
+        """
         if not replies.refuses(reply) or self.closing:
             return reply
         self._refusals += 1
-        if self._refusals <= MAX_REFUSALS:
+        if self._refusals <= self._site.settings.max_errors:
             return reply
         return self._hang_up(replies.TOO_MANY_ERRORS)
 

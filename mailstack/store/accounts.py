@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, messages, routing
+from mailstack.store import aliases, logins, messages, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
 from mailstack.store.tables import account, domain, entry, state
@@ -45,13 +45,19 @@ class NewAccount(NamedTuple):
     mailbox: Mailbox
     password_hash: str
     quota_octets: int | None = None
+    scram_keys: str | None = None
 
 
 def add_account(
-    connection: Connection, mailbox: Mailbox, *, password_hash: str, quota_octets: int | None = None
+    connection: Connection,
+    mailbox: Mailbox,
+    *,
+    password_hash: str,
+    quota_octets: int | None = None,
+    scram_keys: str | None = None,
 ) -> Account:
     """Make one account; raises AlreadyThere, NotOurDomain or BadAddress."""
-    add_accounts(connection, [NewAccount(mailbox, password_hash, quota_octets)])
+    add_accounts(connection, [NewAccount(mailbox, password_hash, quota_octets, scram_keys)])
     return find_account(connection, mailbox)
 
 
@@ -66,6 +72,7 @@ def add_accounts(connection: Connection, accounts: Sequence[NewAccount]) -> None
         {
             **where._asdict(),
             "password_hash": new.password_hash,
+            "scram_keys": new.scram_keys,
             "uid_validity": last - len(accounts) + 1 + number,
             "next_uid": 1,
             "octets": 0,
@@ -121,9 +128,11 @@ def list_accounts(connection: Connection, domain_name: str | None = None) -> lis
     return [_account(row) for row in connection.execute(wanted)]
 
 
-def set_password(connection: Connection, mailbox: Mailbox, password_hash: str) -> None:
-    """Replace the password."""
-    _change(connection, mailbox, password_hash=password_hash)
+def set_password(
+    connection: Connection, mailbox: Mailbox, password_hash: str, *, scram_keys: str | None = None
+) -> None:
+    """Replace the password, and with it the keys: those of the old one must not go on working."""
+    _change(connection, mailbox, password_hash=password_hash, scram_keys=scram_keys)
 
 
 def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
@@ -160,6 +169,7 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
         connection.execute(delete(entry).where(entry.c.account_id == found.id, entry.c.uid <= rows[-1].uid))
         messages.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
+    logins.forget(connection, str(found.mailbox))
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed
 
@@ -180,7 +190,9 @@ def rename_account(connection: Connection, old: Mailbox, new: Mailbox) -> Accoun
         aliases.insert_targets(connection, here, [there])
     except IntegrityError as error:
         raise AlreadyThere(f"{new} has just been taken by somebody else") from error
-    return find_account(connection, new)
+    renamed = find_account(connection, new)
+    logins.rename(connection, str(found.mailbox), str(renamed.mailbox))
+    return renamed
 
 
 def _place(connection: Connection, mailbox: Mailbox) -> Place:

@@ -105,6 +105,14 @@ class Database:
             self._pen.close()
 
 
+def reusable_octets(connection: Connection) -> int:
+    """How many octets of a SQLite file belong to nothing and will be written again; else 0."""
+    if connection.dialect.name != "sqlite":
+        return 0
+    pages: int = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    return pages * PAGE_OCTETS
+
+
 def _fact(error: BaseException | None) -> StoreUnavailable | StoreFull:
     text = " ".join(str(error).split())
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.

@@ -99,9 +99,11 @@ class Opened(NamedTuple):
 def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
-    Raises NoSuchMailbox when an account was removed since RCPT.
+    An account that was removed since RCPT is passed over; raises NoSuchMailbox where none is left.
     """
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
+    if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
+        raise NoSuchMailbox("the account was removed while its mail was on the way")
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = _new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
@@ -119,7 +121,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     for number, d in numbered[: len(deposits)]:
         for account_id, prefix, _ in d.recipients:
             if account_id not in accounts:
-                raise NoSuchMailbox("the account was removed while its mail was on the way")
+                continue
             next_uid, uid_validity = accounts[account_id]
             grown = growth.setdefault(account_id, [0, 0])
             uid = next_uid + grown[0]
@@ -131,15 +133,18 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     _GROW.run_many(
         connection, [(messages, octets, key) for key, (messages, octets) in sorted(growth.items())]
     )
-    _note_surrogates(connection, deposits, entries)
+    _note_surrogates(
+        connection, [(d, r) for d in deposits for r in d.recipients if r.account_id in accounts], entries
+    )
     return ids[: len(deposits)]
 
 
-def _note_surrogates(connection: Connection, deposits: Sequence[Deposit], entries: Sequence[Any]) -> None:
-    """Note at new entries, which are in the order of `deposits`, what a client sees without UTF8."""
-    if all(r.surrogate_prefix is None for d in deposits for r in d.recipients):
+def _note_surrogates(
+    connection: Connection, added: Sequence[tuple[Deposit, Recipient]], entries: Sequence[Any]
+) -> None:
+    """Note at new entries, which are in the same order, what a client sees without UTF8."""
+    if all(r.surrogate_prefix is None for _, r in added):
         return
-    added = ((d, r) for d in deposits for r in d.recipients)
     for (_, uid, _, _, octets, *_), (d, r) in zip(entries, added, strict=True):
         if r.surrogate_prefix is not None:
             in_ascii = len(r.surrogate_prefix) + (d.surrogate or d.spool).octets

@@ -29,15 +29,17 @@ class Credentials(NamedTuple):
     account_id: int
     name: str
     password_hash: str
+    scram_keys: str | None
     disabled: bool
 
 
 class NewHash(NamedTuple):
-    """A newer hash of the same password, to stand where the old one stood."""
+    """A newer hash of the same password, and its keys, to stand where the old ones stood."""
 
     account_id: int
     old: str
     new: str
+    scram_keys: str | None
 
 
 def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | None) -> Route:
@@ -66,10 +68,11 @@ def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:
     if len(found) != 1:
         return None
     (reached,) = found
-    password_hash = connection.execute(
-        select(account.c.password_hash).where(account.c.id == reached.account_id)
-    ).scalar_one()
-    return Credentials(reached.account_id, str(reached.mailbox), password_hash, reached.disabled)
+    row = connection.execute(
+        select(account.c.password_hash, account.c.scram_keys).where(account.c.id == reached.account_id)
+    ).one()
+    name = str(reached.mailbox)
+    return Credentials(reached.account_id, name, row.password_hash, row.scram_keys, reached.disabled)
 
 
 def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[None]:
@@ -78,7 +81,7 @@ def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[None]:
         connection.execute(
             update(account)
             .where(account.c.id == job.account_id, account.c.password_hash == job.old)
-            .values(password_hash=job.new)
+            .values(password_hash=job.new, scram_keys=job.scram_keys)
         )
     return [None] * len(jobs)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import MessageGone, StoreFull
 from mailstack.store import messages, schema
-from mailstack.store.engine import Database
+from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Expunge, Listing, Opened, Snapshot
 from mailstack.store.writer import Job, Result, Work, Writer
@@ -24,6 +24,12 @@ R = TypeVar("R")
 
 _READERS: Final = 3
 _SPACE_CHECK_SECONDS: Final = 1.0
+_COPIES: Final = 2
+"""A message is written twice before its space in the log can be used again: there, and in the file."""
+
+_LEAST_OCTETS: Final = 128 * 1024
+"""What the smallest message may take of the log when it has a COMMIT to itself: a dozen pages."""
+
 _EXPUNGE_OCTETS: Final = 64
 """What one uid counts for in the writer's queue."""
 
@@ -70,8 +76,9 @@ class Store:
         self.database = database
         self._state_dir = state_dir
         self._reserve_octets = reserve_octets
+        self._disk = Path(database.path).parent if database.path else state_dir
         self._space_checked = -_SPACE_CHECK_SECONDS
-        self._space_left = True
+        self._space_left = 0  # octets above the reserve
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._writer = Writer(database)
         self.on_locks_lost: list[Callable[[], None]] = []
@@ -114,19 +121,51 @@ class Store:
 
         Raises StoreFull, StoreBusy, StoreUnavailable, or NoSuchMailbox when an account has gone.
         """
-        if not self._has_space():
+        if not await self._has_space(_LEAST_OCTETS + _COPIES * deposit.spool.octets):
             raise StoreFull("the disk is nearly full")
         in_memory = deposit.spool.in_memory + (deposit.surrogate.in_memory if deposit.surrogate else 0)
         return await self.write(messages.deposit, deposit, octets=in_memory)
 
-    def _has_space(self) -> bool:
-        """Whether more than the reserve is free; deleting needs room in the log, so some must stay."""
+    def surely_fits(self, octets: int) -> bool:
+        """Whether a message of so many octets had room on the disk when that was last looked at, lately."""
+        fresh = time.monotonic() - self._space_checked < _SPACE_CHECK_SECONDS
+        return fresh and _LEAST_OCTETS + _COPIES * octets < self._space_left
+
+    async def require_space(self, octets: int) -> None:
+        """Raise StoreFull where a message of so many octets has no room on the disk now."""
+        if not self.surely_fits(octets):
+            self._space_checked = time.monotonic()
+            self._space_left = await self._measured_space()
+            if not self.surely_fits(octets):
+                raise StoreFull("the disk is nearly full")
+
+    async def _has_space(self, octets: int) -> bool:
+        """Whether the reserve stays free behind so many octets; deleting needs room in the log, too.
+
+        Between two looks at the disk the octets of this process's own deposits are counted, so that
+        many senders at once do not get through to the reserve before the next look.
+        """
         now = time.monotonic()
-        if now - self._space_checked >= _SPACE_CHECK_SECONDS:
+        if now - self._space_checked >= _SPACE_CHECK_SECONDS or octets >= self._space_left:
             self._space_checked = now
-            disk = os.statvfs(self._state_dir)
-            self._space_left = disk.f_bavail * disk.f_frsize > self._reserve_octets
-        return self._space_left
+            self._space_left = await self._measured_space()
+        if octets >= self._space_left:
+            return False
+        self._space_left -= octets
+        return True
+
+    async def _measured_space(self) -> int:
+        """Octets above the reserve, on the disk and, where that is not enough, in the database file.
+
+        What users delete goes free within the file; it must count, or else a full disk would refuse
+        mail for ever. Half the reserve is left for the log all the same.
+        """
+        disk = os.statvfs(self._disk)
+        free = disk.f_bavail * disk.f_frsize
+        space = free - self._reserve_octets
+        if space < _LEAST_OCTETS and free > self._reserve_octets // 2:
+            return max(space, 0) + await self.read(reusable_octets)
+        return space
 
     # -- maildrops -------------------------------------------------------------------------------
 

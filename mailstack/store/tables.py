@@ -55,6 +55,7 @@ account = Table(
     Column("domain_id", Integer, ForeignKey("domain.id"), nullable=False),
     Column("local_part", Text, nullable=False),  # folded: NFC, then casefold
     Column("password_hash", Text, nullable=False),  # passlib's format
+    Column("scram_keys", Text),  # of the same password, see auth/scram.py; NULL: none were made yet
     Column("uid_validity", BigInteger, nullable=False),
     Column("next_uid", BigInteger, nullable=False),
     Column("octets", BigInteger, nullable=False),  # what the entries add up to, in the same transaction
@@ -135,6 +136,26 @@ state = Table(  # what the store has to remember about itself, a number a name
     Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
     Column("value", BigInteger, nullable=False),
 )
+
+secret = Table(  # what the processes of one server have to know and nobody else
+    "secret",
+    metadata,
+    Column("name", Text, primary_key=True),  # "scram": what the salts of unknown names are made with
+    Column("value", LargeBinary, nullable=False),
+)
+
+login = Table(  # who tried to log in from where: what the throttle goes by
+    "login",
+    metadata,
+    Column("name", Text, primary_key=True),  # an account's address, or what somebody took for one
+    Column("address", Text, primary_key=True),  # an IPv4 address or IPv6 /64; "" for all of them together
+    Column("failures", Integer, nullable=False),  # in a row, see store/logins.py
+    Column("failed_at", BigInteger),
+    Column("succeeded_at", BigInteger),  # for a device, that is a name and an address
+    Index("ix_login_failed_at", "failed_at"),
+    sqlite_with_rowid=False,
+)
+
 
 maildrop_holder = Table(  # UNLOGGED on PostgreSQL: a login writes here and must not wait for the disk
     "maildrop_holder",

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.errors import StoreBusy, StoreUnavailable, Temporary
 from mailstack.store.checkpoint import Checkpointer
 from mailstack.store.engine import Database
 
@@ -123,11 +123,27 @@ class Writer:
         except Exception as error:
             if began and not ran and len(batch) > 1:
                 # One job's statement failed. Nothing is committed, so each may have its own try.
-                return [outcome for waiting in batch for outcome in self._outcomes([waiting])]
+                return list(self._one_by_one(batch))
             # No transaction at all, or a COMMIT of which nobody knows how it ended: doing the jobs
             # again could store them twice. The senders are told to come back.
             return [_Outcome(waiting, None, error) for waiting in batch]
         return outcomes
+
+    def _one_by_one(self, batch: Sequence[_Waiting]) -> Iterator[_Outcome]:
+        for number, waiting in enumerate(batch, 1):
+            (outcome,) = self._outcomes([waiting])
+            yield outcome
+            if isinstance(outcome.error, StoreUnavailable) and not self._database_answers():
+                # Each of the others would wait for it as long as this one did, one after the other.
+                yield from (_Outcome(each, None, outcome.error) for each in batch[number:])
+                return
+
+    def _database_answers(self) -> bool:
+        try:
+            with self._database.writing():
+                return True
+        except Temporary:
+            return False
 
 
 def _grouped(batch: list[_Waiting]) -> Iterator[tuple[Work[Any, Any], list[_Waiting]]]:

@@ -71,9 +71,12 @@ def test_generated_passwords_can_be_read_aloud():
 
 async def test_the_verifier_does_the_same_beside_the_loop():
     verifier = Verifier()
-    made = await verifier.rehash("secret")
-    assert await verifier.verify("secret", made)
-    assert not await verifier.verify("wrong", made)
+    old = pbkdf2_sha256.using(rounds=10).hash("secret")
+    renewed = await verifier.renewed("secret", old, None, iterations=4096)
+    assert renewed is not None
+    assert await verifier.verify("secret", renewed.password_hash)
+    assert not await verifier.verify("wrong", renewed.password_hash)
+    assert await verifier.renewed("secret", *renewed, iterations=4096) is None
     assert await verifier.nobodys_hash() == passwords.nobodys_hash()
     verifier.close()
 

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from mailstack import settings
-from mailstack.auth import passwords
+from mailstack.auth import passwords, scram
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, routes
+from mailstack.store import accounts, logins, routes
+from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
 from mailstack.store.tables import account
@@ -122,12 +123,18 @@ def test_list_and_show_tell_the_same(mailstack: CommandLine, store: Database) ->
         ("kim@example.org", 0),
     ]
     shown = mailstack.good("account", "show", "jo@example.org", "--json").json
-    assert shown == listed[0] | {"aliases": ["team@example.org"]}
+    assert shown == listed[0] | {
+        "aliases": ["team@example.org"],
+        "failed_logins": 0,
+        "login_wait_seconds": 0,
+        "failed_logins_forgotten_at": None,
+        "known_devices": [],
+    }
     header, first, second = mailstack.good("account", "list").out.splitlines()
     assert header.split() == ["account", "messages", "size", "quota", "added"]
     assert first.split()[:6] == ["jo@example.org", "1", "46", "B", "1.0", "MiB"]
     assert second.split()[:5] == ["kim@example.org", "0", "0", "B", "none"]
-    assert "aliases       team@example.org" in mailstack.good("account", "show", "jo").out
+    assert "aliases        team@example.org" in mailstack.good("account", "show", "jo").out
 
 
 def test_an_empty_list_says_what_to_do(mailstack: CommandLine) -> None:
@@ -142,6 +149,50 @@ def test_passwd_replaces_the_password(mailstack: CommandLine, store: Database) -
     assert not fits(store, "jo", "old")
     made_up = mailstack.good("account", "passwd", "jo").out.splitlines()[1]
     assert fits(store, "jo", made_up.removeprefix("password: "))
+
+
+def test_every_new_password_has_its_scram_keys(
+    mailstack: CommandLine, store: Database, tmp_path: Path
+) -> None:
+    people = csv(tmp_path, "address,password\nkim@example.org,new\n")
+    mailstack.good("account", "import", people)
+    mailstack.good("account", "add", "jo", "--password-stdin", stdin=b"old")
+    mailstack.good("account", "passwd", "jo", "--password-stdin", stdin=b"new")
+    for name in ("jo", "kim"):
+        with store.reading() as connection:
+            found = routes.credentials(connection, Mailbox(name, "example.org"))
+        assert found is not None
+        assert found.scram_keys is not None
+        keys = scram.parse(found.scram_keys)
+        assert keys == scram.keys("new", iterations=16_384, salt=keys.salt)
+
+
+def test_a_password_that_programs_send_differently_is_refused(mailstack: CommandLine) -> None:
+    refused = mailstack("account", "add", "jo", "--password-stdin", stdin="a\N{GRINNING FACE}".encode())
+    assert refused.code == 65
+    assert "RFC 4013" in refused.err
+
+
+def test_failed_logins_are_shown_and_forgiven(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo")
+    assert "failed logins  none lately" in mailstack.good("account", "show", "jo").out
+    with store.writing() as connection:
+        attempts = [logins.Attempt("jo@example.org", f"192.0.2.{n}", now()) for n in range(25)]
+        logins.record_failures(connection, attempts)
+        logins.record_successes(connection, [logins.Attempt("jo@example.org", "192.0.2.99", now())])
+    shown = mailstack.good("account", "show", "jo").out
+    assert "failed logins  25; new devices wait 2 s; forgotten at " in shown
+    assert "known devices  192.0.2.99" in shown
+    fields = mailstack.good("account", "show", "jo", "--json").json
+    assert (fields["failed_logins"], fields["login_wait_seconds"]) == (25, 2)
+    assert (
+        mailstack.good("account", "unlock", "jo").out == "jo@example.org: its failed logins are forgotten\n"
+    )
+    assert mailstack.good("account", "unlock", "jo").out == "jo@example.org: no login had failed\n"
+    shown = mailstack.good("account", "show", "jo").out
+    assert "failed logins  none lately" in shown
+    assert "known devices  192.0.2.99" in shown
+    assert mailstack("account", "unlock", "kim").code == 67
 
 
 def test_quota_is_changed_and_lifted(mailstack: CommandLine) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from mailstack import cli
+from mailstack.mail.address import Mailbox
 from mailstack.settings import KEYS
+from mailstack.store import accounts
+from mailstack.store.engine import Database
 from tests.cli.conftest import CommandLine
 
 
@@ -95,6 +98,19 @@ def test_status_counts_and_asks_every_listener(mailstack: CommandLine) -> None:
     down = mailstack("status")
     assert down.code == 69
     assert f"smtp 127.0.0.1:{port}: does not answer\n" in down.out
+
+
+def test_status_tells_why_scram_is_not_offered(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    assert "SCRAM         offered: every account has keys\n" in mailstack("status").out
+    database = Database(mailstack.url)
+    with database.writing() as connection:
+        for name in ("al", "di"):
+            accounts.add_account(connection, Mailbox(name, "example.org"), password_hash="$hash$")
+        accounts.disable(connection, Mailbox("di", "example.org"))  # nobody waits for those
+    database.dispose()
+    assert "SCRAM         not offered: 1 account lacks keys" in mailstack("status").out
+    assert mailstack("status", "--json").json["accounts_without_scram_keys"] == 1
 
 
 def _greet(server: socket.socket, greeting: bytes) -> None:

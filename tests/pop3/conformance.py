@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tests.pop3.transcript import Transcript, read_all
+from tests.support.conformance import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "pop3-conformance.md"
 
@@ -20,29 +20,14 @@ store, in the clear and under TLS. This page is generated from them by
 Deliberate deviation: the autologout of RFC 1939 §3 is at least 10 minutes after login (`[pop3] idle`),
 but shorter before it (`[pop3] login_idle`), so that strangers cannot hold connections for long.
 
-| RFC | behaviour | file |
-|---|---|---|
+What the same conversations are like with Dovecot is on [a page of its own](pop3-beside-dovecot.md).
+
 """
 
 
 def page(transcripts: list[Transcript]) -> str:
-    """The page as text, ordered by RFC and section."""
-    rows = sorted(transcripts, key=lambda transcript: _order(transcript.section))
-    return _INTRODUCTION + "".join(
-        f"| {transcript.section} | {_escaped(transcript.behaviour)} | `{transcript.file}` |\n"
-        for transcript in rows
-    )
-
-
-def _order(section: str) -> tuple[int, ...]:
-    numbers = tuple(map(int, re.findall(r"\d+", section)))
-    if not section.startswith("RFC ") or len(numbers) < 2:
-        raise ValueError(f"a transcript cites `RFC number §section`, not {section!r}")
-    return numbers
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """The page as text."""
+    return _INTRODUCTION + table(transcripts)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 from array import array
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mailstack.auth import sasl, scram
+from mailstack.auth.mechanisms import offered
 from mailstack.errors import LoggedInLately, LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
 from mailstack.mail.surrogate import in_ascii
-from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3.asks import (
+    Ask,
+    Enter,
+    Expunge,
+    FindKeys,
+    Judge,
+    LoadListing,
+    LoadMechanisms,
+    LoadUniqueIds,
+    LogIn,
+    OpenMessage,
+)
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Channel, Session
@@ -20,7 +34,17 @@ CHANNELS = {
     "clear": Channel(tls=False, stls=True, plaintext_login=False, peer="192.0.2.1"),
     "loopback": Channel(tls=False, stls=True, plaintext_login=True, peer="127.0.0.1"),
     "tls": Channel(tls=True, stls=True, plaintext_login=False, peer="192.0.2.1"),
+    "bound": Channel(tls=True, stls=True, plaintext_login=False, peer="192.0.2.1", end_point=b"a hash"),
 }
+
+SECRETS = {NAME: SECRET, "jürgen@müller.example": "Grüße an \u00c5"}
+
+# RFC 7677 §3
+SCRAM_NAME = "user"
+SCRAM_SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+SCRAM_NONCE = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+SCRAM_KEYS = scram.keys("pencil", iterations=4096, salt=SCRAM_SALT)
+STRANGERS_KEYS = scram.nobodys_keys("nobody", b"secret", iterations=4096)
 
 
 class LiteralContent:
@@ -44,6 +68,7 @@ class Maildrops:
     next_uid: int = 1
     locked: bool = False
     logged_in: bool = False  # once
+    all_have_keys: bool = True
     failing: set[type[object]] = field(default_factory=set)
     part_octets: int = 7
     surrogates: dict[int, bytes] = field(default_factory=dict)
@@ -91,7 +116,7 @@ class PureServer:
             return b""
         sent = []
         self._reader.feed(octets)
-        while not self.closed and not self.start_tls and (line := self._reader.take()) is not None:
+        while not self.closed and not self.start_tls and (line := self._next_line()) is not None:
             reply = self._run(self.session.obey(line, more=len(self._reader) > 0))
             self.replies += 1
             sent.append(rendered(reply))
@@ -99,6 +124,9 @@ class PureServer:
             if self.session.ended or self._reader.endless:
                 self.end()
         return b"".join(sent)
+
+    def _next_line(self) -> bytes | None:
+        return self._reader.take(self.session.longest_line)
 
     def end(self) -> None:
         self.closed = True
@@ -127,22 +155,8 @@ class PureServer:
         if type(ask) in maildrops.failing:
             raise StoreUnavailable("the disk is on fire")
         match ask:
-            case LogIn(name, secret):
-                if (name, secret) != (NAME, SECRET):
-                    raise LoginRefused("no")
-                if maildrops.locked:
-                    raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
-                if maildrops.logged_in and self.channel.login_delay_seconds:
-                    raise LoggedInLately("the last login was 1 seconds ago, wait 59 more")
-                self._holds_lock = maildrops.locked = maildrops.logged_in = True
-                octets = sum(map(len, maildrops.messages.values()))
-                more = sum(
-                    len(maildrops.seen(uid, surrogates=True)) - len(maildrops.messages[uid])
-                    for uid in maildrops.messages
-                )
-                counters = len(maildrops.messages), octets, maildrops.next_uid - 1
-                self.snapshot = Snapshot(*counters, None, len(maildrops.surrogates), more)
-                return self.snapshot
+            case LoadMechanisms() | LogIn() | FindKeys() | Judge() | Enter():
+                return self._authenticate(ask)
             case LoadListing(surrogates):
                 uids = self._uids()
                 sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)
@@ -157,6 +171,40 @@ class PureServer:
                 for uid in uids:
                     del maildrops.messages[uid]
                 return None
+
+    def _authenticate(self, ask: LoadMechanisms | LogIn | FindKeys | Judge | Enter) -> object:
+        match ask:
+            case LoadMechanisms(channel):
+                return offered(channel, keys=self.maildrops.all_have_keys)
+            case LogIn(name, secret, acting_as):
+                if SECRETS.get(name) != secret or acting_as not in ("", name):
+                    raise LoginRefused("no")
+                return self._open()
+            case FindKeys(name, acting_as):
+                known = name == SCRAM_NAME and acting_as in ("", name)
+                return sasl.Found(SCRAM_KEYS if known else STRANGERS_KEYS, SCRAM_NONCE)
+            case Judge(_, proven):
+                if not proven:
+                    raise LoginRefused("no")
+                return None
+            case Enter():
+                return self._open()
+
+    def _open(self) -> Snapshot:
+        maildrops = self.maildrops
+        if maildrops.locked:
+            raise MaildropInUse("held since 12:00:00 UTC by a session from 192.0.2.7")
+        if maildrops.logged_in and self.channel.login_delay_seconds:
+            raise LoggedInLately("the last login was 1 seconds ago, wait 59 more")
+        self._holds_lock = maildrops.locked = maildrops.logged_in = True
+        octets = sum(map(len, maildrops.messages.values()))
+        more = sum(
+            len(maildrops.seen(uid, surrogates=True)) - len(maildrops.messages[uid])
+            for uid in maildrops.messages
+        )
+        counters = len(maildrops.messages), octets, maildrops.next_uid - 1
+        self.snapshot = Snapshot(*counters, None, len(maildrops.surrogates), more)
+        return self.snapshot
 
     def _uids(self) -> list[int]:
         assert self.snapshot is not None

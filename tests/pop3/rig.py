@@ -8,9 +8,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mailstack.auth import scram
 from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
 from mailstack.mail.address import parse_mailbox
@@ -139,6 +141,12 @@ class Client:
         self.writer.close()
 
 
+@cache
+def scram_keys() -> str:
+    """The keys of the password that every transcript uses."""
+    return str(scram.keys(SECRET, iterations=4096))
+
+
 @asynccontextmanager
 async def running(
     url: str,
@@ -154,7 +162,9 @@ async def running(
     with database.writing() as connection:
         mailbox = parse_mailbox(NAME)
         domains.add_domain(connection, mailbox.domain)
-        account = accounts.add_account(connection, mailbox, password_hash=password_hash)
+        account = accounts.add_account(
+            connection, mailbox, password_hash=password_hash, scram_keys=scram_keys()
+        )
     store = Store(database, state_dir=directory, reserve_octets=0)
     verifier = Verifier()
     rig = Rig(store, account.id, directory)

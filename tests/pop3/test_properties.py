@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from array import array
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailstack.errors import StoreUnavailable
+from mailstack.pop3.asks import LogIn
 from mailstack.pop3.lines import ENDLESS_OCTETS, LONGEST_OCTETS, LineReader
 from mailstack.pop3.maildrop import Maildrop
 from mailstack.pop3.stuffing import Transfer
@@ -59,6 +61,42 @@ def test_each_command_after_login_has_one_answer_in_its_order(lines, contents, c
     octets = b"".join(line + b"\r\n" for line in lines)
     assert b"".join(map(pipelined.feed, pieces(octets, cuts))) == b"".join(answers)
     assert len(lockstep.maildrops.messages) == len(contents)  # there was no QUIT
+
+
+RIGHT = base64.b64encode(f"\0{NAME}\0{SECRET}".encode())
+SASL_LINES = st.sampled_from(
+    [
+        *(b"AUTH PLAIN", b"AUTH LOGIN", b"AUTH SCRAM-SHA-256", b"AUTH PLAIN =", b"AUTH X", b"NOOP", b"STAT"),
+        *(
+            b"auth plain " + RIGHT[:-4],
+            RIGHT,
+            b"*",
+            b"=",
+            b"",
+            b"A",
+            b"x" * 300,
+            b"x" * 13_000,
+            b"\0",
+            b"\xff",
+        ),
+        *(base64.b64encode(text.encode()) for text in (NAME, SECRET, "n,,n=user,r=x", "c=biws,r=x,p=AA==")),
+    ]
+)
+
+
+@given(lines=st.lists(SASL_LINES, max_size=19), cuts=st.lists(st.integers(0, 2000), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_each_line_of_an_exchange_has_one_answer_in_its_order(lines, cuts):
+    lockstep, pipelined = PureServer(Maildrops.of(sized(50))), PureServer(Maildrops.of(sized(50)))
+    answers = [lockstep.feed(line + b"\r\n") for line in lines]
+    octets = b"".join(line + b"\r\n" for line in lines)
+    assert b"".join(map(pipelined.feed, pieces(octets, cuts))) == b"".join(answers)
+    for answer in answers:
+        assert answer.count(b"\r\n") == 1
+        assert answer.startswith((b"+OK", b"-ERR ", b"+ "))
+        assert len(answer) <= 512
+    asked = [ask for ask in lockstep.maildrops.asked if isinstance(ask, LogIn)]
+    assert lockstep.session.logged_in is (LogIn(NAME, SECRET) in asked)
 
 
 def assert_is_one_answer(line: bytes, answer: bytes, *, ended: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,26 +10,10 @@ from mailstack.pop3.asks import Expunge, LogIn
 from mailstack.pop3.session import VERBS
 from tests.pop3.conformance import PAGE, page
 from tests.pop3.pure import CHANNELS, Maildrops, PureServer
-from tests.pop3.transcript import Event, Transcript, mismatch, read, read_all, sized
+from tests.pop3.transcript import Event, Transcript, read, read_all, sized
+from tests.support.transcripts import at_random, mismatch, octet_by_octet, whole
 
 ALL = read_all()
-
-
-def whole(octets: bytes) -> Iterator[bytes]:
-    yield octets
-
-
-def octet_by_octet(octets: bytes) -> Iterator[bytes]:
-    for at in range(len(octets)):
-        yield octets[at : at + 1]
-
-
-def at_random(octets: bytes) -> Iterator[bytes]:
-    chance = random.Random(octets)
-    while octets:
-        size = chance.choice((1, 2, 3, 7, 40, 300))
-        yield octets[:size]
-        octets = octets[size:]
 
 
 @pytest.mark.parametrize("transcript", ALL, ids=str)
@@ -44,6 +26,7 @@ def test_pure_session(transcript, cut):
 
 def play(transcript: Transcript, cut) -> None:
     maildrops = Maildrops.of(*transcript.messages)
+    maildrops.all_have_keys = transcript.scram
     channel = replace(
         CHANNELS[transcript.channel],
         stls=transcript.certificate,

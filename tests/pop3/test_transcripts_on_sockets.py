@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from tests.pop3.rig import Client, Rig
-from tests.pop3.transcript import Event, Step, Transcript, mismatch, read_all, sized
+from tests.pop3.transcript import Event, Step, Transcript, read_all, sized
+from tests.support.transcripts import mismatch
 
 ALL = [transcript for transcript in read_all() if transcript.runs != "pure"]
 

@@ -11,7 +11,7 @@ A file holds transcripts, each of them:
     S: +OK 1 ...                            the server answers; `...` at the end is any rest
     * half-close                            something happens, see Event
 
-`\\n` is CRLF, `\\r` a bare CR, `\\l` a bare LF, `\\xHH` any octet, `\\{99a}` the letter 99 times.
+For the escapes see tests/support/transcripts.py.
 Everything from one `*` to the next may go out in one packet or octet by octet: the answers have to
 be the same.
 """
@@ -24,14 +24,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from tests.support.transcripts import octets
+
 FOLDER = Path(__file__).parent / "transcripts"
 
 NAME = "mrose@example.org"
 SECRET = "tanstaaf red"
-
-_ESCAPE = re.compile(r"\\(n|r|l|\\|x[0-9A-Fa-f]{2})")
-_REPEATED = re.compile(r"\\\{(\d+)(.)\}")
-_ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
 
 
 class Event(Enum):
@@ -69,7 +67,8 @@ class Step:
 class Transcript:
     """One behaviour, shown.
 
-    `channel` is clear (no login without TLS), loopback or tls; `certificate: no` takes STLS away, and
+    `channel` is clear (no login without TLS), loopback, tls or bound (tls with channel binding);
+    `certificate: no` takes STLS away, `scram: no` the keys of some account, and
     `login-delay: 60` lets nobody log in twice in a minute.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
     `whole` (it matters that the octets come in one packet).
@@ -83,20 +82,12 @@ class Transcript:
     channel: str = "loopback"
     certificate: bool = True
     login_delay_seconds: int = 0
+    scram: bool = True
     runs: str = "everywhere"
     steps: list[Step] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
-
-
-def octets(text: str) -> bytes:
-    """The text with its escapes replaced."""
-    text = _REPEATED.sub(lambda found: int(found[1]) * found[2], text)
-    parts = _ESCAPE.split(text)
-    plain = (part.encode("utf-8") for part in parts[::2])
-    escaped = (_ESCAPED.get(code) or bytes.fromhex(code[1:]) for code in parts[1::2])
-    return b"".join(next(plain) if at % 2 == 0 else next(escaped) for at in range(len(parts)))
 
 
 def sized(count: int) -> bytes:
@@ -170,6 +161,8 @@ def _set(transcript: Transcript, option: str, value: str) -> bool:
             transcript.channel = value
         case "certificate:":
             transcript.certificate = value == "yes"
+        case "scram:":
+            transcript.scram = value == "yes"
         case "login-delay:":
             transcript.login_delay_seconds = int(value)
         case "runs:":
@@ -187,19 +180,3 @@ def _add_event(step: Step, text: str) -> None:
     if step.event is Event.LOG_IN:
         step.sent += f"USER {NAME}\r\nPASS {SECRET}\r\n".encode()
         step.expected += [b"+OK ...", b"+OK ..."]
-
-
-def mismatch(expected: list[bytes], got: bytes) -> str | None:
-    """None when `got` is exactly the expected lines, else what differs."""
-    lines = got.split(b"\r\n")
-    if lines.pop() != b"":
-        return f"the answer does not end with CRLF: {got[-80:]!r}"
-    for want, line in zip(expected, lines, strict=False):
-        if want.endswith(b"..."):
-            if not line.startswith(want[:-3].rstrip()):
-                return f"expected {want!r}, got {line!r}"
-        elif want != line:
-            return f"expected {want!r}, got {line!r}"
-    if len(lines) != len(expected):
-        return f"expected {len(expected)} lines, got {len(lines)}: {lines!r}"
-    return None

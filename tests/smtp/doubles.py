@@ -9,15 +9,17 @@ from typing import Any
 from mailstack.delivery import Delivery
 from mailstack.errors import MaildropFull, NoSuchMailbox
 from mailstack.mail.address import Mailbox
+from mailstack.settings import Smtp
 from mailstack.smtp.receiver import Receiver, Reception
-from mailstack.smtp.session import Site
+from mailstack.smtp.site import Site
 from mailstack.store.routing import Reached
 
 
 class Transport:
     """What a receiver writes to."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.written: list[bytes] = []
         self.closing = self.ended = self.reading_paused = False
 
@@ -44,7 +46,7 @@ class Transport:
         self.reading_paused = False
 
     def get_extra_info(self, name: str) -> Any:
-        return ("192.0.2.1", 12345) if name == "peername" else None
+        return (self.address, 12345) if name == "peername" else None
 
     @property
     def over(self) -> bool:
@@ -81,6 +83,9 @@ class Deposits:
     def __init__(self) -> None:
         self.contents: list[bytes] = []
 
+    def surely_fits(self, octets: int) -> bool:
+        return True
+
     async def deposit(self, deposit: Any) -> int:
         await asyncio.sleep(0)
         self.contents.append(b"".join(deposit.spool.parts()))
@@ -90,24 +95,35 @@ class Deposits:
 class Connection:
     """One receiver that has greeted."""
 
-    def __init__(self, *, lmtp: bool = False, tls: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        lmtp: bool = False,
+        tls: Any = None,
+        spool_dir: Path = Path("/nonexistent"),
+        max_message_octets: int = 100_000,
+        address: str = "192.0.2.1",
+        reception: Reception | None = None,
+        **limits: Any,
+    ) -> None:
         self.deposits = Deposits()
         delivery = Delivery(
             self.deposits,  # type: ignore[arg-type]
             hostname="mx.example.org",
-            spool_dir=Path("/nonexistent"),
-            max_message_octets=100_000,
+            spool_dir=spool_dir,
+            max_message_octets=max_message_octets,
         )
-        site = Site("mx.example.org", People(), delivery, lambda: tls is not None, lmtp)  # type: ignore[arg-type]
-        self.reception = Reception(site, lambda: tls, 10)
-        self.transport = Transport()
+        limits = {"greeting_delay_milliseconds": 0, **limits}
+        site = Site("mx.example.org", People(), delivery, lambda: tls is not None, lmtp, Smtp(**limits))  # type: ignore[arg-type]
+        self.reception = reception or Reception(site, lambda: tls)
+        self.transport = Transport(address)
         self.receiver = Receiver(self.reception)
         self.receiver.connection_made(self.transport)  # type: ignore[arg-type]
 
     async def settled(self) -> None:
-        """Nothing awaits anything any more."""
+        """Nothing awaits anything any more, and nothing has raised."""
         while self.reception.tasks:
-            await asyncio.wait(self.reception.tasks)
+            await asyncio.gather(*self.reception.tasks)
 
     async def feed(self, octets: bytes) -> bytes:
         """Give it octets; what it says in return."""

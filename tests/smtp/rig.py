@@ -15,12 +15,14 @@ from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.settings import Smtp
 from mailstack.smtp.listener import Listener
 from mailstack.smtp.receiver import Reception
-from mailstack.smtp.session import Site
+from mailstack.smtp.site import Site
 from mailstack.store import accounts, aliases, domains
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
+from tests.support import maildrops
 
 PATIENCE = 10.0
 HOSTNAME = "mx.example.org"
@@ -55,6 +57,7 @@ def furnish(database: Database, *, with_accounts: bool = True) -> None:
             ("nobody@example.org", "away@example.org"),
         ):
             aliases.add_alias(connection, parse_mailbox(source), [parse_mailbox(t) for t in targets])
+    maildrops.deposit(database, b"what fills it\r\n", "full@example.org")
 
 
 class Rig:
@@ -173,24 +176,34 @@ async def running(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     lmtp: bool = False,
     unix: bool = False,
-    idle_seconds: float = 60.0,
-    max_connections: int = 100,
-    **options: Any,
+    reject_bare_newlines: bool = False,
+    reserve_octets: int = 0,
+    **limits: Any,
 ) -> AsyncIterator[Rig]:
-    """A listener with its own store, both closed at the end; `tls` is the server's and the peer's side."""
+    """A listener with its own store, both closed at the end; `tls` is the server's and the peer's side.
+
+    `limits` are settings of `[smtp]`.
+    """
+    smtp = Smtp(**{"max_message_octets": MAX_MESSAGE, "idle_seconds": 60.0, **limits})
     path = directory / "mail.db"
     shutil.copy(template, path)
-    store = Store(Database(f"sqlite:///{path}"), state_dir=directory, reserve_octets=0)
+    store = Store(Database(f"sqlite:///{path}"), state_dir=directory, reserve_octets=reserve_octets)
     verifier = Verifier()
     rig = Rig(store, directory)
     if tls is not None:
         rig.tls, rig.client_tls = tls
     people = Directory(store, verifier, default_domain="example.org", postmaster=None)
     delivery = Delivery(
-        store, hostname=HOSTNAME, spool_dir=directory, max_message_octets=MAX_MESSAGE, **options
+        store,
+        hostname=HOSTNAME,
+        spool_dir=directory,
+        max_message_octets=smtp.max_message_octets,
+        max_header_octets=smtp.max_header_octets,
+        max_octets_in_flight=smtp.max_octets_in_flight,
+        reject_bare_newlines=reject_bare_newlines,
     )
-    site = Site(HOSTNAME, people, delivery, lambda: rig.tls is not None, lmtp)
-    rig.reception = Reception(site, lambda: rig.tls, max_connections, idle_seconds)
+    site = Site(HOSTNAME, people, delivery, lambda: rig.tls is not None, lmtp, smtp)
+    rig.reception = Reception(site, lambda: rig.tls)
     rig.listener = Listener(rig.reception)
     if unix:
         bound = socket.socket(socket.AF_UNIX)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import tracemalloc
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ from tests.smtp.doubles import Connection
 REPLY = re.compile(rb"(?:(\d\d\d)-[ -~]*\r\n)*(\d\d\d) [ -~]+\r\n")
 ENHANCED = re.compile(rb"([245])\d\d[ -]\1\.\d{1,3}\.\d{1,3} ")
 
-common = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
+common = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
 
 
 def runs(coroutine):
@@ -125,7 +127,7 @@ def test_one_reply_a_command(commands: list[bytes]) -> None:
                 assert whole_replies(said) == [replies.GO_AHEAD]
                 said = await connection.feed(b"x\r\n.\r\n")
             elif conversation.wants_content:
-                missing = conversation._content._framing.missing
+                missing = conversation.content._framing.missing
                 if missing > 1_000_000:
                     return
                 said = await connection.feed(b"x" * missing)
@@ -154,10 +156,48 @@ def without_ids(octets: bytes) -> bytes:
 async def test_many_small_chunks_in_one_segment_cost_no_more_than_their_octets():
     connection = Connection()
     await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")
+    assert connection.reception.site.settings.max_commands < 28_000
     began = time.thread_time()
     said = await connection.feed(b"BDAT 1\r\nx" * 28_000)
     assert said.count(b"250 2.0.0 ") == 28_000
     assert time.thread_time() - began < 2.0, "it is 0.2 s where chunks are not copied, and 3 s where they are"
+
+
+SHAPES = {
+    "no line end at all": b"x" * 65_536,
+    "one octet a line": b"a\r\n" * 21_845,
+    "one octet a header field": b"a:\r\n" * 16_384,
+    "one field of many lines": b" \r\n" * 21_845,
+    "dots": b"..\r\n" * 16_384,
+    "bare newlines": b"\r\n\n\r\r" * 13_107,
+    "the end but for its last octet": b"\r\n.\r" * 16_384,
+    "fields to take away": (b"Return-Path: <%s>\r\n" % (b"x" * 500)) * 126,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_content_of_any_shape_is_bounded_in_memory_and_in_time(shape: str, tmp_path) -> None:
+    """8 MiB come in: memory holds one part of them, and no segment stops the loop for long."""
+
+    async def talk() -> float:
+        connection = Connection(spool_dir=tmp_path, max_message_octets=50_000_000)
+        await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\nDATA\r\n")
+        slowest = 0.0
+        for _ in range(128):
+            began = time.thread_time()
+            connection.receiver.data_received(SHAPES[shape])
+            slowest = max(slowest, time.thread_time() - began)
+        assert not connection.transport.said.endswith(b"delivered\r\n")
+        held = tracemalloc.get_traced_memory()[1]
+        assert held < 4 * 1024 * 1024, f"{held} octets of memory"
+        connection.receiver.connection_lost(None)
+        return slowest
+
+    tracemalloc.start()
+    try:
+        assert runs(talk()) < 0.5
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_megabyte_without_an_end_is_not_kept():

@@ -139,7 +139,7 @@ async def test_the_replies_of_one_segment_leave_in_one_write(start):
 
 
 async def test_what_waits_while_a_reply_is_awaited_is_bounded(start):
-    async with start() as rig:
+    async with start(max_commands=200_000) as rig:
         gate = Gate(rig)
         peer = await rig.connect()
         await peer.trio()
@@ -194,7 +194,7 @@ async def test_a_silent_peer_is_cut_off_within_content(start):
 
 
 async def test_content_may_come_slowly(start):
-    async with start(idle_seconds=0.3) as rig:
+    async with start(idle_seconds=0.3, min_octets_per_second=10) as rig:
         peer = await rig.connect()
         await peer.trio()
         await peer.reply(b"DATA")

@@ -74,6 +74,14 @@ def rows(connection: Connection) -> tuple[int, int, int]:
 # -- one by one --------------------------------------------------------------------------------------
 
 
+def test_an_account_removed_since_rcpt_costs_the_others_nothing(database, people):
+    with spooled(b"Subject: x\r\n\r\nhello\r\n") as (spool,), database.writing() as connection:
+        messages.deposit(connection, [a_deposit(spool, people["anna"], 999)])
+    with database.reading() as connection:
+        assert rows(connection) == (1, 1, 1)
+        assert messages.snapshot(connection, people["anna"]).messages == 1
+
+
 def test_one_message_for_several_is_stored_once(database, people):
     with spooled(b"Subject: x\r\n\r\nhello\r\n") as (spool,), database.writing() as connection:
         job = Deposit(

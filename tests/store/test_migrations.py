@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select, text
 
 from mailstack.errors import SchemaMismatch, StoreUnavailable
-from mailstack.store import migrate, schema
+from mailstack.store import logins, migrate, schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import domain, metadata
+from tests.support import maildrops
 
 
 def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
@@ -39,7 +40,8 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
             schema.check(connection)
     assert migrate.upgrade(database, said.append)
     assert not migrate.upgrade(database, said.append)
-    assert said == ["the schema went from 0004 to nothing", "the schema went from nothing to 0004"]
+    head = schema.HEAD
+    assert said == [f"the schema went from {head} to nothing", f"the schema went from nothing to {head}"]
 
 
 def test_a_newer_schema_is_refused_by_name(database: Database) -> None:
@@ -73,7 +75,7 @@ def test_a_second_upgrade_waits_for_the_first_and_says_so(database: Database) ->
     assert not migrate.upgrade(other, second_report)
     first.join()
     other.dispose()
-    assert first_said == ["the schema went from nothing to 0004"]
+    assert first_said == [f"the schema went from nothing to {schema.HEAD}"]
     assert second_said == ["another upgrade of this database is running; waiting for it"]
 
 
@@ -88,9 +90,9 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     (scripts / "versions").mkdir(parents=True)
     for path in migrate.scripts().rglob("*.py"):
         (scripts / path.relative_to(migrate.scripts())).write_bytes(path.read_bytes())
-    (scripts / "versions" / "0005.py").write_text(
+    (scripts / "versions" / "9990.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0005', '0004'\n"
+        f"revision, down_revision = '9990', '{schema.HEAD}'\n"
         "def upgrade(): op.execute('DELETE FROM domain WHERE id = 1')\n"
         "def downgrade(): pass\n"
     )
@@ -98,7 +100,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     with pytest.raises(RuntimeError, match="without their parent"):
         migrate.upgrade(database, lambda text: None)
     with database.reading() as connection:
-        assert schema.revision(connection) == "0004"
+        assert schema.revision(connection) == schema.HEAD
         assert connection.execute(select(domain.c.id).order_by(domain.c.id)).scalars().all() == [1, 2]
     database.dispose()
 
@@ -134,3 +136,22 @@ def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> No
         env={"PYTHONPATH": str(target)},
     ).stdout
     assert found.split() == [schema.HEAD, str(target / "mailstack" / "_migrations")]
+
+
+def test_logins_come_and_go_and_leave_the_mail_alone(database: Database) -> None:
+    maildrops.add_accounts(database, "jo@example.org")
+    maildrops.deposit(database, b"Subject: x\r\n\r\n", "jo@example.org")
+    secrets = []
+    for _ in range(2):
+        with database.reading() as connection:
+            secrets.append(logins.scram_secret(connection))
+        migrate.downgrade(database, lambda text: None, revision="0001")
+        with database.reading() as connection:
+            assert not {"login", "secret"} & set(inspect(connection).get_table_names())
+            columns = {column["name"] for column in inspect(connection).get_columns("account")}
+            assert "scram_keys" not in columns
+            assert connection.execute(text("SELECT count(*) FROM entry")).scalar_one() == 1
+        migrate.upgrade(database, lambda text: None)
+        with database.reading() as connection:
+            assert logins.lacking_keys(connection) == 1
+    assert len(set(secrets)) == 2  # one of its own for each store that was made

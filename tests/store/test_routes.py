@@ -171,8 +171,12 @@ def test_a_hash_is_renewed_unless_the_password_was_changed(furnished):
     with furnished.writing() as connection:
         jones = accounts.find_account(connection, parse_mailbox("jones@example.org")).id
         kim = accounts.find_account(connection, parse_mailbox("kim@b.example")).id
-        jobs = [NewHash(jones, "hash of jones@example.org", "newer"), NewHash(kim, "another", "newer")]
+        jobs = [
+            NewHash(jones, "hash of jones@example.org", "newer", "keys"),
+            NewHash(kim, "another", "newer", "keys"),
+        ]
         assert routes.renew_hashes(connection, jobs) == [None, None]
-        assert routes.credentials(connection, parse_mailbox("jones@example.org")).password_hash == "newer"
-        kept = routes.credentials(connection, parse_mailbox("kim@b.example")).password_hash
-    assert kept == "hash of kim@b.example"
+        renewed = routes.credentials(connection, parse_mailbox("jones@example.org"))
+        kept = routes.credentials(connection, parse_mailbox("kim@b.example"))
+    assert (renewed.password_hash, renewed.scram_keys) == ("newer", "keys")
+    assert (kept.password_hash, kept.scram_keys) == ("hash of kim@b.example", None)

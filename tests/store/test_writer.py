@@ -132,6 +132,38 @@ async def test_when_no_transaction_begins_all_fail_at_once(database, monkeypatch
     assert noted(database) == []
 
 
+async def test_a_database_that_goes_away_within_a_batch_is_not_waited_for_by_each_job(database, monkeypatch):
+    tries = []
+
+    def unavailable():
+        tries.append(1)
+        raise StoreUnavailable("still no")
+
+    def cut_off(connection: Connection, jobs: Sequence[str]) -> list[str]:
+        monkeypatch.setattr(database, "writing", unavailable)
+        raise StoreUnavailable("the connection was lost")
+
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(cut_off, f"job {n}") for n in range(20)))
+    found = await outcomes(tasks)
+    assert all(isinstance(each, StoreUnavailable) for each in found)
+    assert len(tries) == 2
+
+
+async def test_a_job_that_the_database_refuses_fails_alone(database):
+    def refused(connection: Connection, jobs: Sequence[str]) -> list[str]:
+        if "wrong" in jobs:
+            connection.exec_driver_sql("SELECT nothing FROM nowhere")
+        return note(connection, jobs)
+
+    async with held_up(database) as (writer, _):
+        tasks = await begun(*(writer.write(refused, name) for name in ("a", "wrong", "b")))
+    before, guilty, behind = await outcomes(tasks)
+    assert (before, behind) == ("A", "B")
+    assert isinstance(guilty, StoreUnavailable)
+    assert noted(database) == ["a", "b"]
+
+
 async def test_after_a_failed_commit_nothing_is_done_again(database, monkeypatch):
     """The COMMIT may have reached the disk: only the sender can know whether to send again."""
     driver_error = database.engine.dialect.loaded_dbapi.OperationalError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 Cut = Callable[[bytes], Iterator[bytes]]
 
 _ESCAPE = re.compile(r"\\(n|r|l|\\|x[0-9A-Fa-f]{2})")
+_BASE64 = re.compile(r"\\b64\[([^\]]*)\]")
 _REPEATED = re.compile(r"\\\{(\d+)([^}]+)\}")
 _ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
 
@@ -16,8 +18,10 @@ _ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
 def octets(text: str) -> bytes:
     r"""The text with its escapes replaced.
 
-    `\n` is CRLF, `\r` a bare CR, `\l` a bare LF, `\xHH` any octet, `\{99a}` `a` 99 times.
+    `\n` is CRLF, `\r` a bare CR, `\l` a bare LF, `\xHH` any octet, `\{99a}` `a` 99 times,
+    `\b64[a]` `a`, its own escapes replaced, in base64.
     """
+    text = _BASE64.sub(lambda found: base64.b64encode(octets(found[1])).decode(), text)
     text = _REPEATED.sub(lambda found: int(found[1]) * found[2], text)
     parts = _ESCAPE.split(text)
     plain = (part.encode("utf-8") for part in parts[::2])

@@ -1,0 +1,213 @@
+"""Logging in: a name and a secret, or a name and a SCRAM proof, become an account or LoginRefused.
+
+Whatever was wrong, the refusal is the same and leaves at the same time; see `throttle` for when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from mailstack.auth import prepare, scram, throttle
+from mailstack.auth.memory import Known, LoginMemory
+from mailstack.auth.passwords import Verifier
+from mailstack.auth.sasl import Found
+from mailstack.auth.throttle import Gates, Pace
+from mailstack.errors import BadAddress, LoginRefused, StoreUnavailable, Temporary
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.store import logins, routes
+from mailstack.store.clock import now
+from mailstack.store.logins import Attempt, Claim
+from mailstack.store.routes import Credentials, NewHash
+from mailstack.store.store import Store
+
+REFUSAL_SECONDS: Final = 1.0
+"""A refused login is answered no sooner than this, whatever went wrong and however fast that was."""
+
+KEYS_SECONDS: Final = 0.03
+"""SCRAM's salt is told no sooner: looking up a stranger takes other statements than a friend."""
+
+_OFFER_SECONDS: Final = 5.0
+"""How long it is believed that every account has keys, or not."""
+
+
+class Guest(NamedTuple):
+    """Who knocks: from where, and how often this session was refused already."""
+
+    peer: str
+    failures: int = 0
+
+
+class Logins:
+    """Checks who somebody is; belongs to one event loop, the hashes to the verifier's threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        verifier: Verifier,
+        *,
+        default_domain: str | None,
+        refusal_seconds: float = REFUSAL_SECONDS,
+        scram_iterations: int = scram.ITERATIONS,
+    ) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._default_domain = default_domain or "invalid"
+        self._refusal_seconds = refusal_seconds
+        self._iterations = scram_iterations
+        self._memory = LoginMemory()
+        self._gates = Gates()
+        self._pace = Pace()
+        self._scram_secret: bytes | None = None
+        self._all_have_keys = False
+        self._all_have_keys_until = 0.0
+
+    # -- with a password ---------------------------------------------------------------------------
+
+    def recall(self, name: str, secret: str, acting_as: str = "") -> Known | None:
+        """The login, where it succeeded lately: true as long as the account still has that hash."""
+        return self._memory.recall(_both(name, acting_as), secret)
+
+    async def log_in(self, name: str, secret: str, guest: Guest, *, acting_as: str = "") -> Known:
+        """The account that the name and the secret belong to; raises LoginRefused or TooManyGuesses."""
+        began = time.monotonic()
+        claim = await self._claim(name, acting_as, guest)
+        async with self._gates.passed(
+            claim.key, throttle.device(guest.peer), known=throttle.is_known(claim.history, now())
+        ) as queued:
+            waited = await self._wait(claim, guest, queued=queued)
+            found = claim.credentials
+            password_hash = found.password_hash if found else await self._verifier.nobodys_hash()
+            checking = time.monotonic()
+            fits = await self._verifier.verify(secret, password_hash)
+            checked = time.monotonic() - checking
+            if found is None or not fits or found.disabled:
+                await self._refuse(claim, guest, began=began, waited=waited, checked=checked)
+            await self._welcome(claim, guest)
+        assert found is not None
+        known = Known(found.account_id, found.name, await self._renewed(found, secret))
+        self._memory.remember(_both(name, acting_as), secret, known)
+        return known
+
+    async def _renewed(self, found: Credentials, secret: str) -> str:
+        """The hash that is in force now; the old one where the store cannot write, on a full disk say."""
+        new = await self._verifier.renewed(
+            secret, found.password_hash, found.scram_keys, iterations=self._iterations
+        )
+        if new is None:
+            return found.password_hash
+        try:
+            await self._store.write(routes.renew_hashes, NewHash(found.account_id, found.password_hash, *new))
+        except Temporary:
+            return found.password_hash
+        return new.password_hash
+
+    # -- with SCRAM --------------------------------------------------------------------------------
+
+    async def scram_works(self) -> bool:
+        """Whether every enabled account has keys: a client that may choose SCRAM tries nothing else."""
+        if time.monotonic() > self._all_have_keys_until:
+            with suppress(StoreUnavailable):  # then what was true a moment ago has to do
+                self._all_have_keys = not await self._store.read(logins.some_lack_keys)
+            self._all_have_keys_until = time.monotonic() + _OFFER_SECONDS
+        return self._all_have_keys
+
+    async def find_keys(self, name: str, guest: Guest, *, acting_as: str = "") -> Found:
+        """The keys of a name; of a stranger such as fit no password, always the same ones."""
+        began = time.monotonic()
+        claim = await self._claim(name, acting_as, guest)
+        if self._scram_secret is None:
+            self._scram_secret = await self._store.read(logins.scram_secret)
+            await self._verifier.load_scram()
+        if claim.credentials and claim.credentials.scram_keys:
+            keys = scram.parse(claim.credentials.scram_keys)
+        else:
+            keys = scram.nobodys_keys(claim.key, self._scram_secret, iterations=self._iterations)
+        await _until(began + KEYS_SECONDS)
+        return Found(keys, secrets.token_urlsafe(18), claim)
+
+    async def judge(self, found: Found, guest: Guest, *, proven: bool) -> Known:
+        """The account whose password a proof has shown; raises LoginRefused or TooManyGuesses."""
+        began = time.monotonic()
+        claim: Claim = found.whose
+        account = claim.credentials
+        async with self._gates.passed(
+            claim.key, throttle.device(guest.peer), known=throttle.is_known(claim.history, now())
+        ) as queued:
+            waited = await self._wait(claim, guest, queued=queued)
+            if account is None or not account.scram_keys or not proven or account.disabled:
+                await self._refuse(claim, guest, began=began, waited=waited)
+            await self._welcome(claim, guest)
+        assert account is not None
+        return Known(account.account_id, account.name, account.password_hash)
+
+    # -- both --------------------------------------------------------------------------------------
+
+    async def _claim(self, name: str, acting_as: str, guest: Guest) -> Claim:
+        address = throttle.device(guest.peer)
+        claim = await self._store.read(logins.look_up, name, self._spellings(name), address, now())
+        if acting_as:
+            owner = await self._store.read(logins.owner, self._spellings(acting_as))
+            if claim.credentials is None or owner != claim.credentials.account_id:
+                # Somebody else's name: as wrong as a password can be (RFC 4616 §2).
+                return claim._replace(credentials=None)
+        return claim
+
+    def _spellings(self, name: str) -> list[Mailbox]:
+        found = []
+        for each in prepare.spellings(name):
+            with suppress(BadAddress):
+                found.append(parse_mailbox(each if "@" in each else f"{each}@{self._default_domain}"))
+        return found
+
+    async def _wait(self, claim: Claim, guest: Guest, *, queued: bool) -> float:
+        """Let a guess take its time, before anything can be learned from it; return how long."""
+        history, at = claim.history, now()
+        if queued:  # those before us may have failed
+            address = throttle.device(guest.peer)
+            history = await self._store.read(logins.history, claim.key, address, at)
+        waited = throttle.wait_seconds(history, at) * self._refusal_seconds
+        if waited:
+            await asyncio.sleep(waited)
+        return waited
+
+    async def _refuse(
+        self, claim: Claim, guest: Guest, *, began: float, waited: float, checked: float = 0.0
+    ) -> None:
+        at = now()
+        known = throttle.is_known(claim.history, at)
+        attempt = Attempt(claim.key, throttle.device(guest.peer), at, known=known)
+        # A full disk must not make guessing faster, nor tell a wrong password from a right one.
+        with suppress(Temporary):
+            await self._store.write(logins.record_failures, attempt)
+        moment = time.monotonic()
+        leaves = throttle.refusal_seconds(
+            self._refusal_seconds,
+            checked=self._pace.after(checked, moment),
+            waited=waited,
+            elapsed=moment - began,
+            session_failures=guest.failures,
+        )
+        await _until(began + leaves)
+        raise LoginRefused("the name or the password is wrong")
+
+    async def _welcome(self, claim: Claim, guest: Guest) -> None:
+        """Remember the device, unless that was written down lately: a poll costs no write."""
+        at = now()
+        if throttle.is_news(claim.history, at):
+            attempt = Attempt(claim.key, throttle.device(guest.peer), at)
+            with suppress(Temporary):
+                await self._store.write(logins.record_successes, attempt)
+
+
+async def _until(moment: float) -> None:
+    # A timer of uvloop may be up to a millisecond early, and that would tell who had to be waited for.
+    while (left := moment - time.monotonic()) > 0:  # noqa: ASYNC110 (a clock, not a condition)
+        await asyncio.sleep(left)
+
+
+def _both(name: str, acting_as: str) -> str:
+    return f"{acting_as}\0{name}" if acting_as else name

@@ -1,0 +1,297 @@
+"""Logging in on the real store: who is let in, what a refusal tells, and what is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+from passlib.hash import sha512_crypt
+
+from mailstack.auth import passwords, scram
+from mailstack.auth.logins import KEYS_SECONDS, Guest, Logins
+from mailstack.auth.passwords import Verifier
+from mailstack.errors import LoginRefused
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.store import accounts, aliases, domains, logins, routes
+from mailstack.store.clock import now
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+
+HERE, THERE = Guest("192.0.2.1"), Guest("198.51.100.2")
+ITERATIONS = 4096
+HOUR = 3600 * 1_000_000
+
+
+@cache
+def stored(secret: str) -> passwords.Stored:
+    return passwords.stored(secret, iterations=ITERATIONS)
+
+
+@pytest.fixture
+def start(database_url: str, tmp_path: Path):
+    """A server of logins whose accounts are jo (with keys), al (without) and di (disabled)."""
+    return partial(running, database_url, tmp_path)
+
+
+@asynccontextmanager
+async def running(url: str, directory: Path, *, refusal_seconds: float = 0.01) -> AsyncIterator[Logins]:
+    database = Database(url)
+    with database.writing() as connection:
+        if not domains.list_domains(connection):
+            domains.add_domain(connection, "example.org")
+            for name, secret in (("jo", "pencil"), ("al", "rubber"), ("di", "ruler")):
+                kept = stored(secret)
+                keys = None if name == "al" else kept.scram_keys
+                mailbox = Mailbox(name, "example.org")
+                accounts.add_account(connection, mailbox, password_hash=kept.password_hash, scram_keys=keys)
+            accounts.disable(connection, Mailbox("di", "example.org"))
+    store = Store(database, state_dir=directory, reserve_octets=0)
+    verifier = Verifier()
+    try:
+        yield Logins(
+            store,
+            verifier,
+            default_domain="example.org",
+            refusal_seconds=refusal_seconds,
+            scram_iterations=ITERATIONS,
+        )
+    finally:
+        await store.close()
+        verifier.close()
+
+
+async def history(server: Logins, name: str, guest: Guest) -> logins.History:
+    return await server._store.read(logins.history, name, guest.peer, now())
+
+
+async def refused(server: Logins, name: str, secret: str, guest: Guest = HERE, **options: str) -> str:
+    with pytest.raises(LoginRefused) as refusal:
+        await server.log_in(name, secret, guest, **options)
+    return str(refusal.value)
+
+
+async def test_every_spelling_of_a_name_and_no_other_password(start) -> None:
+    async with start() as server:
+        for name in ("jo", "jo@example.org", "JO@Example.ORG", '"jo"@example.org', "jo+shop@example.org"):
+            assert (await server.log_in(name, "pencil", HERE)).name == "jo@example.org"
+        said = {
+            await refused(server, "jo", "Pencil"),
+            await refused(server, "nobody", "pencil"),
+            await refused(server, "jo@example.net", "pencil"),
+            await refused(server, "di", "ruler"),
+            await refused(server, "@@", "pencil"),
+            await refused(server, "jo", "\0"),
+        }
+        assert said == {"the name or the password is wrong"}
+
+
+async def test_names_and_passwords_in_other_scripts(start) -> None:
+    async with start() as server:
+        mailbox = parse_mailbox("jürgen@example.org")
+        kept = passwords.stored("Grüße\N{NO-BREAK SPACE}dort", iterations=ITERATIONS)
+        with server._store.database.writing() as connection:
+            accounts.add_account(connection, mailbox, password_hash=kept.password_hash)
+            # a hash of elsewhere, of a text that RFC 4013 writes otherwise
+            foreign = passwords._context().hash("a\N{NO-BREAK SPACE}b")
+            accounts.add_account(connection, Mailbox("ⅸ", "example.org"), password_hash=foreign)
+        decomposed = "Ju\N{COMBINING DIAERESIS}rgen@example.org", "Gru\N{COMBINING DIAERESIS}ße dort"
+        assert (await server.log_in(*decomposed, HERE)).name == "jürgen@example.org"
+        assert (await server.log_in("Ⅸ", "a\N{NO-BREAK SPACE}b", HERE)).name == "ⅸ@example.org"
+
+
+async def test_one_acts_as_oneself_only(start) -> None:  # RFC 4616 §2
+    async with start() as server:
+        with server._store.database.writing() as connection:
+            aliases.add_alias(connection, Mailbox("joanna", "example.org"), [Mailbox("jo", "example.org")])
+        for own in ("jo", "jo@example.org", "joanna"):
+            assert (await server.log_in("jo", "pencil", HERE, acting_as=own)).name == "jo@example.org"
+            assert server.recall("jo", "pencil", own) is not None
+        for foreign in ("al", "nobody", "al@example.net"):
+            await refused(server, "jo", "pencil", acting_as=foreign)
+            assert server.recall("jo", "pencil", foreign) is None
+
+
+async def test_keys_are_made_at_the_first_login_with_the_password(start) -> None:
+    async with start() as server:
+        assert not await server.scram_works()
+        await refused(server, "al", "wrong")
+        await server.log_in("al", "rubber", HERE)
+        server._all_have_keys_until = 0
+        assert await server.scram_works()
+        with server._store.database.reading() as connection:
+            kept = routes.credentials(connection, Mailbox("al", "example.org"))
+        assert kept is not None
+        assert kept.scram_keys is not None
+        keys = scram.parse(kept.scram_keys)
+        assert keys == scram.keys("rubber", iterations=ITERATIONS, salt=keys.salt)
+
+
+async def test_an_old_hash_is_renewed_at_login_with_its_keys(start) -> None:
+    async with start() as server:
+        old = sha512_crypt.using(rounds=1000).hash("chalk")
+        with server._store.database.writing() as connection:
+            accounts.set_password(connection, Mailbox("jo", "example.org"), old)
+        assert (await server.log_in("jo", "chalk", HERE)).password_hash.startswith("$argon2id$")
+        assert await server._store.read(logins.lacking_keys) == 1  # al's
+
+
+async def prove(server: Logins, name: str, secret: str, guest: Guest = HERE, acting_as: str = ""):
+    found = await server.find_keys(name, guest, acting_as=acting_as)
+    known = scram.keys(secret, iterations=found.keys.iterations, salt=found.keys.salt)
+    return await server.judge(found, guest, proven=known.stored_key == found.keys.stored_key)
+
+
+async def test_scram_lets_in_whom_a_password_lets_in(start) -> None:
+    async with start() as server:
+        assert (await prove(server, "jo", "pencil")).name == "jo@example.org"
+        assert (await prove(server, "jo", "pencil", acting_as="jo@example.org")).account_id
+        for name, secret in (("jo", "wrong"), ("di", "ruler"), ("al", "rubber"), ("nobody", "x")):
+            with pytest.raises(LoginRefused):
+                await prove(server, name, secret)
+        with pytest.raises(LoginRefused):
+            await prove(server, "jo", "pencil", acting_as="al")
+        assert (await history(server, "jo@example.org", HERE)).device_failures == 2
+
+
+async def test_a_stranger_has_one_salt_whatever_process_is_asked(start) -> None:  # RFC 5802 §9
+    salts = set()
+    for _ in range(2):
+        async with start() as server:
+            for name in ("nobody", "Nobody@example.ORG"):
+                began = time.monotonic()
+                salts.add((await server.find_keys(name, HERE)).keys.salt)
+                assert time.monotonic() - began >= KEYS_SECONDS
+            nonces = {(await server.find_keys("nobody", HERE)).nonce for _ in range(3)}
+            assert len(nonces) == 3
+    assert len(salts) == 1
+
+
+def last_write(server: Logins) -> int | None:
+    """When SQLite's log last grew."""
+    path = server._store.database.path
+    return Path(f"{path}-wal").stat().st_mtime_ns if path else None
+
+
+async def test_a_known_device_is_exempt_and_a_poll_of_it_writes_nothing(start) -> None:
+    async with start() as server, start() as restarted:
+        await server.log_in("jo", "pencil", HERE)
+        for n in range(30):
+            await server._store.write(
+                logins.record_failures, logins.Attempt("jo@example.org", f"203.0.113.{n}", now())
+            )
+        noted, written = await history(server, "jo@example.org", HERE), last_write(server)
+        assert noted.failures == 30
+        began = time.monotonic()
+        await restarted.log_in("jo", "pencil", HERE)
+        assert time.monotonic() - began < 1
+        assert await history(server, "jo@example.org", HERE) == noted
+        assert last_write(server) == written
+
+
+async def test_a_new_device_of_an_account_under_attack_waits_and_gets_in(start) -> None:
+    async with start(refusal_seconds=0.05) as server:
+        for n in range(30):
+            await server._store.write(
+                logins.record_failures, logins.Attempt("jo@example.org", f"203.0.113.{n}", now())
+            )
+        began = time.monotonic()
+        assert (await server.log_in("jo", "pencil", THERE)).name == "jo@example.org"
+        assert time.monotonic() - began >= 0.05 * 4
+
+
+async def test_failures_count_for_the_device_and_for_the_name_but_never_for_an_address(start) -> None:
+    async with start() as server:
+        for _ in range(3):
+            await refused(server, "jo", "wrong")
+        await refused(server, "jo", "wrong", THERE)
+        assert await history(server, "jo@example.org", HERE) == (4, 3, None)
+        assert await history(server, "jo@example.org", THERE) == (4, 1, None)
+        assert await history(server, "al@example.org", HERE) == (0, 0, None)
+        await server.log_in("jo", "pencil", HERE)
+        assert (await history(server, "jo@example.org", HERE))[:2] == (4, 0)
+        await refused(server, "jo", "wrong")  # a known device counts for itself alone
+        assert (await history(server, "jo@example.org", HERE))[:2] == (4, 1)
+
+
+async def test_unknown_names_are_counted_like_known_ones(start) -> None:
+    async with start() as server:
+        for _ in range(2):
+            await refused(server, "Nobody@Example.ORG", "wrong")
+        assert await history(server, "nobody@example.org", HERE) == (2, 2, None)
+
+
+async def test_counters_are_shared_and_an_administrator_can_clear_them(start) -> None:
+    async with start() as one, start() as other:
+        await refused(one, "jo", "wrong")
+        assert (await history(other, "jo@example.org", HERE)).device_failures == 1
+        with other._store.database.writing() as connection:
+            assert logins.unlock(connection, "jo@example.org") == 2
+            assert logins.unlock(connection, "jo@example.org") == 0
+        assert await history(one, "jo@example.org", HERE) == (0, 0, None)
+
+
+async def test_failures_of_an_hour_ago_are_forgotten(start) -> None:
+    async with start() as server:
+        write = partial(server._store.write, logins.record_failures)
+        await write(logins.Attempt("jo@example.org", HERE.peer, now() - 2 * HOUR))
+        assert await history(server, "jo@example.org", HERE) == (0, 0, None)
+        await write(logins.Attempt("jo@example.org", HERE.peer, now()))
+        assert await history(server, "jo@example.org", HERE) == (1, 1, None)
+
+
+async def test_made_up_names_do_not_fill_the_store(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logins, "_KEPT_FAILURES", 10)
+    async with start() as server:
+        await server.log_in("jo", "pencil", HERE)
+        attempts = [logins.Attempt(f"u{n}@example.org", HERE.peer, now() + n) for n in range(50)]
+        with server._store.database.writing() as connection:
+            logins.record_failures(connection, attempts)
+        with server._store.database.reading() as connection:
+            left = [logins.devices(connection, each.key, now()) for each in attempts]
+        assert sum(map(len, left)) <= 12
+        assert left[-1]
+        assert (await history(server, "jo@example.org", HERE)).succeeded_at is not None
+
+
+async def test_a_refusal_takes_as_long_whatever_was_wrong(sqlite_url: str, tmp_path: Path) -> None:
+    """An unknown name, a wrong password and a scheme of another speed are told apart by nothing."""
+    async with running(sqlite_url, tmp_path, refusal_seconds=0.5) as server:
+        await server.log_in("jo", "pencil", HERE)  # argon2 is warm
+        slow = sha512_crypt.using(rounds=20_000).hash("chalk")
+        with server._store.database.writing() as connection:
+            accounts.set_password(connection, Mailbox("al", "example.org"), slow)
+        took = {}
+        for name in ("jo", "al", "nobody", "di", "@@"):
+            began = time.monotonic()
+            await refused(server, name, "wrong", THERE)
+            took[name] = time.monotonic() - began
+        assert max(took.values()) - min(took.values()) < 0.25, took  # the step of the grid is twice that
+        assert min(took.values()) >= 0.5
+        began = time.monotonic()
+        await refused(server, "jo", "wrong", THERE._replace(failures=1))
+        assert time.monotonic() - began >= 1.0
+
+
+async def test_many_connections_of_one_device_guess_no_faster(start) -> None:
+    async with start(refusal_seconds=0.05) as server:
+        began = time.monotonic()
+        await asyncio.gather(*(refused(server, "nobody", f"guess {n}") for n in range(8)))
+        assert time.monotonic() - began >= 0.05 * 4  # two at a time, and the last of them wait
+
+
+async def test_devices_follow_a_rename_and_go_with_the_account(start) -> None:
+    async with start() as server:
+        await server.log_in("jo", "pencil", HERE)
+        jo, joanna = Mailbox("jo", "example.org"), Mailbox("joanna", "example.org")
+        with server._store.database.writing() as connection:
+            accounts.rename_account(connection, jo, joanna)
+        assert (await history(server, "joanna@example.org", HERE)).succeeded_at is not None
+        assert await history(server, "jo@example.org", HERE) == (0, 0, None)
+        with server._store.database.writing() as connection:
+            accounts.remove_account(connection, joanna)
+        assert await history(server, "joanna@example.org", HERE) == (0, 0, None)

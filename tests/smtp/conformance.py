@@ -1,0 +1,42 @@
+"""Writes docs/smtp-conformance.md from the headers of the transcripts: `python -m tests.smtp.conformance`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.smtp.transcript import Transcript, read_all
+from tests.support.conformance import table
+
+PAGE = Path(__file__).parents[2] / "docs" / "smtp-conformance.md"
+
+_INTRODUCTION = """\
+# SMTP and LMTP: what is shown to conform
+
+Each row is a conversation in `tests/smtp/transcripts/` that the test suite holds with the server, over
+a socket and with the real store: in one segment, octet by octet, cut at random, and under TLS where it
+is not about the connection before that. This page is generated from them by
+`python -m tests.smtp.conformance`; a test checks that it is up to date.
+
+What no transcript can show is in the other tests of `tests/smtp/`: peers that leave while a reply is owed,
+limits of time, speed, memory, space and connections, SMTP smuggling (every combination of line ends around a
+dot, split at every octet, by DATA and by BDAT), the trace fields, and any octets at all on the command loop.
+
+Deliberate deviations:
+
+- In content a bare CR or LF is not refused, unless `[smtp] bare_newlines = "reject"`: a bare LF becomes CRLF,
+  a bare CR a space, so that nobody who reads it can see a line end that we did not (RFC 5321 §2.3.8).
+- Blanks between `FROM:` or `TO:` and the path are borne with, and so are underscores in domains: living
+  senders have them.
+- VRFY answers 252 for everybody, and EXPN 502 (RFC 5321 §7.3).
+- DSN, BINARYMIME and REQUIRETLS are not offered, and their parameters are refused with 555 or 501.
+
+"""
+
+
+def page(transcripts: list[Transcript]) -> str:
+    """The page as text."""
+    return _INTRODUCTION + table(transcripts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(read_all()), encoding="utf-8")

@@ -1,0 +1,400 @@
+"""What a peer may have of us: connections, commands, time and space; and what it hears beyond."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import pytest
+
+from mailstack import service
+from mailstack.settings import Settings, Smtp
+from mailstack.smtp.crowd import Crowd, origin_of
+from tests.smtp.doubles import Connection
+from tests.smtp.rig import Peer, Rig
+
+FROM_THERE = b"421 4.7.0 too many connections from your address or network, try again later\r\n"
+
+
+# -- connections -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "network"),
+    [
+        ("192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
+        ("::ffff:192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::1", "fe80::/64"),
+        ("127.0.0.1", "127.0.0.1", ""),
+        ("127.99.0.1", "127.99.0.1", ""),
+        ("::1", "::1", ""),
+        ("::ffff:127.0.0.1", "127.0.0.1", ""),
+        ("", "", ""),
+    ],
+)
+def test_where_a_connection_comes_from(host: str, address: str, network: str) -> None:
+    assert origin_of(host) == (address, network)
+
+
+@pytest.mark.parametrize(
+    ("first", "next_addresses"),
+    [("192.0.2.1", "192.0.2.0/24"), ("2001:db8::1", "2001:db8::/64")],
+)
+def test_an_address_and_its_network_may_have_so_many_connections(first: str, next_addresses: str) -> None:
+    crowd = Crowd[int](Smtp(max_connections_per_address=2, max_connections_per_network=3))
+    _, second, third = (str(host) for host in list_of(next_addresses, 3))
+    assert crowd.join(1, first) is None
+    assert crowd.join(2, first) is None
+    assert crowd.join(3, first) == FROM_THERE
+    assert crowd.join(4, second) is None
+    assert crowd.join(5, third) == FROM_THERE
+    assert crowd.join(6, "203.0.113.1") is None
+    crowd.leave(1)
+    crowd.leave(1)
+    crowd.leave(3)
+    assert crowd.join(7, third) is None
+    assert len(crowd) == 4
+    for member in crowd:
+        crowd.leave(member)
+    assert not crowd._by_address
+    assert not crowd._by_network
+
+
+def list_of(network: str, most: int) -> list[object]:
+    hosts = ipaddress.ip_network(network).hosts()
+    return [next(hosts) for _ in range(most)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", ""])
+def test_a_peer_on_this_machine_may_have_as_many_as_there_are(address: str) -> None:
+    crowd = Crowd[int](Smtp(max_connections=10, max_connections_per_address=1, max_connections_per_network=1))
+    assert [crowd.join(number, address) for number in range(10)] == [None] * 10
+    assert (crowd.join(11, address) or b"").startswith(b"421 4.7.0 ")
+
+
+async def test_one_connection_too_many_is_refused_in_place_of_the_greeting():
+    first = Connection(max_connections_per_address=1)
+    second = Connection(reception=first.reception)
+    assert second.transport.said == FROM_THERE
+    assert second.transport.closing
+    other = Connection(reception=first.reception, address="198.51.100.1")
+    assert other.transport.said.startswith(b"220 ")
+    first.receiver.connection_lost(None)
+    second.receiver.connection_lost(None)
+    assert Connection(reception=first.reception).transport.said.startswith(b"220 ")
+
+
+def test_each_worker_has_its_part_of_the_servers_limits():
+    settings = Settings(smtp=Smtp(max_connections=1000, max_octets_in_flight=60 << 20))
+    assert service.share(settings, 3) == {
+        "MAILSTACK_SMTP__MAX_CONNECTIONS": "334",
+        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_ADDRESS": "17",
+        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_NETWORK": "67",
+        "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(50 << 20),
+    }
+
+
+# -- commands ----------------------------------------------------------------------------------------
+
+
+async def test_commands_that_lead_nowhere_end_the_session():
+    connection = Connection(max_commands=20)
+    assert await connection.feed(b"NOOP\r\n" * 20) == b"250 2.0.0 ok\r\n" * 20
+    assert await connection.feed(b"NOOP\r\n" * 20) == b"421 4.7.0 too many commands, goodbye\r\n"
+    assert connection.transport.over
+
+
+async def test_messages_begin_the_count_anew_and_chunks_are_not_counted():
+    connection = Connection(max_commands=20)
+    for _ in range(10):
+        await connection.feed(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n" + b"BDAT 1\r\nx" * 30)
+        assert (await connection.feed(b"BDAT 0 LAST\r\n")).startswith(b"250 2.0.0 ")
+    assert len(connection.deposits.contents) == 10
+
+
+async def test_chunks_of_nothing_are_counted():
+    connection = Connection(max_commands=20)
+    await connection.feed(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")
+    said = await connection.feed(b"BDAT 0\r\n" * 100)
+    assert said.count(b"\r\n") == 18
+    assert said.endswith(b"421 4.7.0 too many commands, goodbye\r\n")
+
+
+async def test_errors_end_the_session():
+    connection = Connection(max_errors=3)
+    assert (await connection.feed(b"FOO\r\n" * 9)).splitlines()[3:] == [b"421 4.7.0 too many errors, goodbye"]
+
+
+async def test_recipients_are_limited_and_the_limit_is_announced():
+    connection = Connection(max_recipients=100)
+    assert b"250 LIMITS RCPTMAX=100\r\n" in await connection.feed(b"EHLO x\r\n")
+    await connection.feed(b"MAIL FROM:<>\r\n" + b"RCPT TO:<fast@x>\r\n" * 100)
+    assert (await connection.feed(b"RCPT TO:<fast@x>\r\n")).startswith(b"452 4.5.3 ")
+
+
+# -- time --------------------------------------------------------------------------------------------
+
+
+async def test_content_that_trickles_is_cut_off(start):
+    async with start(idle_seconds=0.4, min_octets_per_second=100) as rig:
+        peer = await begun(rig, b"DATA\r\n")
+        cut_off = asyncio.create_task(peer.rest())
+        while not cut_off.done():
+            peer.send(b"x")
+            await asyncio.sleep(0.05)
+        assert cut_off.result() == b"421 4.4.2 the content of the message takes too long, goodbye\r\n"
+        assert await rig.mail("jones") == []
+        assert not rig.reception.site.delivery.flight.octets
+
+
+async def test_chunks_that_trickle_are_cut_off(start):
+    async with start(idle_seconds=0.4, min_octets_per_second=100) as rig:
+        peer = await begun(rig, b"BDAT 1\r\nx")
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        said = b"250 2.0.0 chunk received\r\n"
+        while said == b"250 2.0.0 chunk received\r\n":
+            peer.send(b"BDAT 1\r\nx")
+            said = await peer.one_reply()
+            await asyncio.sleep(0.05)
+        assert said.startswith(b"421 4.4.2 ")
+
+
+async def test_a_slow_line_is_borne_with(start):
+    async with start(idle_seconds=0.3, min_octets_per_second=100) as rig:
+        peer = await begun(rig, b"DATA\r\n")
+        for _ in range(20):
+            peer.send(b"Ten octets" * 2)
+            await asyncio.sleep(0.05)
+        assert (await peer.reply(b"\r\n.")).startswith(b"250 2.0.0 ")
+
+
+async def test_one_slow_message_after_the_other_each_has_its_own_time(start):
+    async with start(idle_seconds=0.3, min_octets_per_second=1000) as rig:
+        peer = await rig.connect()
+        for _ in range(4):
+            await peer.trio()
+            await peer.reply(b"DATA")
+            await asyncio.sleep(0.2)
+            assert (await peer.reply(b"x\r\n.")).startswith(b"250 2.0.0 ")
+        assert len(await rig.mail("jones")) == 4
+
+
+async def test_content_that_takes_too_long_in_all_is_cut_off_however_fast_it_comes(start):
+    async with start(max_data_seconds=0.4) as rig:
+        peer = await begun(rig, b"DATA\r\n")
+        cut_off = asyncio.create_task(peer.rest())
+        while not cut_off.done():
+            peer.send(b"x" * 10_000 + b"\r\n")
+            await asyncio.sleep(0.01)
+        assert cut_off.result().startswith(b"421 4.4.2 ")
+
+
+async def test_chunks_without_a_transaction_are_not_read_for_ever(start):
+    async with start(max_data_seconds=0.4) as rig:
+        peer = await rig.connect()
+        peer.send(b"BDAT 99999999999999999999\r\n")
+        cut_off = asyncio.create_task(peer.rest())
+        while not cut_off.done():
+            peer.send(b"x" * 10_000)
+            await asyncio.sleep(0.01)
+        assert cut_off.result().startswith(b"421 4.4.2 ")
+
+
+# -- space -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"Subject: x\r\n" * 30_000, b"Subject: " + b"x" * 300_000 + b"\r\n", b"A: b\r\n" + b" c\r\n" * 100_000],
+    ids=["many fields", "a long line", "a long field"],
+)
+@pytest.mark.parametrize("by_chunks", [False, True])
+async def test_a_header_has_an_end(start, header, by_chunks):
+    async with start() as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        if by_chunks:
+            said = await peer.reply(b"BDAT %d LAST\r\n" % (len(header) + 5) + header + b"\r\nx")
+        else:
+            await peer.reply(b"DATA")
+            said = await peer.reply(header + b"\r\nx\r\n.")
+        assert said == b"552 5.3.4 the header of the message is too big\r\n"
+        await peer.trio()
+        await peer.reply(b"DATA")
+        assert (await peer.reply(b"Subject: x\r\n\r\n" + header + b".")).startswith(b"250 2.0.0 ")
+        assert len(await rig.mail("jones")) == 1
+
+
+async def test_the_chunk_that_goes_beyond_the_limit_is_read_and_refused(start):
+    async with start() as rig:
+        peer = await begun(rig, b"BDAT 600000\r\n" + b"x" * 600_000)
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        peer.send(b"BDAT 600000\r\n" + b"x" * 600_000 + b"BDAT 3 LAST\r\nx\r\nNOOP\r\n")
+        assert (await peer.one_reply()).startswith(b"552 5.3.4 ")
+        assert (await peer.one_reply()).startswith(b"503 5.5.1 ")  # RFC 3030 §2: discarded as it came
+        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
+        await peer.trio()
+        assert await rig.mail("jones") == []
+
+
+async def test_octets_of_a_refused_chunk_take_neither_memory_nor_disk(start):
+    async with start() as rig:
+        peer = await begun(rig, b"BDAT 1000001 LAST\r\n" + b"x" * 700_000)
+        (connection,) = rig.reception.connections
+        await rig.until(lambda: connection.conversation.content.octets == 700_000)
+        assert rig.reception.site.delivery.flight.octets == 0
+        peer.send(b"x" * 300_001)
+        assert (await peer.one_reply()).startswith(b"552 5.3.4 ")
+
+
+async def test_all_messages_together_take_no_more_than_they_may(start):
+    async with start(max_octets_in_flight=1_000_000) as rig:
+        flight = rig.reception.site.delivery.flight
+        first = await begun(rig, b"DATA\r\n")
+        first.send(b"x" * 899_000)
+        await rig.until(lambda: flight.octets >= 899_000)
+
+        other = await rig.connect()
+        await other.reply(b"EHLO client.example")
+        assert (await other.reply(b"MAIL FROM:<> SIZE=200000")).startswith(b"452 4.3.1 ")
+        await other.trio()
+        await other.reply(b"DATA")
+        assert (await other.reply(b"x" * 200_000 + b"\r\n.")).startswith(b"452 4.3.1 ")
+        await other.trio()
+        assert (await other.reply(b"BDAT 200000\r\n" + b"x" * 199_998)).startswith(b"452 4.3.1 ")
+
+        assert (await first.reply(b"\r\n.")).startswith(b"250 2.0.0 ")
+        assert flight.octets == 0
+        await other.trio()
+        await other.reply(b"DATA")
+        assert (await other.reply(b"x" * 200_000 + b"\r\n.")).startswith(b"250 2.0.0 ")
+
+
+@pytest.mark.parametrize("how", ["reset", "RSET", "starttls"])
+async def test_what_a_lost_message_had_is_given_back(start, how, tls):
+    async with start(tls=tls) as rig:
+        peer = await begun(rig, b"BDAT 100000\r\n" + b"x" * 100_000)
+        assert (await peer.one_reply()).startswith(b"250 ")
+        flight = rig.reception.site.delivery.flight
+        assert flight.octets == 100_000
+        if how == "reset":
+            peer.reset()
+        elif how == "RSET":
+            await peer.reply(b"RSET")
+        else:
+            await peer.reply(b"STARTTLS")
+            await peer.start_tls(rig.client_tls)
+        await rig.until(lambda: not flight.octets)
+
+
+async def test_a_full_flight_is_told_before_the_content(start):
+    async with start(max_octets_in_flight=1_000_000) as rig:
+        peer = await rig.connect()
+        await peer.trio()
+        rig.reception.site.delivery.flight.octets = 1_000_001
+        assert (await peer.reply(b"DATA")).startswith(b"452 4.3.1 ")
+        rig.reception.site.delivery.flight.octets = 0
+        assert (await peer.reply(b"DATA")).startswith(b"354 ")
+
+
+async def test_what_mail_announces_has_to_fit_on_the_disk(start):
+    async with start() as rig:
+        peer = await rig.connect()
+        await peer.reply(b"EHLO client.example")
+        rig.store._reserve_octets = 1 << 60
+        await asyncio.sleep(1.1)  # what was seen of the disk is believed for a second
+        assert (await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=1000")).startswith(b"452 4.3.1 ")
+        assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"503 5.5.1 ")
+        rig.store._reserve_octets = 0
+        assert (await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=1000")).startswith(b"250 2.1.0 ")
+        assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"250 2.1.5 ")
+
+
+async def begun(rig: Rig, commands: bytes) -> Peer:
+    """A peer that has sent this behind RCPT; for DATA, the answer to it has been read."""
+    peer = await rig.connect()
+    await peer.trio()
+    peer.send(commands)
+    if commands == b"DATA\r\n":
+        assert (await peer.one_reply()).startswith(b"354 ")
+    return peer
+
+
+# -- before the greeting -----------------------------------------------------------------------------
+
+EARLY = b"554 5.5.1 nothing may be said before the greeting\r\n"
+
+
+async def test_a_stranger_is_greeted_after_a_moment():
+    connection = Connection(greeting_delay_milliseconds=20)
+    assert connection.transport.said == b""
+    await asyncio.sleep(0.1)
+    assert connection.transport.said == b"220 mx.example.org ESMTP mailstack\r\n"
+    assert await connection.feed(b"NOOP\r\n") == b"250 2.0.0 ok\r\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", ""])
+async def test_a_peer_on_this_machine_is_greeted_at_once(address):
+    connection = Connection(greeting_delay_milliseconds=20, address=address)
+    assert connection.transport.said.startswith(b"220 ")
+
+
+@pytest.mark.parametrize("octets", [b"E", b"HELO x\r\n", b"POST / HTTP/1.1\r\n", b"\x16\x03\x01"])
+async def test_a_stranger_that_speaks_first_is_turned_away(octets):
+    connection = Connection(greeting_delay_milliseconds=20)
+    assert await connection.feed(octets) == EARLY
+    assert connection.transport.over
+    await asyncio.sleep(0.1)
+    connection.receiver.data_received(b"MAIL FROM:<>\r\n")
+    assert connection.transport.said == EARLY
+
+
+@pytest.mark.parametrize("end", ["eof", "lost", "stop"])
+async def test_a_stranger_that_leaves_before_the_greeting_leaves_nothing_behind(end):
+    connection = Connection(greeting_delay_milliseconds=20)
+    if end == "eof":
+        connection.receiver.eof_received()
+    elif end == "stop":
+        connection.receiver.end(b"421 4.3.2 x\r\n", linger=False)
+    connection.receiver.connection_lost(None)
+    said = connection.transport.said
+    await asyncio.sleep(0.1)
+    assert connection.transport.said == said
+    assert not connection.reception.connections
+
+
+async def test_octets_that_are_there_when_the_connection_is_are_too_early(start):
+    async with start() as rig:
+        early = socket.create_connection(rig.address)
+        early.sendall(b"HELO x\r\nMAIL FROM:<>\r\n")  # while the loop, which is ours, accepts nothing
+        early.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(early, 1000) == EARLY
+            assert await loop.sock_recv(early, 1000) == b""
+        early.close()
+        await rig.until(lambda: not rig.listener.sessions)
+
+
+# -- a full maildrop ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("over_quota", "reply"),
+    [
+        ("temporary", b"452 4.2.2 this mailbox is full, try again later\r\n"),
+        ("permanent", b"552 5.2.2 this mailbox is full\r\n"),
+    ],
+)
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_a_full_maildrop(start, over_quota, reply, lmtp):
+    async with start(over_quota=over_quota, lmtp=lmtp) as rig:
+        peer = await rig.connect()
+        await peer.reply(b"LHLO x" if lmtp else b"EHLO x")
+        await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=6000")
+        for _ in range(2):  # looked up, then known
+            assert await peer.reply(b"RCPT TO:<full@example.org>") == reply
+            assert await peer.reply(b"RCPT TO:<small@example.org>") == reply
+            assert (await peer.reply(b"RCPT TO:<team@example.org>")).startswith(b"250 2.1.5 ")
