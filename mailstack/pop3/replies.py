@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mailstack.errors import LoginRefused, MaildropInUse, MailstackError, MessageGone, Permanent, Temporary
+from mailstack.errors import (
+    LoginRefused,
+    MaildropInUse,
+    MailstackError,
+    MessageDamaged,
+    MessageGone,
+    Permanent,
+    Temporary,
+)
 from mailstack.pop3.asks import Content
 from mailstack.pop3.commands import Refused
 from mailstack.pop3.stuffing import Transfer
@@ -66,6 +74,7 @@ FAILURES: Final[dict[type[BaseException], Row]] = {
     LoginRefused: Row("AUTH", "wrong name or password"),
     MaildropInUse: Row("IN-USE", None),
     MessageGone: Row("SYS/PERM", "the message is no longer there"),
+    MessageDamaged: Row("SYS/PERM", None),
     Permanent: Row("SYS/PERM", "this cannot be done"),
     Temporary: Row("SYS/TEMP", "the mail store does not answer, try again later"),
     # Nobody foresaw it, so it may be over the next time: a client must never take it for final.

@@ -20,7 +20,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.store import aliases, messages, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, entry, state
+from mailstack.store.tables import account, domain, entry, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -155,10 +155,12 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
     found = find_account(connection, mailbox)
     # The lock comes before the entries: a deposit that is under way is either wholly there or refused.
     connection.execute(select(account.c.id).where(account.c.id == found.id).with_for_update())
-    mine = select(entry.c.uid, entry.c.message_id).where(entry.c.account_id == found.id).limit(_SLICE)
-    while rows := connection.execute(mine.order_by(entry.c.uid)).all():
-        connection.execute(delete(entry).where(entry.c.account_id == found.id, entry.c.uid <= rows[-1].uid))
-        messages.remove_orphans(connection, {row.message_id for row in rows})
+    for table in (entry, removed):
+        mine = select(table.c.uid, table.c.message_id).where(table.c.account_id == found.id).limit(_SLICE)
+        while rows := connection.execute(mine.order_by(table.c.uid)).all():
+            gone = (table.c.account_id == found.id) & (table.c.uid <= rows[-1].uid)
+            connection.execute(delete(table).where(gone))
+            messages.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed

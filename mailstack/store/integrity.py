@@ -28,7 +28,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import messages
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message, removed
 
 _IDS_A_STEP = 5000
 
@@ -197,7 +197,9 @@ class _Messages(NamedTuple):
 
     def _orphans(self, connection: Connection) -> Sequence[int]:
         wanted = select(message.c.id).where(
-            self._here(message.c.id), ~exists().where(entry.c.message_id == message.c.id)
+            self._here(message.c.id),
+            ~exists().where(entry.c.message_id == message.c.id),
+            ~exists().where(removed.c.message_id == message.c.id),
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 

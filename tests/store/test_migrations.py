@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select, text
 
 from mailstack.errors import SchemaMismatch, StoreUnavailable
-from mailstack.store import migrate, schema
+from mailstack.store import integrity, migrate, schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import domain, metadata
+from tests.support import maildrops
 
 
 def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
@@ -39,7 +40,10 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
             schema.check(connection)
     assert migrate.upgrade(database, said.append)
     assert not migrate.upgrade(database, said.append)
-    assert said == ["the schema went from 0001 to nothing", "the schema went from nothing to 0001"]
+    assert said == [
+        f"the schema went from {schema.HEAD} to nothing",
+        f"the schema went from nothing to {schema.HEAD}",
+    ]
 
 
 def test_a_newer_schema_is_refused_by_name(database: Database) -> None:
@@ -73,7 +77,7 @@ def test_a_second_upgrade_waits_for_the_first_and_says_so(database: Database) ->
     assert not migrate.upgrade(other, second_report)
     first.join()
     other.dispose()
-    assert first_said == ["the schema went from nothing to 0001"]
+    assert first_said == [f"the schema went from nothing to {schema.HEAD}"]
     assert second_said == ["another upgrade of this database is running; waiting for it"]
 
 
@@ -88,9 +92,9 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     (scripts / "versions").mkdir(parents=True)
     for path in migrate.scripts().rglob("*.py"):
         (scripts / path.relative_to(migrate.scripts())).write_bytes(path.read_bytes())
-    (scripts / "versions" / "0002.py").write_text(
+    (scripts / "versions" / "9001.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        f"revision, down_revision = '9001', '{schema.HEAD}'\n"
         "def upgrade(): op.execute('DELETE FROM domain WHERE id = 1')\n"
         "def downgrade(): pass\n"
     )
@@ -98,7 +102,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(
     with pytest.raises(RuntimeError, match="without their parent"):
         migrate.upgrade(database, lambda text: None)
     with database.reading() as connection:
-        assert schema.revision(connection) == "0001"
+        assert schema.revision(connection) == schema.HEAD
         assert connection.execute(select(domain.c.id).order_by(domain.c.id)).scalars().all() == [1, 2]
     database.dispose()
 
@@ -134,3 +138,27 @@ def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> No
         env={"PYTHONPATH": str(target)},
     ).stdout
     assert found.split() == [schema.HEAD, str(target / "mailstack" / "_migrations")]
+
+
+def test_a_filled_store_loses_nothing_on_the_way_up_and_down(database: Database) -> None:
+    maildrops.add_accounts(database, "jo@example.org", "kim@example.org")
+    for number in range(5):
+        content = b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * 70 * number)
+        maildrops.deposit(database, content, "jo@example.org", "kim@example.org")
+    before = _mail(database)
+    for revision in ("0001", "head"):
+        way = migrate.upgrade if revision == "head" else migrate.downgrade
+        assert way(database, lambda text: None, revision=revision)
+        assert _mail(database) == before
+    assert [step.findings for step in integrity.check(database) if step.findings] == []
+
+
+def _mail(database: Database) -> list[tuple[object, ...]]:
+    """Every message of every maildrop, by columns that all revisions have."""
+    wanted = (
+        "SELECT e.account_id, e.uid, e.unique_id, e.octets, e.prefix, m.octets, c.octets, a.messages,"
+        " a.octets, a.password_hash FROM entry e JOIN message m ON m.id = e.message_id"
+        " JOIN content c ON c.id = m.id * 65536 JOIN account a ON a.id = e.account_id ORDER BY 1, 2"
+    )
+    with database.reading() as connection:
+        return [tuple(row) for row in connection.execute(text(wanted))]
