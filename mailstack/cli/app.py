@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from mailstack import __version__
-from mailstack.cli import account, alias, database, demo, domain, exits, init, maildrop, settings, status
+from mailstack.cli import (
+    account,
+    alias,
+    backup,
+    database,
+    demo,
+    domain,
+    exits,
+    init,
+    maildrop,
+    settings,
+    status,
+)
 from mailstack.cli.admin import Admin, config_path
 from mailstack.cli.serve import ROLES
 
@@ -29,6 +41,7 @@ app.add_typer(account.app)
 app.add_typer(alias.app)
 app.add_typer(maildrop.app)
 app.add_typer(database.app)
+app.add_typer(backup.app)
 app.add_typer(settings.app)
 
 

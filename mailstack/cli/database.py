@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import show
+from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
 from mailstack.store import integrity, schema
 
 app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
+app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
 
 
 @app.command("upgrade", epilog="Example: mailstack database upgrade")

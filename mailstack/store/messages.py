@@ -99,7 +99,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
     if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
         raise NoSuchMailbox("the account was removed while its mail was on the way")
-    ids = _new_message_ids(connection, len(deposits))
+    ids = new_message_ids(connection, len(deposits))
     numbered = list(zip(ids, deposits, strict=True))
     found: dict[int, bytes] = {}
     for rows in _bundles(_content_rows(numbered, found)):
@@ -140,7 +140,8 @@ def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[in
     return {account_id: (next_uid, uid_validity) for account_id, next_uid, uid_validity in rows}
 
 
-def _new_message_ids(connection: Connection, count: int) -> list[int]:
+def new_message_ids(connection: Connection, count: int) -> list[int]:
+    """Numbers that no message ever had, in order."""
     if connection.dialect.name == "sqlite":
         # We hold the write lock, so what AUTOINCREMENT gave last is ours to continue.
         row = _LAST_MESSAGE_ID.row(connection)
