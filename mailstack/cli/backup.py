@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,16 +17,15 @@ from mailstack.cli.progress import watched
 from mailstack.errors import MailstackError, NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
-from mailstack.store import accounts, facts, migrate
-from mailstack.store.backups import maildrop, prune
-from mailstack.store.backups.copy import upgraded
-from mailstack.store.backups.folder import Folder, Made
-from mailstack.store.backups.make import Backup
-from mailstack.store.backups.restore import Restoration
-from mailstack.store.backups.verify import Verification
+from mailstack.store import accounts, facts
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.locks import HOUSEKEEPING
+
+# They need alembic, which takes long to import, and most runs are of other commands.
+if TYPE_CHECKING:
+    from mailstack.store.backups import maildrop
+    from mailstack.store.backups.folder import Folder, Made
 
 app = typer.Typer(name="backup", help="What is in backups, and how it comes back.", no_args_is_help=True)
 
@@ -53,6 +52,10 @@ def backup(
 
     The exit code is 65 if messages were damaged in the store already.
     """
+    from mailstack.store.backups import prune
+    from mailstack.store.backups.folder import Folder
+    from mailstack.store.backups.make import Backup
+
     opened = Folder(folder)
     pruned = prune.Pruned(0, 0)
     with admin(context).database() as database:
@@ -84,6 +87,8 @@ def backup(
 @app.command("list", epilog="Example: mailstack backup list /srv/backup/mail --json")
 def list_(folder: Where, json: Json = False) -> None:
     """Show the finished backups of a folder, oldest first."""
+    from mailstack.store.backups.folder import Folder
+
     opened = Folder(folder)
     opened.open()
     found = opened.backups()
@@ -110,6 +115,9 @@ def list_(folder: Where, json: Json = False) -> None:
 @app.command("verify", epilog="Example: mailstack backup verify /srv/backup/mail")
 def verify(context: typer.Context, folder: Where, at: Which = None, json: Json = False) -> None:
     """Open a backup and check every message in it; the exit code is 65 where something is wrong."""
+    from mailstack.store.backups.folder import Folder
+    from mailstack.store.backups.verify import Verification
+
     opened = Folder(folder)
     identity = opened.open()
     made = opened.find(at)
@@ -145,6 +153,8 @@ def restore(
     json: Json = False,
 ) -> None:
     """Bring mail back: everything into an empty database, or what one account lacks. UIDLs stay."""
+    from mailstack.store.backups.folder import Folder
+
     if message and account is None:
         raise Usage("--message needs --account: a unique-id is one account's own")
     settings = admin(context).settings
@@ -172,6 +182,9 @@ def restore(
 def _restore_all(
     database: Database, folder: Folder, made: Made, settings: Settings, *, yes: bool
 ) -> dict[str, Any]:
+    from mailstack.store import migrate
+    from mailstack.store.backups.restore import Restoration
+
     told = made.facts
     what = f"{show.counted(told.messages, 'message')} of {show.counted(told.accounts, 'account')}"
     ask.confirm(f"Restore {what} as of {show.moment(told.made_at)}?", yes=yes)
@@ -194,6 +207,9 @@ def _restore_maildrop(
     unique_ids: list[str],
     yes: bool,
 ) -> dict[str, Any]:
+    from mailstack.store.backups import maildrop
+    from mailstack.store.backups.copy import upgraded
+
     with upgraded(folder, made, settings.state_dir) as copy:
         with database.reading() as connection:
             plan = maildrop.plan(connection, copy, mailbox, unique_ids)

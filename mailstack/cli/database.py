@@ -47,15 +47,19 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     json: Json = False,
 ) -> None:
-    """Recount every account and look for what belongs to nothing, while the service runs.
+    """Recount every account, look for what belongs to nothing, read every message: beside the service.
 
     The exit code is 0 if all is well, or is now; 65 if something is wrong.
     """
+    from mailstack.store import migrate
+
     with admin(context).database() as database:
+        different = [integrity.Finding(said, mendable=False) for said in migrate.differences(database)]
         steps = integrity.check(database, repair=repair)
         first = next(steps, None)
         rest = followed("checking", steps, first.total - 1) if first else []
-    found = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    found = [*different, *stepwise]
     left = [finding for finding in found if not (repair and finding.mendable)]
     if json:
         show.as_json({"findings": [each._asdict() | {"mended": repair and each.mendable} for each in found]})

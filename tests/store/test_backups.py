@@ -13,8 +13,8 @@ from sqlalchemy import delete, func, select, update
 from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import accounts, browse, facts, integrity, messages, migrate
-from mailstack.store.backups import maildrop, make, prune
+from mailstack.store import accounts, browse, bulk, facts, integrity, messages, migrate
+from mailstack.store.backups import maildrop, prune
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Facts, Folder, Made
 from mailstack.store.backups.make import Backup, Progress
@@ -175,7 +175,7 @@ def test_the_next_backup_adds_only_what_is_new(filled: Database, folder: Folder)
 def test_mail_that_comes_and_goes_meanwhile_leaves_one_moment(
     filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make, "_GROUP_MESSAGES", 3)
+    monkeypatch.setattr(bulk, "GROUP_MESSAGES", 3)
     stop = threading.Event()
 
     def busy() -> None:

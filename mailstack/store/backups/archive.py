@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from mailstack.store.backups.folder import Folder, connected, publish
+from mailstack.store.bulk import Stored
 from mailstack.store.tables import PARTS_A_MESSAGE
 
 ARCHIVE_OCTETS: Final = 256 * 1024 * 1024
@@ -24,14 +25,6 @@ _SCHEMA: Final = (
     "CREATE TABLE content (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)",
     "BEGIN",
 )
-
-
-class Stored(NamedTuple):
-    """A message as an archive knows it."""
-
-    id: int
-    octets: int
-    digests: bytes | None
 
 
 class Writer:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from mailstack.errors import BadData
 from mailstack.store import migrate, schema
-from mailstack.store.backups.archive import Stored, parts
+from mailstack.store.backups.archive import parts
 from mailstack.store.backups.folder import Folder, Made, attached, connected
+from mailstack.store.bulk import Stored
 from mailstack.store.engine import Database
 
 

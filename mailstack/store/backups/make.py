@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,16 +20,14 @@ from sqlalchemy import Connection, func, select, text
 from mailstack.errors import BadData
 from mailstack.store import facts, migrate, schema
 from mailstack.store.backups import archive
-from mailstack.store.backups.archive import Stored, Writer
+from mailstack.store.backups.archive import Writer
 from mailstack.store.backups.folder import Facts, Folder, Made, attached, connected, sync
+from mailstack.store.bulk import Stored, between, group_after, part_by_part, snapshot
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
 from mailstack.store.tables import PARTS_A_MESSAGE, content, message, metadata
 
-_GROUP_OCTETS: Final = 8 * 1024 * 1024
-_GROUP_MESSAGES: Final = 1000
-_PARTS_A_STEP: Final = 32
 _ROWS_A_STEP: Final = 5000
 
 
@@ -78,13 +76,13 @@ class Backup:
             ).scalar_one()
         while True:
             with snapshot(self._database) as connection:
-                group = _group(connection, last)
+                group = group_after(connection, last)
                 if len(group) > 1:
-                    self._keep(writer, group, _between(connection, group[0].id, group[-1].id))
+                    self._keep(writer, group, between(connection, group[0].id, group[-1].id))
             if not group:
                 return
             if len(group) == 1:  # it may be large, and the transaction of a part is short
-                self._keep(writer, group, _part_by_part(self._database.reading, group[0].id))
+                self._keep(writer, group, part_by_part(self._database.reading, group[0].id))
             last = group[-1].id
             yield Progress(self.copied, max(self.copied, int(total)))  # mail goes on coming
 
@@ -115,7 +113,7 @@ class Backup:
             last_message_id, last_account_id = _last_ids(connection)
             for number, octets, digests in _missing(file, self._folder.archives()):
                 group = [Stored(number, octets, digests)]
-                self._keep(writer, group, _part_by_part(lambda: nullcontext(connection), number))
+                self._keep(writer, group, part_by_part(lambda: nullcontext(connection), number))
             counted = "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(octets), 0) FROM account"
             accounts, messages, octets = file.execute(counted).fetchone()
             # What was damaged because it was deleted while we read it is not in the copy.
@@ -134,49 +132,6 @@ class Backup:
             last_message_id=last_message_id,
             last_account_id=last_account_id,
         )
-
-
-@contextmanager
-def snapshot(database: Database) -> Iterator[Connection]:
-    """A read transaction that sees one moment, on either database."""
-    with database.reading() as connection:
-        if not database.is_sqlite:  # where every statement has a moment of its own, else
-            connection.execution_options(isolation_level="REPEATABLE READ")
-        yield connection
-
-
-def _group(connection: Connection, after: int) -> list[Stored]:
-    """The next messages, as many as are worth one transaction; a large one alone."""
-    group: list[Stored] = []
-    octets = 0
-    wanted = select(message.c.id, message.c.octets, message.c.digests).where(message.c.id > after)
-    for row in connection.execute(wanted.order_by(message.c.id).limit(_GROUP_MESSAGES)):
-        octets += row.octets
-        if group and octets > _GROUP_OCTETS:
-            break
-        group.append(Stored(*row))
-    return group
-
-
-def _between(connection: Connection, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-    here = (content.c.id >= first * PARTS_A_MESSAGE) & (content.c.id < (last + 1) * PARTS_A_MESSAGE)
-    for row in connection.execute(select(content.c.id, content.c.octets).where(here).order_by(content.c.id)):
-        yield row.id, row.octets
-
-
-def _part_by_part(
-    reading: Callable[[], AbstractContextManager[Connection]], number: int
-) -> Iterator[tuple[int, bytes]]:
-    """A message's content, some parts at a time."""
-    first = number * PARTS_A_MESSAGE
-    for start in range(first, first + PARTS_A_MESSAGE, _PARTS_A_STEP):
-        here = (content.c.id >= start) & (content.c.id < start + _PARTS_A_STEP)
-        with reading() as connection:
-            wanted = select(content.c.id, content.c.octets).where(here).order_by(content.c.id)
-            rows = connection.execute(wanted).all()
-        yield from ((row.id, row.octets) for row in rows)
-        if len(rows) < _PARTS_A_STEP:
-            return
 
 
 def _make_store(path: Path) -> None:

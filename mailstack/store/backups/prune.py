@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mailstack.store.backups.archive import Stored, Writer, parts
+from mailstack.store.backups.archive import Writer, parts
 from mailstack.store.backups.folder import Folder, attached, connected, sync
+from mailstack.store.bulk import Stored
 
 _WORTH_REWRITING: Final = 0.5
 """An archive is written anew, smaller, once less than this share of it is in use."""
