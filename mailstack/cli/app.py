@@ -12,6 +12,7 @@ from mailstack import __version__
 from mailstack.cli import (
     account,
     alias,
+    backup,
     database,
     deliver,
     demo,
@@ -42,6 +43,7 @@ app.add_typer(account.app)
 app.add_typer(alias.app)
 app.add_typer(maildrop.app)
 app.add_typer(database.app)
+app.add_typer(backup.app)
 app.add_typer(settings.app)
 
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import show
+from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
 from mailstack.store import integrity, schema
 
 app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
+app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
 
 
 @app.command("upgrade", epilog="Example: mailstack database upgrade")
@@ -46,15 +47,19 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     json: Json = False,
 ) -> None:
-    """Recount every account and look for what belongs to nothing, while the service runs.
+    """Recount every account, look for what belongs to nothing, read every message: beside the service.
 
     The exit code is 0 if all is well, or is now; 65 if something is wrong.
     """
+    from mailstack.store import migrate
+
     with admin(context).database() as database:
+        different = [integrity.Finding(said, mendable=False) for said in migrate.differences(database)]
         steps = integrity.check(database, repair=repair)
         first = next(steps, None)
         rest = followed("checking", steps, first.total - 1) if first else []
-    found = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    found = [*different, *stepwise]
     left = [finding for finding in found if not (repair and finding.mendable)]
     if json:
         show.as_json({"findings": [each._asdict() | {"mended": repair and each.mendable} for each in found]})

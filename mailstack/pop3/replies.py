@@ -11,6 +11,7 @@ from mailstack.errors import (
     LoginRefused,
     MaildropInUse,
     MailstackError,
+    MessageDamaged,
     MessageGone,
     Permanent,
     Temporary,
@@ -83,6 +84,7 @@ FAILURES: Final[dict[type[BaseException], Row]] = {
     MaildropInUse: Row("IN-USE", None),
     TooManyGuesses: Row("SYS/TEMP", None),
     MessageGone: Row("SYS/PERM", "the message is no longer there"),
+    MessageDamaged: Row("SYS/PERM", None),
     Permanent: Row("SYS/PERM", "this cannot be done"),
     Temporary: Row("SYS/TEMP", "the mail store does not answer, try again later"),
     # Nobody foresaw it, so it may be over the next time: a client must never take it for final.

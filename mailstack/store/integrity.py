@@ -19,16 +19,14 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
-    or_,
     select,
     update,
 )
 
 from mailstack.mail.address import Mailbox
-from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import messages
+from mailstack.store import messages, reread
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message, removed
 
 _IDS_A_STEP = 5000
 
@@ -58,7 +56,7 @@ def check(database: Database, *, repair: bool = False) -> Iterator[Step]:
         accounts = connection.execute(select(account.c.id).order_by(account.c.id)).scalars().all()
         first, last = _ends(connection)
     ranges = [(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
-    total, done = len(ranges) + len(accounts), 0
+    total, done = 2 * len(ranges) + len(accounts), 0
     # Messages first: mending an entry's octets changes what its account's counters have to be.
     for low, high in ranges:
         done += 1
@@ -66,6 +64,16 @@ def check(database: Database, *, repair: bool = False) -> Iterator[Step]:
     for account_id in accounts:
         done += 1
         yield Step(done, total, _step(database, _Account(account_id), repair=repair))
+    for low, high in ranges:
+        done += 1
+        yield Step(done, total, tuple(_content(database, low, high)))
+
+
+def _content(database: Database, low: int, high: int) -> Iterator[Finding]:
+    for found in reread.reread(database, low - 1, high - 1):
+        reread.note(database, found)
+        for said in (*(said for _, said in found.damaged), *found.uncanonical):
+            yield Finding(said, mendable=False)
 
 
 def _ends(connection: Connection) -> tuple[int, int]:
@@ -171,12 +179,6 @@ class _Messages(NamedTuple):
             ),
             *(
                 Finding(
-                    f"message {number} is damaged: of its {has} octets {present} are there", mendable=False
-                )
-                for number, has, present in self._damaged(connection)
-            ),
-            *(
-                Finding(
                     f"account {account_id}, uid {uid}: the entry says {says} octets, the message has {has}",
                     mendable=True,
                 )
@@ -197,7 +199,9 @@ class _Messages(NamedTuple):
 
     def _orphans(self, connection: Connection) -> Sequence[int]:
         wanted = select(message.c.id).where(
-            self._here(message.c.id), ~exists().where(entry.c.message_id == message.c.id)
+            self._here(message.c.id),
+            ~exists().where(entry.c.message_id == message.c.id),
+            ~exists().where(removed.c.message_id == message.c.id),
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 
@@ -205,32 +209,6 @@ class _Messages(NamedTuple):
         orphaned = ~exists().where(message.c.id == _number)
         wanted = select(_number).where(self._content_here(), orphaned).distinct()
         return sorted(connection.execute(wanted).scalars().all())
-
-    def _damaged(self, connection: Connection) -> Sequence[Any]:
-        parts = (
-            select(
-                _number.label("number"),
-                func.sum(func.length(content.c.octets)).label("octets"),
-                func.count().label("parts"),
-                func.max(_part).label("last"),
-            )
-            .where(self._content_here())
-            .group_by(_number)
-            .subquery()
-        )
-        needed = (message.c.octets + PART_OCTETS - 1) // PART_OCTETS
-        present = func.coalesce(parts.c.octets, 0)
-        wrong = or_(
-            present != message.c.octets,
-            func.coalesce(parts.c.parts, 0) != needed,
-            func.coalesce(parts.c.last + 1, 0) != needed,
-        )
-        return connection.execute(
-            select(message.c.id, message.c.octets, present)
-            .outerjoin(parts, parts.c.number == message.c.id)
-            .where(self._here(message.c.id), wrong)
-            .order_by(message.c.id)
-        ).all()
 
     def _disagreeing(self, connection: Connection) -> Sequence[Any]:
         has = message.c.octets + func.length(entry.c.prefix)

@@ -30,6 +30,10 @@ _FLOCK: Final = struct.Struct("@hhqqi4x")  # struct flock of fcntl(2), on 64-bit
 _NAMESPACE: Final = 0x706F70  # the first half of PostgreSQL's two-part advisory key: "pop"
 
 
+HOUSEKEEPING: Final = 0
+"""Instead of an account's id: the lock of whoever removes what belongs to nothing. Ids begin at 1."""
+
+
 class MaildropLock:
     """A lock that is held, until `release`."""
 

@@ -26,8 +26,9 @@ from sqlalchemy import (
 
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store import digests
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a 50 MB message must not be in memory a second time."""
@@ -83,6 +84,8 @@ class Opened(NamedTuple):
     content_octets: int
     dotted: bool
     first: bytes
+    digests: bytes | None
+    unread: bool  # never sent whole by RETR
 
 
 # -- deposit -------------------------------------------------------------------------------------
@@ -96,14 +99,18 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
     if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
         raise NoSuchMailbox("the account was removed while its mail was on the way")
-    ids = _new_message_ids(connection, len(deposits))
+    ids = new_message_ids(connection, len(deposits))
     numbered = list(zip(ids, deposits, strict=True))
+    found: dict[int, bytes] = {}
+    for rows in _bundles(_content_rows(numbered, found)):
+        _INSERT_CONTENT.run_many(connection, rows)
     _INSERT_MESSAGE.run_many(
         connection,
-        [(number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id) for number, d in numbered],
+        [
+            (number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id, found[number])
+            for number, d in numbered
+        ],
     )
-    for rows in _bundles(_content_rows(numbered)):
-        _INSERT_CONTENT.run_many(connection, rows)
     entries = []
     growth: dict[int, list[int]] = {}
     for number, d in numbered:
@@ -133,7 +140,8 @@ def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[in
     return {account_id: (next_uid, uid_validity) for account_id, next_uid, uid_validity in rows}
 
 
-def _new_message_ids(connection: Connection, count: int) -> list[int]:
+def new_message_ids(connection: Connection, count: int) -> list[int]:
+    """Numbers that no message ever had, in order."""
     if connection.dialect.name == "sqlite":
         # We hold the write lock, so what AUTOINCREMENT gave last is ours to continue.
         row = _LAST_MESSAGE_ID.row(connection)
@@ -142,9 +150,14 @@ def _new_message_ids(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in _NEXT_MESSAGE_IDS.rows(connection, count))
 
 
-def _content_rows(numbered: Iterable[tuple[int, Deposit]]) -> Iterator[tuple[int, bytes]]:
+def _content_rows(
+    numbered: Iterable[tuple[int, Deposit]], found: dict[int, bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """The parts of every message; their digests go into `found` as they pass."""
     for number, d in numbered:
+        found[number] = b""
         for part, octets in enumerate(d.spool.parts()):
+            found[number] += digests.of_part(octets)
             yield number * PARTS_A_MESSAGE + part, octets
 
 
@@ -178,7 +191,7 @@ _NEXT_MESSAGE_IDS = Prepared(
     "count",
 )
 _INSERT_MESSAGE = Prepared(
-    insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id"
+    insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id", "digests"
 )
 _INSERT_CONTENT = Prepared(insert(content), "id", "octets")
 _INSERT_ENTRY = Prepared(
@@ -228,19 +241,23 @@ def open_message(connection: Connection, account_id: int, uid: int) -> Opened:
     row = _OPEN.row(connection, account_id, uid)
     if row is None:
         raise MessageGone("the message is no longer in the maildrop")
-    message_id, octets, prefix, content_octets, dotted, first = row
+    message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
     first = first or b""
-    if len(first) != min(content_octets, PART_OCTETS):
-        raise MessageGone(f"the content of message {message_id} is damaged: run mailstack database check")
-    return Opened(message_id, octets, content_octets, bool(dotted), prefix + first)
+    whole = len(first) == min(content_octets, PART_OCTETS)
+    if not whole or damaged_at is not None or (first and not digests.fits(known, 0, first)):
+        raise digests.damaged(message_id)
+    return Opened(
+        message_id, octets, content_octets, bool(dotted), prefix + first, known, first_read_at is None
+    )
 
 
-def part(connection: Connection, message_id: int, number: int) -> bytes:
-    """One later part of a message's content."""
-    row = _PART.row(connection, message_id * PARTS_A_MESSAGE + number)
-    if row is None:
-        raise MessageGone(f"part {number} of message {message_id} is missing: run mailstack database check")
-    octets: bytes = row[0]
+def part(connection: Connection, opened: Opened, number: int) -> bytes:
+    """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
+    row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
+    octets: bytes = row[0] if row else b""
+    whole = len(octets) == min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
+    if not whole or not digests.fits(opened.digests, number, octets):
+        raise digests.damaged(opened.message_id)
     return octets
 
 
@@ -270,6 +287,9 @@ _OPEN = Prepared(
         entry.c.prefix,
         message.c.octets.label("content_octets"),
         message.c.dotted,
+        message.c.digests,
+        message.c.damaged_at,
+        entry.c.first_read_at,
         content.c.octets.label("first"),
     )
     .select_from(entry)
@@ -293,7 +313,7 @@ def parts(octets: int) -> int:
 def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
     """Remove entries, and each message that lost its last one; return how many each job removed."""
     _numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
-    removed = []
+    counts = []
     touched: set[int] = set()
     for account_id, uids in jobs:
         numbers = packed(uids)
@@ -304,13 +324,13 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
             _HOLD.rows(connection, packed(message_id for message_id, _ in found))
         _DELETE_ENTRIES.run(connection, account_id, numbers)
         _SHRINK.run(connection, len(found), sum(octets for _, octets in found), account_id)
-        removed.append(len(found))
+        counts.append(len(found))
     remove_orphans(connection, touched)
-    return removed
+    return counts
 
 
 def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
-    """Remove those of the messages that no entry points to, with their content; return how many."""
+    """Remove those of the messages that no entry points to, not even a removed one; return how many."""
     orphans = _ORPHANS.rows(connection, packed(message_ids))
     content_ids = [number * PARTS_A_MESSAGE + n for number, octets in orphans for n in range(parts(octets))]
     _DELETE_CONTENT.run(connection, packed(content_ids))
@@ -335,7 +355,9 @@ _SHRINK = Prepared(
 )
 _ORPHANS = Prepared(
     select(message.c.id, message.c.octets).where(
-        is_among(message.c.id, "ids"), ~exists().where(entry.c.message_id == message.c.id)
+        is_among(message.c.id, "ids"),
+        ~exists().where(entry.c.message_id == message.c.id),
+        ~exists().where(removed.c.message_id == message.c.id),
     ),
     "ids",
 )

@@ -12,8 +12,8 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import MessageGone, StoreFull
-from mailstack.store import messages, schema
+from mailstack.errors import MessageDamaged, StoreFull
+from mailstack.store import damage, digests, messages, schema
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Expunge, Listing, Opened, Snapshot
@@ -62,11 +62,16 @@ class Content:
         sent = len(opened.first)
         yield opened.first
         for number in range(1, messages.parts(opened.content_octets)):
-            octets = await self._store.read(messages.part, opened.message_id, number)
+            try:
+                octets = await self._store.read(messages.part, opened, number)
+            except MessageDamaged:
+                # The reply has begun and can only be cut; the next attempt is refused in words.
+                await self._store.write(damage.note, opened.message_id)
+                raise
             sent += len(octets)
             yield octets
         if sent != opened.octets:
-            raise MessageGone(f"message {opened.message_id} is damaged: run mailstack database check")
+            raise digests.damaged(opened.message_id)
 
 
 class Store:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -22,6 +23,9 @@ from sqlalchemy import (
 
 PARTS_A_MESSAGE = 1 << 16
 """`content.id` is `message.id * PARTS_A_MESSAGE + part`: one index serves both, in reading order."""
+
+UNLIMITED = -1
+"""A limit of an account or a domain that says "none", where NULL says "ask the next higher place"."""
 
 CATCH_ALL = ""
 """The local-part under which a domain's catch-all alias is kept; no address can have it."""
@@ -35,6 +39,21 @@ metadata = MetaData(
     }
 )
 
+
+def _limits() -> tuple[Column[int], ...]:
+    """What may be kept, and for how long: of an account, or of all of a domain's.
+
+    NULL asks the next higher place (the domain, then the settings); UNLIMITED is none at all.
+    """
+    return (
+        Column("quota_octets", BigInteger),
+        Column("quota_messages", BigInteger),
+        Column("keep_seconds", BigInteger),  # after arrival
+        Column("keep_read_seconds", BigInteger),  # after the first download
+        Column("keep_messages", BigInteger),  # the newest ones
+    )
+
+
 # Times are whole microseconds since the epoch, UTC: exact, comparable and the same on every database.
 
 domain = Table(
@@ -45,6 +64,7 @@ domain = Table(
     # A renamed domain's old name: every address of it means the same address of that domain.
     Column("alias_of", Integer, ForeignKey("domain.id")),
     Column("created_at", BigInteger, nullable=False),
+    *_limits(),  # of every account that says nothing else
 )
 
 account = Table(
@@ -59,9 +79,11 @@ account = Table(
     Column("next_uid", BigInteger, nullable=False),
     Column("octets", BigInteger, nullable=False),  # what the entries add up to, in the same transaction
     Column("messages", BigInteger, nullable=False),
-    Column("quota_octets", BigInteger),  # NULL: no limit
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    # The percentage of the quota that its owner was warned at last; 0 where there is no reason to.
+    Column("quota_warned", SmallInteger, nullable=False, server_default="0"),
+    *_limits(),
     UniqueConstraint("domain_id", "local_part"),
     sqlite_autoincrement=True,  # an id is never given twice: trace and locks may outlive the account
 )
@@ -90,6 +112,8 @@ message = Table(
     Column("reverse_path", Text, nullable=False),  # "" is the null reverse-path
     Column("received_at", BigInteger, nullable=False),
     Column("mail_id", Text, nullable=False),  # the id in our `Received:`, in the 250 reply and in the log
+    Column("digests", LargeBinary),  # DIGEST_OCTETS for each part; NULL: deposited before there were any
+    Column("damaged_at", BigInteger),  # when a digest was found not to fit
     sqlite_autoincrement=True,  # an id is never given twice: a slow reader must not find another's content
 )
 
@@ -110,15 +134,37 @@ entry = Table(
     Column("octets", BigInteger, nullable=False),  # prefix and content: exactly what RETR sends
     Column("prefix", LargeBinary, nullable=False),  # this recipient's own trace fields
     Column("delivered_at", BigInteger, nullable=False),
+    Column("first_read_at", BigInteger),  # when RETR first sent the whole of it
     UniqueConstraint("account_id", "unique_id"),
     Index("ix_entry_message_id", "message_id"),
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
 )
 
+removed = Table(  # entries that can still be brought back; no session sees them, no quota counts them
+    "removed",
+    metadata,
+    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
+    Column("uid", BigInteger, primary_key=True),
+    Column("unique_id", Text, nullable=False),
+    Column("message_id", BigInteger, ForeignKey("message.id"), nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("prefix", LargeBinary, nullable=False),
+    Column("delivered_at", BigInteger, nullable=False),
+    Column("first_read_at", BigInteger),
+    Column("removed_at", BigInteger, nullable=False),
+    Column("removed_by", Text, nullable=False),  # REMOVED_BY_CLIENT or REMOVED_BY_HOUSEKEEPING
+    Index("ix_removed_message_id", "message_id"),
+    Index("ix_removed_removed_at", "removed_at"),
+    sqlite_with_rowid=False,
+)
+
+REMOVED_BY_CLIENT = "client"
+REMOVED_BY_HOUSEKEEPING = "housekeeping"
+
 state = Table(  # what the store has to remember about itself, a number a name
     "state",
     metadata,
-    Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
+    Column("name", Text, primary_key=True),  # as `mailstack.store.facts` lists them
     Column("value", BigInteger, nullable=False),
 )
 

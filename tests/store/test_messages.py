@@ -18,7 +18,7 @@ from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import accounts, domains, messages
 from mailstack.store.engine import Database
-from mailstack.store.messages import Deposit, Expunge, Recipient
+from mailstack.store.messages import Deposit, Expunge, Opened, Recipient
 from mailstack.store.tables import content, entry, message
 
 NAMES = ("anna", "ben", "cleo")
@@ -53,7 +53,7 @@ def read(connection: Connection, account_id: int, uid: int) -> bytes:
     """A whole message, as a session reads it."""
     opened = messages.open_message(connection, account_id, uid)
     parts = [
-        messages.part(connection, opened.message_id, number)
+        messages.part(connection, opened, number)
         for number in range(1, messages.parts(opened.content_octets))
     ]
     assert all(len(part) <= PART_OCTETS for part in parts)
@@ -212,7 +212,7 @@ def test_what_is_not_there_is_said_so(database, people):
         with pytest.raises(MessageGone):
             messages.open_message(connection, people["anna"], 1)
         with pytest.raises(MessageGone):
-            messages.part(connection, 1, 1)
+            messages.part(connection, Opened(1, 9, 9, False, b"", None, True), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
         assert messages.listing(connection, people["anna"], 100) == messages.listing(connection, 4711, 100)
