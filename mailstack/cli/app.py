@@ -18,6 +18,7 @@ from mailstack.cli import (
     demo,
     domain,
     exits,
+    housekeeping,
     init,
     maildrop,
     settings,
@@ -44,6 +45,7 @@ app.add_typer(alias.app)
 app.add_typer(maildrop.app)
 app.add_typer(database.app)
 app.add_typer(backup.app)
+app.add_typer(housekeeping.app)
 app.add_typer(settings.app)
 
 

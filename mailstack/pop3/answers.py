@@ -75,8 +75,8 @@ class Answers:
             # The lock died with its database connection; another session may work here by now.
             raise StoreUnavailable("the lock of the maildrop was lost")
         match ask:
-            case OpenMessage(uid):
-                return await self._store.open_message(self.account_id, uid)
+            case OpenMessage(uid, _, peek):
+                return await self._store.open_message(self.account_id, uid, peek=peek)
             case LoadListing():
                 return await self._store.listing(self.account_id, self._last_uid)
             case LoadUniqueIds():

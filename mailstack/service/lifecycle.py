@@ -15,7 +15,7 @@ from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.errors import BadSetting
 from mailstack.pop3 import listener as pop3
-from mailstack.service import systemd
+from mailstack.service import housekeeping, systemd
 from mailstack.service.contexts import TlsContext
 from mailstack.service.sockets import Sockets
 from mailstack.settings import Settings
@@ -42,7 +42,7 @@ class Listener(Protocol):
         ...
 
 
-async def serve(settings: Settings, sockets: Sockets) -> int:
+async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = False) -> int:
     """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads the certificate anew."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -70,6 +70,8 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
             *await _pop3(settings, sockets, directory, store, tls),
         ]
         stack.push_async_callback(_drain, listeners)
+        if keeps_house:
+            await stack.enter_async_context(housekeeping.kept(store, settings))
         log.event("serving", on=_described(sockets))
         systemd.notify("READY=1")
         print("ready", flush=True)
@@ -86,7 +88,12 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
     with database.reading() as connection:
         schema.check(connection)
     _spool_dir(settings).mkdir(mode=0o700, exist_ok=True)
-    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    store = Store(
+        database,
+        state_dir=settings.state_dir,
+        reserve_octets=settings.store.reserve_octets,
+        keep_deleted=settings.retention.undo_deleted_seconds > 0,
+    )
     stack.push_async_callback(store.close)
     return store
 

@@ -20,7 +20,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.store import aliases, facts, logins, messages, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, entry, removed, state
+from mailstack.store.tables import account, domain, effective, entry, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -33,10 +33,11 @@ class Account(NamedTuple):
     mailbox: Mailbox
     messages: int
     octets: int
-    quota_octets: int | None
+    quota_octets: int | None  # its own or its domain's; None: no limit
     uid_validity: int
     created_at: datetime
     disabled_at: datetime | None
+    quota_messages: int | None
 
 
 class NewAccount(NamedTuple):
@@ -136,7 +137,7 @@ def set_password(
 
 
 def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
-    """Replace the limit of octets; None is no limit."""
+    """Replace the limit of octets; None is what the domain says, UNLIMITED none at all."""
     _change(connection, mailbox, quota_octets=quota_octets)
 
 
@@ -242,7 +243,8 @@ def _new_uid_validities(connection: Connection, count: int) -> int:
 
 
 def _accounts() -> Select[Any]:
-    return select(account, domain.c.name).join(domain, domain.c.id == account.c.domain_id)
+    quotas = (effective(name).label(f"effective_{name}") for name in ("quota_octets", "quota_messages"))
+    return select(account, domain.c.name, *quotas).join(domain, domain.c.id == account.c.domain_id)
 
 
 def _account(row: Any) -> Account:
@@ -251,7 +253,8 @@ def _account(row: Any) -> Account:
         mailbox=Mailbox(row.local_part, row.name),
         messages=row.messages,
         octets=row.octets,
-        quota_octets=row.quota_octets,
+        quota_octets=row.effective_quota_octets,
+        quota_messages=row.effective_quota_messages,
         uid_validity=row.uid_validity,
         created_at=moment(row.created_at),
         disabled_at=None if row.disabled_at is None else moment(row.disabled_at),

@@ -97,6 +97,20 @@ def _step(database: Database, part: _Account | _Messages, *, repair: bool) -> tu
     return found
 
 
+def sweep(database: Database) -> Iterator[int]:
+    """Remove what belongs to nothing, range by range; yields how much that was in each."""
+    with database.reading() as connection:
+        first, last = _ends(connection)
+    for low in range(first, last + 1, _IDS_A_STEP):
+        here = _Messages(low, low + _IDS_A_STEP)
+        with database.reading() as connection:
+            litter = [*here.orphans(connection), *here.strays(connection)]
+        if litter:
+            with database.writing() as connection:
+                here.sweep(connection)
+        yield len(litter)
+
+
 class _Account(NamedTuple):
     """An account's entries, each with its message, and its counters against them."""
 
@@ -171,11 +185,11 @@ class _Messages(NamedTuple):
         return (
             *(
                 Finding(f"message {number} is in no maildrop", mendable=True)
-                for number in self._orphans(connection)
+                for number in self.orphans(connection)
             ),
             *(
                 Finding(f"content is left of message {number}, which is not there", mendable=True)
-                for number in self._strays(connection)
+                for number in self.strays(connection)
             ),
             *(
                 Finding(
@@ -190,14 +204,19 @@ class _Messages(NamedTuple):
         """Nothing: each mending statement says again what it is about."""
 
     def mend(self, connection: Connection) -> None:
-        messages.remove_orphans(connection, self._orphans(connection))
-        for number in self._strays(connection):
-            connection.execute(delete(content).where(_parts_of(number)))
+        self.sweep(connection)
         for account_id, uid, _, has in self._disagreeing(connection):
             mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
             connection.execute(update(entry).where(mine).values(octets=has))
 
-    def _orphans(self, connection: Connection) -> Sequence[int]:
+    def sweep(self, connection: Connection) -> None:
+        """Remove messages in no maildrop, and content of no message."""
+        messages.remove_orphans(connection, self.orphans(connection))
+        for number in self.strays(connection):
+            connection.execute(delete(content).where(_parts_of(number)))
+
+    def orphans(self, connection: Connection) -> Sequence[int]:
+        """Messages that no maildrop has, and none can get back."""
         wanted = select(message.c.id).where(
             self._here(message.c.id),
             ~exists().where(entry.c.message_id == message.c.id),
@@ -205,7 +224,8 @@ class _Messages(NamedTuple):
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 
-    def _strays(self, connection: Connection) -> Sequence[int]:
+    def strays(self, connection: Connection) -> Sequence[int]:
+        """Numbers of messages that are not there, whose content is."""
         orphaned = ~exists().where(message.c.id == _number)
         wanted = select(_number).where(self._content_here(), orphaned).distinct()
         return sorted(connection.execute(wanted).scalars().all())

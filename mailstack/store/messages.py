@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Integer,
+    Text,
     bindparam,
     delete,
     exists,
@@ -27,6 +29,7 @@ from sqlalchemy import (
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import digests
+from mailstack.store.clock import now
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 
@@ -57,6 +60,7 @@ class Expunge(NamedTuple):
 
     account_id: int
     uids: Sequence[int]
+    removed_by: str | None = None  # one of REMOVED_BY: they can be brought back for a while
 
 
 class Snapshot(NamedTuple):
@@ -315,10 +319,13 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
     _numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
     counts = []
     touched: set[int] = set()
-    for account_id, uids in jobs:
+    for account_id, uids, removed_by in jobs:
         numbers = packed(uids)
         found = _FOUND.rows(connection, account_id, numbers)
-        touched.update(message_id for message_id, _ in found)
+        if removed_by is None:
+            touched.update(message_id for message_id, _ in found)
+        else:
+            _KEEP.run(connection, now(), removed_by, account_id, numbers)
         if connection.dialect.name == "postgresql":
             # Two hosts that remove a message's last two entries have to see each other.
             _HOLD.rows(connection, packed(message_id for message_id, _ in found))
@@ -343,6 +350,20 @@ _FOUND = Prepared(select(entry.c.message_id, entry.c.octets).where(_MINE), "acco
 _HOLD = Prepared(
     select(message.c.id).where(is_among(message.c.id, "ids")).order_by(message.c.id).with_for_update(),
     "ids",
+)
+_KEEP = Prepared(
+    insert(removed).from_select(
+        [*(column.name for column in entry.columns), "removed_at", "removed_by"],
+        select(
+            *entry.columns,
+            bindparam("removed_at", type_=BigInteger),
+            bindparam("removed_by", type_=Text),
+        ).where(_MINE),
+    ),
+    "removed_at",
+    "removed_by",
+    "account_id",
+    "uids",
 )
 _DELETE_ENTRIES = Prepared(delete(entry).where(_MINE), "account_id", "uids")
 _SHRINK = Prepared(

@@ -6,10 +6,13 @@ Names follow the RFCs: a *maildrop* is the list of an account's *entries*; an en
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 
 PARTS_A_MESSAGE = 1 << 16
@@ -186,3 +190,8 @@ login = Table(  # who tried to log in from where: what the throttle goes by
     Index("ix_login_failed_at", "failed_at"),
     sqlite_with_rowid=False,
 )
+
+
+def effective(name: str) -> ColumnElement[Any]:
+    """A limit in a query that joins `account` and `domain`: NULL means none."""
+    return func.nullif(func.coalesce(account.c[name], domain.c[name]), UNLIMITED)
