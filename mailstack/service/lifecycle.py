@@ -18,6 +18,7 @@ from mailstack.pop3 import listener as pop3
 from mailstack.service import housekeeping, systemd
 from mailstack.service.contexts import TlsContext
 from mailstack.service.sockets import Sockets
+from mailstack.service.watchdog import Watchdog
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
@@ -72,6 +73,8 @@ async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = Fal
         stack.push_async_callback(_drain, listeners)
         if keeps_house:
             await stack.enter_async_context(housekeeping.kept(store, settings))
+        if settings.log.level == "debug":
+            stack.callback(Watchdog().close)
         log.event("serving", on=_described(sockets))
         systemd.notify("READY=1")
         print("ready", flush=True)
