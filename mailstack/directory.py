@@ -83,4 +83,6 @@ def _takers(route: Route, octets: int) -> tuple[Reached, ...]:
 
 
 def _has_room(reached: Reached, octets: int) -> bool:
+    if reached.quota_messages is not None and reached.messages >= reached.quota_messages:
+        return False
     return reached.quota_octets is None or reached.octets + octets < reached.quota_octets

@@ -42,6 +42,10 @@ class MessageGone(Permanent):
     """An entry's content is no longer in the store."""
 
 
+class MessageDamaged(MessageGone):
+    """The content is not what was deposited: the disk has lost or changed octets of it."""
+
+
 # -- routing and delivery ------------------------------------------------------------------------
 
 

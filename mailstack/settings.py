@@ -207,6 +207,45 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long mail is kept, where neither the account nor its domain says otherwise."""
+
+    keep_seconds: int | None = _key(
+        values.lifetime, "forever", "How long after its arrival a message is kept.", name="keep"
+    )
+    keep_read_seconds: int | None = _key(
+        values.lifetime, "forever", "How long after it was first downloaded.", name="keep_read"
+    )
+    keep_messages: int | None = _key(
+        values.limit, "none", "How many messages of a maildrop are kept, the newest ones."
+    )
+    undo_seconds: int = _key(
+        values.duration,
+        "7d",
+        "How long what housekeeping removed can be brought back; it counts for no quota.",
+        name="undo",
+    )
+    undo_deleted_seconds: int = _key(
+        values.duration,
+        "0s",
+        "The same for what mail programs delete; 0s removes it at once.",
+        name="undo_deleted",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """Work that is done while nobody waits for it."""
+
+    every_seconds: int = _key(
+        values.at_least(10, values.duration, "it would never rest"),
+        "15m",
+        "How often a service with the role housekeeping keeps house.",
+        name="every",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """Lines on standard error."""
 
@@ -238,6 +277,8 @@ class Settings:
     lmtp: Lmtp = field(default_factory=Lmtp)
     auth: Auth = field(default_factory=Auth)
     store: Store = field(default_factory=Store)
+    retention: Retention = field(default_factory=Retention)
+    housekeeping: Housekeeping = field(default_factory=Housekeeping)
     log: Log = field(default_factory=Log)
 
     @property
@@ -253,7 +294,7 @@ class Settings:
 
 SECTIONS: Mapping[str, type[Any]] = {
     "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
-    "store": Store, "log": Log,
+    "store": Store, "retention": Retention, "housekeeping": Housekeeping, "log": Log,
 }  # fmt: skip
 """The tables of the settings file; the keys above all tables are those of ""."""
 

@@ -67,6 +67,16 @@ def duration(value: object) -> int:
     return sum(int(n) * _SECONDS[unit.lower()] for n, unit in re.findall(r"(\d+) ?([a-zA-Z])", written))
 
 
+def lifetime(value: object) -> int | None:
+    """As `duration`, or `forever`, which is None."""
+    return None if value == "forever" else duration(value)
+
+
+def limit(value: object) -> int | None:
+    """As `count`, or `none`, which is None."""
+    return None if value == "none" else count(value)
+
+
 def count(value: object) -> int:
     """A whole number that is not negative."""
     written = str(value) if _is_number(value) else value

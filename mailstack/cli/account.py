@@ -8,7 +8,7 @@ import typer
 
 from mailstack import values
 from mailstack.auth import passwords
-from mailstack.cli import account_import, account_logins, account_remove, ask, show
+from mailstack.cli import account_import, account_logins, account_remove, ask, limits, show
 from mailstack.cli.alias import written
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Address, Json, Yes, admin
@@ -19,6 +19,8 @@ from mailstack.store.clock import now
 app = typer.Typer(name="account", help="Who has a maildrop here.", no_args_is_help=True)
 app.command("import", epilog=account_import.EXAMPLE)(account_import.import_)
 app.command("unlock", epilog=account_logins.EXAMPLE)(account_logins.unlock)
+app.command("quota", epilog=limits.ACCOUNT_QUOTA)(limits.account_quota)
+app.command("keep", epilog=limits.ACCOUNT_KEEP)(limits.account_keep)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Take the password from the first line of standard input.")
@@ -81,7 +83,7 @@ def list_(
                 str(each.mailbox),
                 str(each.messages),
                 show.octets(each.octets),
-                show.limit(each.quota_octets),
+                limits.quota(each),
                 show.moment(each.created_at),
                 "disabled" if each.disabled_at else "",
             )
@@ -96,13 +98,16 @@ def list_(
 def show_(context: typer.Context, address: Address, json: Json = False) -> None:
     """Show all that is known of an account, and the aliases that lead to it."""
     mailbox = ask.mailbox(address, admin(context).settings)
-    with admin(context).database() as database, database.reading() as connection:
-        found = accounts.find_account(connection, mailbox)
-        leading = [each for each in aliases.list_aliases(connection) if found.mailbox in each.targets]
-        standing = account_logins.standing(logins.devices(connection, str(found.mailbox), now()))
+    with admin(context).database() as database:
+        with database.reading() as connection:
+            found = accounts.find_account(connection, mailbox)
+            leading = [each for each in aliases.list_aliases(connection) if found.mailbox in each.targets]
+            standing = account_logins.standing(logins.devices(connection, str(found.mailbox), now()))
+        holding = limits.of_account(context, database, found.id)
     names = [written(each.mailbox) for each in leading]
     if json:
-        show.as_json(_fields(found) | {"aliases": names} | account_logins.fields(standing))
+        kept = limits.kept_fields(holding)
+        show.as_json(_fields(found) | {"aliases": names} | account_logins.fields(standing) | kept)
         return
     show.facts(
         {
@@ -110,7 +115,8 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
             "state": f"disabled since {show.moment(found.disabled_at)}" if found.disabled_at else "enabled",
             "messages": str(found.messages),
             "size": show.octets(found.octets),
-            "quota": show.limit(found.quota_octets),
+            "quota": limits.quota(found),
+            "kept": limits.kept(holding),
             "added": show.moment(found.created_at),
             "uid validity": str(found.uid_validity),
             "aliases": ", ".join(names) or "none",
@@ -137,20 +143,6 @@ def passwd(context: typer.Context, address: Address, password_stdin: PasswordStd
     print(f"{found.mailbox} has a new password")
     if made_up:
         print(f"password: {password}")
-
-
-@app.command("quota", epilog="Example: mailstack account quota jo@example.org 2GiB")
-def quota(
-    context: typer.Context,
-    address: Address,
-    size: Annotated[str, typer.Argument(metavar="SIZE", help="Like 2GiB; none means no limit.")],
-) -> None:
-    """Change how much mail an account may hold; what is there already stays."""
-    mailbox, octets = ask.mailbox(address, admin(context).settings), _quota(size)
-    with admin(context).database() as database, database.writing() as connection:
-        accounts.set_quota(connection, mailbox, octets)
-        found = accounts.find_account(connection, mailbox)
-    print(f"{found.mailbox} has {show.octets(found.octets)} of mail; its quota is {show.limit(octets)}")
 
 
 @app.command("disable", epilog="Example: mailstack account disable jo@example.org")
@@ -217,6 +209,7 @@ def _fields(account: Account) -> dict[str, Any]:
         "messages": account.messages,
         "octets": account.octets,
         "quota_octets": account.quota_octets,
+        "quota_messages": account.quota_messages,
         "uid_validity": account.uid_validity,
         "created_at": account.created_at,
         "disabled_at": account.disabled_at,

@@ -12,11 +12,13 @@ from mailstack import __version__
 from mailstack.cli import (
     account,
     alias,
+    backup,
     database,
     deliver,
     demo,
     domain,
     exits,
+    housekeeping,
     init,
     maildrop,
     session,
@@ -44,6 +46,8 @@ app.add_typer(alias.app)
 app.add_typer(maildrop.app)
 app.add_typer(session.app)
 app.add_typer(database.app)
+app.add_typer(backup.app)
+app.add_typer(housekeeping.app)
 app.add_typer(settings.app)
 
 

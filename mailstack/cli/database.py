@@ -3,28 +3,64 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mailstack.cli import show
+from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
 from mailstack.store import integrity, schema
 
+if TYPE_CHECKING:
+    from mailstack.store.snapshots import Rehearsal
+
 app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
+app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
 
 
 @app.command("upgrade", epilog="Example: mailstack database upgrade")
-def upgrade(context: typer.Context) -> None:
-    """Bring the schema to this program's revision; a database that is not there yet is made."""
-    from mailstack.store import migrate  # alembic takes long to import, and no other command needs it
+def upgrade(
+    context: typer.Context,
+    *,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Upgrade a copy, check it, and throw it away.")
+    ] = False,
+    no_snapshot: Annotated[
+        bool, typer.Option("--no-snapshot", help="There is a backup already: copy nothing first.")
+    ] = False,
+) -> None:
+    """Bring the schema to this program's revision; a database that is not there yet is made.
 
+    What has mail in it is copied first, whole, into `snapshots` in state_dir.
+    """
+    from mailstack.store import migrate, snapshots  # alembic takes long to import
+
+    folder = admin(context).settings.state_dir / "snapshots"
     with admin(context).database(any_schema=True) as database:
+        with database.reading() as connection:
+            found = schema.revision(connection)
+        if rehearse:
+            _rehearsed(snapshots.rehearse(database, folder, show.note))
+            return
+        if not no_snapshot and found is not None and found < schema.HEAD:
+            show.note(f"a copy of the database as it was is {snapshots.take(database, folder, found)}")
         if not migrate.upgrade(database, show.note):
             print(f"the schema is at {schema.HEAD} already")
         else:
             print(f"the schema is at {schema.HEAD} now")
+
+
+def _rehearsed(told: Rehearsal) -> None:
+    for each in told.findings:
+        print(each)
+    if told.findings:
+        print("the upgrade of a copy went wrong; the database is as it was")
+        raise typer.Exit(os.EX_DATAERR)
+    print(
+        f"a copy went from {told.before or 'nothing'} to {told.after} in {told.seconds:.1f} s"
+        " and adds up; the database is as it was"
+    )
 
 
 @app.command("revision", epilog="Example: mailstack database revision --json")
@@ -46,15 +82,19 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     json: Json = False,
 ) -> None:
-    """Recount every account and look for what belongs to nothing, while the service runs.
+    """Recount every account, look for what belongs to nothing, read every message: beside the service.
 
     The exit code is 0 if all is well, or is now; 65 if something is wrong.
     """
+    from mailstack.store import migrate
+
     with admin(context).database() as database:
+        different = [integrity.Finding(said, mendable=False) for said in migrate.differences(database)]
         steps = integrity.check(database, repair=repair)
         first = next(steps, None)
         rest = followed("checking", steps, first.total - 1) if first else []
-    found = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+    found = [*different, *stepwise]
     left = [finding for finding in found if not (repair and finding.mendable)]
     if json:
         show.as_json({"findings": [each._asdict() | {"mended": repair and each.mendable} for each in found]})

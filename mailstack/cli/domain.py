@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import show
+from mailstack.cli import limits, show
 from mailstack.cli.options import Json, admin
 from mailstack.store import domains
 
 app = typer.Typer(name="domain", help="The domains that mail is received for.", no_args_is_help=True)
+app.command("quota", epilog=limits.DOMAIN_QUOTA)(limits.domain_quota)
+app.command("keep", epilog=limits.DOMAIN_KEEP)(limits.domain_keep)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
 

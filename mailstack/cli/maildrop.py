@@ -12,16 +12,18 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import ask, export, show
+from mailstack.cli import ask, export, limits, maildrop_undo, show
 from mailstack.cli.options import Address, Json, admin
 from mailstack.cli.progress import followed
 from mailstack.errors import MessageGone
-from mailstack.store import accounts, browse
+from mailstack.store import accounts, browse, undo
 from mailstack.store.accounts import Account
 from mailstack.store.browse import Entry
 from mailstack.store.engine import Database
 
 app = typer.Typer(name="maildrop", help="The mail of one account.", no_args_is_help=True)
+app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
+app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
 
 
 class Format(StrEnum):
@@ -70,8 +72,12 @@ def show_(
             return
         with database.reading() as connection:
             span = browse.span(connection, account.id)
+            undone, _ = undo.counted(connection, account.id)
     if json:
-        counters = {name: getattr(account, name) for name in ("messages", "octets", "quota_octets")}
+        counters = {
+            name: getattr(account, name) for name in ("messages", "octets", "quota_octets", "quota_messages")
+        }
+        counters["removed_messages"] = undone
         show.as_json({"address": str(account.mailbox)} | counters | span._asdict())
         return
     show.facts(
@@ -79,7 +85,8 @@ def show_(
             "maildrop": str(account.mailbox),
             "messages": str(account.messages),
             "size": show.octets(account.octets),
-            "quota": show.limit(account.quota_octets),
+            "quota": limits.quota(account),
+            "to bring back": show.counted(undone, "removed message"),
             "oldest": show.moment(span.oldest) or "none",
             "newest": show.moment(span.newest) or "none",
         }

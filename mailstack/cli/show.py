@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 Row = Sequence[str]
@@ -58,6 +58,17 @@ def limit(count: int | None) -> str:
 def moment(at: datetime | None) -> str:
     """A time for people, in their own zone."""
     return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def age(at: datetime | None) -> str:
+    """How long ago something was, and when; the larger unit is enough."""
+    if at is None:
+        return "never"
+    minutes = max(0, int((datetime.now(UTC) - at).total_seconds())) // 60
+    for size, name in ((1440, "day"), (60, "hour")):
+        if minutes >= 2 * size:
+            return f"{counted(minutes // size, name)} ago, {moment(at)}"
+    return f"{counted(minutes, 'minute')} ago, {moment(at)}"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -17,7 +17,7 @@ from mailstack.cli.options import Json, admin
 from mailstack.cli.settings import without_password
 from mailstack.errors import NotRunning
 from mailstack.settings import Settings
-from mailstack.store import accounts, domains, logins, schema
+from mailstack.store import accounts, clock, domains, facts, logins, schema
 from mailstack.values import Listen, UnixAddress
 
 EXAMPLE = "Example: mailstack status --json"
@@ -39,11 +39,13 @@ def status(context: typer.Context, json: Json = False) -> None:
     listeners = [_asked(role, address) for role, address in _addresses(found)]
     with admin(context).database() as database, database.reading() as connection:
         revision = schema.revision(connection)
+        backed_up = _time(facts.get(connection, facts.LAST_BACKUP))
+        verified = _time(facts.get(connection, facts.LAST_VERIFIED))
         everybody = accounts.list_accounts(connection)
         keyless = logins.lacking_keys(connection)
         ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
     processes = _processes(found)
-    facts: dict[str, Any] = {
+    told: dict[str, Any] = {
         "version": __version__,
         "settings": admin(context).config,
         "database": without_password(found.url),
@@ -54,18 +56,22 @@ def status(context: typer.Context, json: Json = False) -> None:
         "messages": sum(each.messages for each in everybody),
         "octets": sum(each.octets for each in everybody),
         "free_octets": shutil.disk_usage(found.state_dir).free,
+        "last_backup_at": backed_up,
+        "last_verified_backup_at": verified,
     }
     if json:
-        told = {"listeners": [each._asdict() for each in listeners], "processes": processes}
-        show.as_json(facts | told)
+        listening = [each._asdict() for each in listeners]
+        show.as_json(told | {"listeners": listening, "processes": processes})
     else:
-        facts.pop("accounts_without_scram_keys")
+        told.pop("accounts_without_scram_keys")
         people = {
             "SCRAM": _scram(keyless),
-            "size": show.octets(facts.pop("octets")),
-            "free on disk": show.octets(facts.pop("free_octets")),
+            "size": show.octets(told.pop("octets")),
+            "free on disk": show.octets(told.pop("free_octets")),
+            "last backup": show.age(told.pop("last_backup_at")),
+            "last verified backup": show.age(told.pop("last_verified_backup_at")),
         }
-        show.facts({name: str(value) for name, value in facts.items()} | people)
+        show.facts({name: str(value) for name, value in told.items()} | people)
         for each in listeners:
             print(f"{each.role} {each.address}: {'answers' if each.answers else 'does not answer'}")
         for process in processes:
@@ -91,6 +97,10 @@ def _scram(keyless: int) -> str:
         return "offered: every account has keys"
     wanting = show.counted(keyless, "account lacks", "accounts lack")
     return f"not offered: {wanting} keys, which a login with the password makes"
+
+
+def _time(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else clock.moment(microseconds)
 
 
 def _addresses(found: Settings) -> list[tuple[str, Listen]]:

@@ -39,6 +39,14 @@ class Spool:
         self._file: io.FileIO | None = None
         self._file_octets = 0  # a multiple of PART_OCTETS; the buffer is what comes after them
 
+    @classmethod
+    def holding(cls, content: bytes) -> Self:
+        """A small content of our own, which needs no directory."""
+        assert len(content) <= PART_OCTETS
+        spool = cls(Path())
+        spool.write(content)
+        return spool
+
     @property
     def in_memory(self) -> int:
         """How many octets are held in memory now."""

@@ -90,8 +90,8 @@ class Answers:
             # The lock died with its database connection; another session may work here by now.
             raise StoreUnavailable("the lock of the maildrop was lost")
         match ask:
-            case OpenMessage(uid, surrogates=surrogates):
-                return await self._store.open_message(self.account_id, uid, surrogates=surrogates)
+            case OpenMessage(uid, _, peek, surrogates):
+                return await self._store.open_message(self.account_id, uid, peek=peek, surrogates=surrogates)
             case LoadListing(surrogates):
                 return await self._store.listing(self.account_id, self._last_uid, surrogates=surrogates)
             case LoadUniqueIds():

@@ -9,6 +9,6 @@ def announced(_maildrop: Snapshot | None) -> str | None:
     """The argument of EXPIRE for an open maildrop, or for anybody's before login; None: say nothing.
 
     A client may delete or keep by what it reads here, so it has to come from the retention that is
-    enforced; mail is removed by nobody but its owner, and NEVER would be a promise for all time.
+    enforced for the account: until that is asked here, nothing is said.
     """
     return None

@@ -12,6 +12,7 @@ from mailstack.errors import (
     LoginRefused,
     MaildropInUse,
     MailstackError,
+    MessageDamaged,
     MessageGone,
     Permanent,
     Temporary,
@@ -86,6 +87,7 @@ FAILURES: Final[dict[type[BaseException], Row]] = {
     LoggedInLately: Row("LOGIN-DELAY", None),
     TooManyGuesses: Row("SYS/TEMP", None),
     MessageGone: Row("SYS/PERM", "the message is no longer there"),
+    MessageDamaged: Row("SYS/PERM", None),
     Permanent: Row("SYS/PERM", "this cannot be done"),
     Temporary: Row("SYS/TEMP", "the mail store does not answer, try again later"),
     # Nobody foresaw it, so it may be over the next time: a client must never take it for final.

@@ -19,9 +19,10 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequen
     """
     memory.return_large_blocks()
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
+    keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if workers == 1:
-            return runner.run(lifecycle.serve(settings, listening))
+            return runner.run(lifecycle.serve(settings, listening, keeps_house=keeps_house))
         return runner.run(supervisor.supervise(command, share(settings, workers), workers, listening))
 
 

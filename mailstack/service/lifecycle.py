@@ -15,11 +15,12 @@ from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.errors import BadSetting
 from mailstack.pop3 import listener as pop3
-from mailstack.service import systemd
+from mailstack.service import housekeeping, systemd
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
 from mailstack.service.sockets import Sockets
+from mailstack.service.watchdog import Watchdog
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
@@ -44,7 +45,7 @@ class Listener(Protocol):
         ...
 
 
-async def serve(settings: Settings, sockets: Sockets) -> int:
+async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = False) -> int:
     """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads the certificate anew."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -73,6 +74,10 @@ async def serve(settings: Settings, sockets: Sockets) -> int:
         await control.open()
         stack.push_async_callback(control.close)
         stack.push_async_callback(_drain, listeners)
+        if keeps_house:
+            await stack.enter_async_context(housekeeping.kept(store, settings))
+        if settings.log.level == "debug":
+            stack.callback(Watchdog().close)
         log.event("serving", on=_described(sockets))
         systemd.notify("READY=1")
         print("ready", flush=True)
@@ -89,7 +94,12 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
     with database.reading() as connection:
         schema.check(connection)
     _spool_dir(settings).mkdir(mode=0o700, exist_ok=True)
-    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    store = Store(
+        database,
+        state_dir=settings.state_dir,
+        reserve_octets=settings.store.reserve_octets,
+        keep_deleted=settings.retention.undo_deleted_seconds > 0,
+    )
     stack.push_async_callback(store.close)
     return store
 

@@ -13,6 +13,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "smtp": ("smtp",),
     "lmtp": ("lmtp",),
     "pop3": ("pop3", "pop3s"),
+    "housekeeping": (),
 }
 """Each role, with the names of its sockets; systemd's socket units use the same names."""
 
@@ -26,10 +27,10 @@ def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, Sequence[Li
         "pop3s": settings.pop3.tls_listen,
     }
     for role in roles:
-        if not any(configured[name] for name in ROLES[role]):
+        if ROLES[role] and not any(configured[name] for name in ROLES[role]):
             raise BadSetting(f"the role {role} has no address: set [{role}] listen")
     wanted = [name for role in roles or ROLES for name in ROLES[role]]
     found = {name: configured[name] for name in wanted if configured[name]}
-    if not found:
+    if not found and "housekeeping" not in roles:
         raise BadSetting("there is no address to listen on: set [smtp] listen or [pop3] listen")
     return found

@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import ssl
 import termios
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,12 @@ from mailstack.smtp.site import Peer, Site
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
+
+_TURN_SECONDS: Final = 0.005
+"""How long one connection is obeyed at a time."""
+
+_SHORT_SECONDS: Final = 0.001
+"""What takes no longer needs no pause behind it."""
 
 _HANDSHAKE_SECONDS: Final = 30.0
 _LINGER_SECONDS: Final = 30.0
@@ -143,23 +150,14 @@ class Receiver(SMTP):
         out: list[bytes] = []
         given, position = self._input, 0
         self._input = b""
-        answer: Answer
+        answer: Answer | None
+        began = time.monotonic()
         while not (conversation.closing or self._awaiting or self._write_paused):
-            if conversation.wants_content:
-                if position == len(given):
-                    break
-                self._progress()
-                ended = conversation.take(given, position)
-                if ended is None:
-                    position = len(given)
-                    break
-                answer, position = ended
-            else:
-                line, position = self._lines.cut(given, position)
-                if line is None:
-                    break
-                self._progress()
-                answer = conversation.obey(line) if isinstance(line, bytes) else conversation.misframed(line)
+            if time.monotonic() - began > _TURN_SECONDS:
+                break
+            answer, position = self._next_answer(given, position)
+            if answer is None:
+                break
             if isinstance(answer, bytes):
                 out.append(answer)
                 if conversation.starting_tls:
@@ -171,10 +169,40 @@ class Receiver(SMTP):
         self._write(b"".join(out))
         if self._awaiting or self._write_paused:
             return
-        if conversation.closing or self._ended:
+        if time.monotonic() - began > _SHORT_SECONDS and not conversation.closing:
+            self._let_others_go_first()
+        elif conversation.closing or self._ended:
             self._close(linger=conversation.broken_off)
         else:
             self._resume_reading()
+
+    def _next_answer(self, given: bytes, position: int) -> tuple[Answer | None, int]:
+        """What there is to say to the input from there on, and where it ends; None: more has to come."""
+        conversation = self.conversation
+        if conversation.wants_content:
+            if position == len(given):
+                return None, position
+            self._progress()
+            return conversation.take(given, position) or (None, len(given))
+        line, position = self._lines.cut(given, position)
+        if line is None:
+            return None, position
+        self._progress()
+        if isinstance(line, bytes):
+            return conversation.obey(line), position
+        return conversation.misframed(line), position
+
+    def _let_others_go_first(self) -> None:
+        self._awaiting = True
+        self._pause_reading()  # else libuv would read on, up to 32 times in one turn of the loop
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._awaiting = False
+        if self.transport.is_closing():
+            self.conversation.abandon()
+        else:
+            self._proceed()
 
     def _progress(self) -> None:
         # Octets of a line that does not end are none: it may take as long as a silence, no longer.
@@ -192,13 +220,9 @@ class Receiver(SMTP):
 
     async def _finish(self, answer: Coroutine[Any, Any, bytes]) -> None:
         reply = await answer
-        self._awaiting = False
         self._progress()
         self._write(reply)
-        if self.transport.is_closing():
-            self.conversation.abandon()
-        else:
-            self._proceed()
+        self._go_on()
 
     def _write(self, octets: bytes) -> None:
         if octets and not self._lingering and not self.transport.is_closing():

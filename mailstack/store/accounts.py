@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, case, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, logins, messages, routing
+from mailstack.store import aliases, facts, logins, removal, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, entry, state
+from mailstack.store.tables import account, domain, effective, entry, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -33,10 +33,11 @@ class Account(NamedTuple):
     mailbox: Mailbox
     messages: int
     octets: int
-    quota_octets: int | None
+    quota_octets: int | None  # its own or its domain's; None: no limit
     uid_validity: int
     created_at: datetime
     disabled_at: datetime | None
+    quota_messages: int | None
 
 
 class NewAccount(NamedTuple):
@@ -136,7 +137,7 @@ def set_password(
 
 
 def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
-    """Replace the limit of octets; None is no limit."""
+    """Replace the limit of octets; None is what the domain says, UNLIMITED none at all."""
     _change(connection, mailbox, quota_octets=quota_octets)
 
 
@@ -164,10 +165,12 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
     found = find_account(connection, mailbox)
     # The lock comes before the entries: a deposit that is under way is either wholly there or refused.
     connection.execute(select(account.c.id).where(account.c.id == found.id).with_for_update())
-    mine = select(entry.c.uid, entry.c.message_id).where(entry.c.account_id == found.id).limit(_SLICE)
-    while rows := connection.execute(mine.order_by(entry.c.uid)).all():
-        connection.execute(delete(entry).where(entry.c.account_id == found.id, entry.c.uid <= rows[-1].uid))
-        messages.remove_orphans(connection, {row.message_id for row in rows})
+    for table in (entry, removed):
+        mine = select(table.c.uid, table.c.message_id).where(table.c.account_id == found.id).limit(_SLICE)
+        while rows := connection.execute(mine.order_by(table.c.uid)).all():
+            gone = (table.c.account_id == found.id) & (table.c.uid <= rows[-1].uid)
+            connection.execute(delete(table).where(gone))
+            removal.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))
     connection.execute(delete(account).where(account.c.id == found.id))
@@ -211,6 +214,20 @@ def _change(connection: Connection, mailbox: Mailbox, **columns: Any) -> None:
     connection.execute(update(account).where(account.c.id == found.id).values(**columns))
 
 
+def renew_uid_validities(connection: Connection, *account_ids: int) -> None:
+    """Give accounts, or all, a uid validity that none ever had: their next unique-ids are new for certain."""
+    wanted = select(account.c.id).order_by(account.c.id)
+    if account_ids:
+        wanted = wanted.where(account.c.id.in_(account_ids))
+    ids = connection.execute(wanted).scalars().all()
+    if ids:
+        last = _new_uid_validities(connection, len(ids))
+        connection.execute(
+            update(account).where(account.c.id == bindparam("key")).values(uid_validity=bindparam("new")),
+            [{"key": key, "new": last - number} for number, key in enumerate(ids)],
+        )
+
+
 def _new_uid_validities(connection: Connection, count: int) -> int:
     """Take `count` numbers that no account ever had; return the last of them.
 
@@ -219,14 +236,15 @@ def _new_uid_validities(connection: Connection, count: int) -> int:
     """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     seconds = int(time.time())
-    given = dialect.insert(state).values(name="uid validity", value=seconds + count - 1)
+    given = dialect.insert(state).values(name=facts.UID_VALIDITY, value=seconds + count - 1)
     following = case((state.c.value >= seconds, state.c.value + count), else_=seconds + count - 1)
     statement = given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": following})
     return int(connection.execute(statement.returning(state.c.value)).scalar_one())
 
 
 def _accounts() -> Select[Any]:
-    return select(account, domain.c.name).join(domain, domain.c.id == account.c.domain_id)
+    quotas = (effective(name).label(f"effective_{name}") for name in ("quota_octets", "quota_messages"))
+    return select(account, domain.c.name, *quotas).join(domain, domain.c.id == account.c.domain_id)
 
 
 def _account(row: Any) -> Account:
@@ -235,7 +253,8 @@ def _account(row: Any) -> Account:
         mailbox=Mailbox(row.local_part, row.name),
         messages=row.messages,
         octets=row.octets,
-        quota_octets=row.quota_octets,
+        quota_octets=row.effective_quota_octets,
+        quota_messages=row.effective_quota_messages,
         uid_validity=row.uid_validity,
         created_at=moment(row.created_at),
         disabled_at=None if row.disabled_at is None else moment(row.disabled_at),

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from mailstack.errors import MessageGone, NotFound
-from mailstack.store import messages
+from mailstack.errors import NotFound
+from mailstack.store import digests, messages
 from mailstack.store.clock import moment
 from mailstack.store.engine import Database
 from mailstack.store.tables import entry, message
@@ -92,15 +92,15 @@ def find_entry(connection: Connection, account_id: int, unique_id: str) -> int:
 
 
 def octets_of(database: Database, account_id: int, uid: int) -> Iterator[bytes]:
-    """A message as RETR sends it, before stuffing, a part a transaction; raises MessageGone."""
+    """A message as RETR sends it, unstuffed, a part a transaction; MessageGone where it is not whole."""
     with database.reading() as connection:
         opened = messages.open_message(connection, account_id, uid)
     yield opened.first
     sent = len(opened.first)
     for number in range(1, messages.parts(opened.content_octets)):
         with database.reading() as connection:
-            octets = messages.part(connection, opened.message_id, number)
+            octets = messages.part(connection, opened, number)
         sent += len(octets)
         yield octets
     if sent != opened.octets:
-        raise MessageGone(f"message {opened.message_id} is damaged: run mailstack database check")
+        raise digests.damaged(opened.message_id)

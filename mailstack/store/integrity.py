@@ -19,16 +19,14 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
-    or_,
     select,
     update,
 )
 
 from mailstack.mail.address import Mailbox
-from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import messages
+from mailstack.store import removal, reread
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message, removed
 
 _IDS_A_STEP = 5000
 
@@ -58,7 +56,7 @@ def check(database: Database, *, repair: bool = False) -> Iterator[Step]:
         accounts = connection.execute(select(account.c.id).order_by(account.c.id)).scalars().all()
         first, last = _ends(connection)
     ranges = [(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
-    total, done = len(ranges) + len(accounts), 0
+    total, done = 2 * len(ranges) + len(accounts), 0
     # Messages first: mending an entry's octets changes what its account's counters have to be.
     for low, high in ranges:
         done += 1
@@ -66,6 +64,16 @@ def check(database: Database, *, repair: bool = False) -> Iterator[Step]:
     for account_id in accounts:
         done += 1
         yield Step(done, total, _step(database, _Account(account_id), repair=repair))
+    for low, high in ranges:
+        done += 1
+        yield Step(done, total, tuple(_content(database, low, high)))
+
+
+def _content(database: Database, low: int, high: int) -> Iterator[Finding]:
+    for found in reread.reread(database, low - 1, high - 1):
+        reread.note(database, found)
+        for said in (*(said for _, said in found.damaged), *found.uncanonical):
+            yield Finding(said, mendable=False)
 
 
 def _ends(connection: Connection) -> tuple[int, int]:
@@ -87,6 +95,20 @@ def _step(database: Database, part: _Account | _Messages, *, repair: bool) -> tu
         found = part.look(connection)
         part.mend(connection)
     return found
+
+
+def sweep(database: Database) -> Iterator[int]:
+    """Remove what belongs to nothing, range by range; yields how much that was in each."""
+    with database.reading() as connection:
+        first, last = _ends(connection)
+    for low in range(first, last + 1, _IDS_A_STEP):
+        here = _Messages(low, low + _IDS_A_STEP)
+        with database.reading() as connection:
+            litter = [*here.orphans(connection), *here.strays(connection)]
+        if litter:
+            with database.writing() as connection:
+                here.sweep(connection)
+        yield len(litter)
 
 
 class _Account(NamedTuple):
@@ -174,17 +196,11 @@ class _Messages(NamedTuple):
         return (
             *(
                 Finding(f"message {number} is in no maildrop", mendable=True)
-                for number in self._orphans(connection)
+                for number in self.orphans(connection)
             ),
             *(
                 Finding(f"content is left of message {number}, which is not there", mendable=True)
-                for number in self._strays(connection)
-            ),
-            *(
-                Finding(
-                    f"message {number} is damaged: of its {has} octets {present} are there", mendable=False
-                )
-                for number, has, present in self._damaged(connection)
+                for number in self.strays(connection)
             ),
             *(
                 Finding(
@@ -207,9 +223,7 @@ class _Messages(NamedTuple):
         """Nothing: each mending statement says again what it is about."""
 
     def mend(self, connection: Connection) -> None:
-        messages.remove_orphans(connection, self._orphans(connection))
-        for number in self._strays(connection):
-            connection.execute(delete(content).where(_parts_of(number)))
+        self.sweep(connection)
         for account_id, uid, _, has in self._disagreeing(connection):
             mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
             connection.execute(update(entry).where(mine).values(octets=has))
@@ -218,45 +232,28 @@ class _Messages(NamedTuple):
             mine = and_(entry.c.account_id == account_id, entry.c.uid == uid)
             connection.execute(update(entry).where(mine).values(surrogate_octets=has))
 
-    def _orphans(self, connection: Connection) -> Sequence[int]:
+    def sweep(self, connection: Connection) -> None:
+        """Remove messages in no maildrop, and content of no message."""
+        removal.remove_orphans(connection, self.orphans(connection))
+        for number in self.strays(connection):
+            connection.execute(delete(content).where(_parts_of(number)))
+
+    def orphans(self, connection: Connection) -> Sequence[int]:
+        """Messages that no maildrop has, and none can get back."""
         original = message.alias("original")  # which keeps its surrogate alive
         wanted = select(message.c.id).where(
             self._here(message.c.id),
             ~exists().where(entry.c.message_id == message.c.id),
+            ~exists().where(removed.c.message_id == message.c.id),
             ~exists().where(original.c.surrogate_id == message.c.id),
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 
-    def _strays(self, connection: Connection) -> Sequence[int]:
+    def strays(self, connection: Connection) -> Sequence[int]:
+        """Numbers of messages that are not there, whose content is."""
         orphaned = ~exists().where(message.c.id == _number)
         wanted = select(_number).where(self._content_here(), orphaned).distinct()
         return sorted(connection.execute(wanted).scalars().all())
-
-    def _damaged(self, connection: Connection) -> Sequence[Any]:
-        parts = (
-            select(
-                _number.label("number"),
-                func.sum(func.length(content.c.octets)).label("octets"),
-                func.count().label("parts"),
-                func.max(_part).label("last"),
-            )
-            .where(self._content_here())
-            .group_by(_number)
-            .subquery()
-        )
-        needed = (message.c.octets + PART_OCTETS - 1) // PART_OCTETS
-        present = func.coalesce(parts.c.octets, 0)
-        wrong = or_(
-            present != message.c.octets,
-            func.coalesce(parts.c.parts, 0) != needed,
-            func.coalesce(parts.c.last + 1, 0) != needed,
-        )
-        return connection.execute(
-            select(message.c.id, message.c.octets, present)
-            .outerjoin(parts, parts.c.number == message.c.id)
-            .where(self._here(message.c.id), wrong)
-            .order_by(message.c.id)
-        ).all()
 
     def _disagreeing(self, connection: Connection) -> Sequence[Any]:
         has = message.c.octets + func.length(entry.c.prefix)

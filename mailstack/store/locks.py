@@ -76,6 +76,10 @@ class Holding(NamedTuple):
 _NOBODY: Final = Holding(0.0, 0.0, "")
 
 
+HOUSEKEEPING: Final = 0
+"""Instead of an account's id: the lock of whoever removes what belongs to nothing. Ids begin at 1."""
+
+
 class MaildropLock:
     """A lock that is held, until `release`."""
 

@@ -1,7 +1,7 @@
 """Messages and maildrop entries: SQL as plain functions `f(connection, ...)`.
 
-The two that write, `deposit` and `expunge`, are set-wise: they take every job of a batch at once,
-so that the number of statements does not grow with the number of messages.
+What writes, `deposit` here and `expunge` in `removal`, is set-wise: it takes every job of a batch at
+once, so that the number of statements does not grow with the number of messages.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     bindparam,
-    delete,
-    exists,
     func,
     insert,
     literal_column,
@@ -24,10 +22,9 @@ from sqlalchemy import (
     update,
 )
 
-from mailstack.errors import MessageGone, NoSuchMailbox, StoreUnavailable
+from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import surrogate
-from mailstack.store.locks import HELD
+from mailstack.store import digests, surrogate
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
@@ -54,14 +51,6 @@ class Deposit(NamedTuple):
     recipients: tuple[Recipient, ...]
     at: int  # microseconds since the epoch
     surrogate: Spool | None = None  # the content for clients that have not said UTF8, if that differs
-
-
-class Expunge(NamedTuple):
-    """The entries that one session's QUIT, or one housekeeping run, removes from a maildrop."""
-
-    account_id: int
-    uids: Sequence[int]
-    backend: int | None = None  # the PostgreSQL session that has to hold the maildrop's lock
 
 
 class Snapshot(NamedTuple):
@@ -91,6 +80,8 @@ class Opened(NamedTuple):
     content_octets: int
     dotted: bool
     first: bytes
+    digests: bytes | None
+    unread: bool  # never sent whole by RETR
 
 
 # -- deposit -------------------------------------------------------------------------------------
@@ -101,18 +92,22 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
 
     An account that was removed since RCPT is passed over; raises NoSuchMailbox where none is left.
     """
-    accounts = _numbering(connection, {r.account_id for d in deposits for r in d.recipients})
+    accounts = numbering(connection, {r.account_id for d in deposits for r in d.recipients})
     if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
         raise NoSuchMailbox("the account was removed while its mail was on the way")
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
-    ids = _new_message_ids(connection, len(deposits) + len(surrogates))
+    ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
+    found: dict[int, bytes] = {}
+    for rows in _bundles(_content_rows(numbered, found)):
+        _INSERT_CONTENT.run_many(connection, rows)
     _INSERT_MESSAGE.run_many(
         connection,
-        [(number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id) for number, d in numbered],
+        [
+            (number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id, found[number])
+            for number, d in numbered
+        ],
     )
-    for rows in _bundles(_content_rows(numbered)):
-        _INSERT_CONTENT.run_many(connection, rows)
     if surrogates:
         originals = (number for number, d in numbered if d.surrogate is not None)
         surrogate.LINK.run_many(connection, list(zip(ids[len(deposits) :], originals, strict=False)))
@@ -152,7 +147,7 @@ def _note_surrogates(
             surrogate.COUNT.run(connection, 1, in_ascii - octets, r.account_id)
 
 
-def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+def numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
     """The accounts' next uid and uid validity.
 
     On PostgreSQL they are locked, all in one order, so that two batches cannot wait for each other.
@@ -161,7 +156,8 @@ def _numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[in
     return {account_id: (next_uid, uid_validity) for account_id, next_uid, uid_validity in rows}
 
 
-def _new_message_ids(connection: Connection, count: int) -> list[int]:
+def new_message_ids(connection: Connection, count: int) -> list[int]:
+    """Numbers that no message ever had, in order."""
     if connection.dialect.name == "sqlite":
         # We hold the write lock, so what AUTOINCREMENT gave last is ours to continue.
         row = _LAST_MESSAGE_ID.row(connection)
@@ -170,9 +166,14 @@ def _new_message_ids(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in _NEXT_MESSAGE_IDS.rows(connection, count))
 
 
-def _content_rows(numbered: Iterable[tuple[int, Deposit]]) -> Iterator[tuple[int, bytes]]:
+def _content_rows(
+    numbered: Iterable[tuple[int, Deposit]], found: dict[int, bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """The parts of every message; their digests go into `found` as they pass."""
     for number, d in numbered:
+        found[number] = b""
         for part, octets in enumerate(d.spool.parts()):
+            found[number] += digests.of_part(octets)
             yield number * PARTS_A_MESSAGE + part, octets
 
 
@@ -206,7 +207,7 @@ _NEXT_MESSAGE_IDS = Prepared(
     "count",
 )
 _INSERT_MESSAGE = Prepared(
-    insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id"
+    insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id", "digests"
 )
 _INSERT_CONTENT = Prepared(insert(content), "id", "octets")
 _INSERT_ENTRY = Prepared(
@@ -263,19 +264,23 @@ def open_message(connection: Connection, account_id: int, uid: int, *, surrogate
     row = (surrogate.OPEN if surrogates else _OPEN).row(connection, account_id, uid)
     if row is None:
         raise MessageGone("the message is no longer in the maildrop")
-    message_id, octets, prefix, content_octets, dotted, first = row
+    message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
     first = first or b""
-    if len(first) != min(content_octets, PART_OCTETS):
-        raise MessageGone(f"the content of message {message_id} is damaged: run mailstack database check")
-    return Opened(message_id, octets, content_octets, bool(dotted), prefix + first)
+    whole = len(first) == min(content_octets, PART_OCTETS)
+    if not whole or damaged_at is not None or (first and not digests.fits(known, 0, first)):
+        raise digests.damaged(message_id)
+    return Opened(
+        message_id, octets, content_octets, bool(dotted), prefix + first, known, first_read_at is None
+    )
 
 
-def part(connection: Connection, message_id: int, number: int) -> bytes:
-    """One later part of a message's content."""
-    row = _PART.row(connection, message_id * PARTS_A_MESSAGE + number)
-    if row is None:
-        raise MessageGone(f"part {number} of message {message_id} is missing: run mailstack database check")
-    octets: bytes = row[0]
+def part(connection: Connection, opened: Opened, number: int) -> bytes:
+    """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
+    row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
+    octets: bytes = row[0] if row else b""
+    whole = len(octets) == min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
+    if not whole or not digests.fits(opened.digests, number, octets):
+        raise digests.damaged(opened.message_id)
     return octets
 
 
@@ -307,6 +312,9 @@ _OPEN = Prepared(
         entry.c.prefix,
         message.c.octets.label("content_octets"),
         message.c.dotted,
+        message.c.digests,
+        message.c.damaged_at,
+        entry.c.first_read_at,
         content.c.octets.label("first"),
     )
     .select_from(entry)
@@ -322,70 +330,3 @@ _PART = Prepared(select(content.c.octets).where(content.c.id == bindparam("id"))
 def parts(octets: int) -> int:
     """How many parts a content of so many octets has."""
     return -(-octets // PART_OCTETS)
-
-
-# -- expunge -------------------------------------------------------------------------------------
-
-
-def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
-    """Remove entries, and each message that lost its last one; return how many each job removed."""
-    _numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
-    removed = []
-    touched: set[int] = set()
-    for account_id, uids, backend in jobs:
-        if backend is not None and HELD.row(connection, account_id, backend) is None:
-            raise StoreUnavailable("the lock of the maildrop was lost")
-        numbers = packed(uids)
-        found = _FOUND.rows(connection, account_id, numbers)
-        touched.update(message_id for message_id, _, _ in found)
-        if connection.dialect.name == "postgresql":
-            # Two hosts that remove a message's last two entries have to see each other.
-            _HOLD.rows(connection, packed(message_id for message_id, _, _ in found))
-        _DELETE_ENTRIES.run(connection, account_id, numbers)
-        _SHRINK.run(connection, len(found), sum(octets for _, octets, _ in found), account_id)
-        surrogates = [in_ascii - octets for _, octets, in_ascii in found if in_ascii is not None]
-        if surrogates:
-            surrogate.COUNT.run(connection, -len(surrogates), -sum(surrogates), account_id)
-        removed.append(len(found))
-    remove_orphans(connection, touched)
-    return removed
-
-
-def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
-    """Remove those of the messages that no entry points to, with their content; return how many."""
-    orphans = _ORPHANS.rows(connection, packed(message_ids))
-    if surrogates := [surrogate_id for _, _, surrogate_id in orphans if surrogate_id is not None]:
-        orphans += surrogate.FOUND.rows(connection, packed(surrogates))
-    content_ids = [
-        number * PARTS_A_MESSAGE + n for number, octets, _ in orphans for n in range(parts(octets))
-    ]
-    _DELETE_CONTENT.run(connection, packed(content_ids))
-    _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in orphans))
-    return len(orphans)
-
-
-_MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
-_FOUND = Prepared(
-    select(entry.c.message_id, entry.c.octets, entry.c.surrogate_octets).where(_MINE), "account_id", "uids"
-)
-_HOLD = Prepared(
-    select(message.c.id).where(is_among(message.c.id, "ids")).order_by(message.c.id).with_for_update(),
-    "ids",
-)
-_DELETE_ENTRIES = Prepared(delete(entry).where(_MINE), "account_id", "uids")
-_SHRINK = Prepared(
-    update(account)
-    .where(account.c.id == bindparam("key"))
-    .values(messages=account.c.messages - bindparam("fewer"), octets=account.c.octets - bindparam("total")),
-    "fewer",
-    "total",
-    "key",
-)
-_ORPHANS = Prepared(
-    select(message.c.id, message.c.octets, message.c.surrogate_id).where(
-        is_among(message.c.id, "ids"), ~exists().where(entry.c.message_id == message.c.id)
-    ),
-    "ids",
-)
-_DELETE_CONTENT = Prepared(delete(content).where(is_among(content.c.id, "ids")), "ids")
-_DELETE_MESSAGES = Prepared(delete(message).where(is_among(message.c.id, "ids")), "ids")

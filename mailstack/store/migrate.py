@@ -11,15 +11,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from mailstack.errors import SchemaMismatch
 from mailstack.store import schema
 from mailstack.store.engine import Database
+from mailstack.store.tables import metadata
 
 Report = Callable[[str], None]
 
@@ -52,6 +56,23 @@ def upgrade(database: Database, report: Report, *, revision: str = "head") -> bo
 def downgrade(database: Database, report: Report, *, revision: str) -> bool:
     """Take the schema back to `revision` ("base" for none at all)."""
     return _migrate(database, report, command.downgrade, revision)
+
+
+def differences(database: Database) -> list[str]:
+    """Where the database's tables are not what this program's are, a sentence each."""
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = compare_metadata(context, metadata)
+    return [f"the schema differs from this program's: {_said(each)}" for each in found]
+
+
+def _said(difference: Any) -> str:
+    """An operation of alembic's that would mend it, in words: ("add_column", None, "entry", Column)."""
+    if isinstance(difference, list):
+        return ", ".join(_said(each) for each in difference)
+    kind, *about = difference
+    names = [str(getattr(each, "name", each)) for each in about if each is not None]
+    return f"{kind.replace('_', ' ')} {' '.join(names)}"
 
 
 def _config(connection: Connection | None = None) -> Config:

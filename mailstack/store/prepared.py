@@ -95,7 +95,7 @@ def _compiled(
     statement: Select[Any] | Insert | Update | Delete, dialect: Dialect, parameters: Sequence[str]
 ) -> tuple[str, Callable[[Sequence[object]], Sequence[object]]]:
     """The statement's text, and what puts the values into the order of its placeholders."""
-    columns = parameters if isinstance(statement, Insert) else None
+    columns = parameters if isinstance(statement, Insert) and statement.select is None else None
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     assert isinstance(compiled, SQLCompiler)
     order = compiled.positiontup or []

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from mailstack.errors import BadAddress, NotOurDomain
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store.tables import CATCH_ALL, account, alias, domain
+from mailstack.store.tables import CATCH_ALL, account, alias, domain, effective
 
 _MANY = 200
 """How many addresses one statement asks for."""
@@ -35,6 +35,8 @@ class Reached(NamedTuple):
     octets: int
     quota_octets: int | None
     disabled: bool
+    messages: int = 0
+    quota_messages: int | None = None
 
 
 class Walk(NamedTuple):
@@ -121,7 +123,15 @@ def _at(
             _ACCOUNTS.where(tuple_(account.c.domain_id, account.c.local_part).in_(some))
         ):
             mailbox = Mailbox(row.local_part, row.name)
-            reached = Reached(row.id, mailbox, row.octets, row.quota_octets, row.disabled_at is not None)
+            reached = Reached(
+                row.id,
+                mailbox,
+                row.octets,
+                row.quota_octets,
+                row.disabled_at is not None,
+                row.messages,
+                row.quota_messages,
+            )
             accounts[Place(row.domain_id, row.local_part)] = reached
         for pointer in connection.execute(
             _ALIASES.where(tuple_(alias.c.domain_id, alias.c.local_part).in_(some))
@@ -136,7 +146,9 @@ _ACCOUNTS = select(
     account.c.domain_id,
     account.c.local_part,
     account.c.octets,
-    account.c.quota_octets,
+    account.c.messages,
+    effective("quota_octets").label("quota_octets"),
+    effective("quota_messages").label("quota_messages"),
     account.c.disabled_at,
     domain.c.name,
 ).join(domain, domain.c.id == account.c.domain_id)

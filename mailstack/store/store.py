@@ -12,11 +12,14 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import MessageGone, StoreFull
-from mailstack.store import messages, schema
+from mailstack.errors import MessageDamaged, StoreFull
+from mailstack.store import damage, digests, messages, removal, schema
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
-from mailstack.store.messages import Deposit, Expunge, Listing, Opened, Snapshot
+from mailstack.store.messages import Deposit, Listing, Opened, Snapshot
+from mailstack.store.reads import Reads
+from mailstack.store.removal import Expunge
+from mailstack.store.tables import REMOVED_BY_CLIENT
 from mailstack.store.writer import Job, Result, Work, Writer
 
 P = ParamSpec("P")
@@ -41,11 +44,12 @@ class Content:
     a client that reads slowly keeps nothing of the database busy.
     """
 
-    __slots__ = ("_opened", "_store")
+    __slots__ = ("_done", "_opened", "_store")
 
-    def __init__(self, store: Store, opened: Opened) -> None:
+    def __init__(self, store: Store, opened: Opened, done: Callable[[], None]) -> None:
         self._store = store
         self._opened = opened
+        self._done = done
 
     @property
     def octets(self) -> int:
@@ -62,17 +66,31 @@ class Content:
         sent = len(opened.first)
         yield opened.first
         for number in range(1, messages.parts(opened.content_octets)):
-            octets = await self._store.read(messages.part, opened.message_id, number)
+            try:
+                octets = await self._store.read(messages.part, opened, number)
+            except MessageDamaged:
+                # The reply has begun and can only be cut; the next attempt is refused in words.
+                await self._store.write(damage.note, opened.message_id)
+                raise
             sent += len(octets)
             yield octets
         if sent != opened.octets:
-            raise MessageGone(f"message {opened.message_id} is damaged: run mailstack database check")
+            raise digests.damaged(opened.message_id)
+        self._done()
+
+
+def _nothing() -> None:
+    """What there is to do after a message that was read before."""
 
 
 class Store:
     """One process's way to the mail: reader threads, the writer thread, the maildrop locks."""
 
-    def __init__(self, database: Database, *, state_dir: Path, reserve_octets: int) -> None:
+    def __init__(
+        self, database: Database, *, state_dir: Path, reserve_octets: int, keep_deleted: bool = False
+    ) -> None:
+        """`keep_deleted`: what sessions delete can be brought back, until housekeeping removes it."""
+        self._removed_by = REMOVED_BY_CLIENT if keep_deleted else None
         self.database = database
         self._state_dir = state_dir
         self._reserve_octets = reserve_octets
@@ -81,6 +99,7 @@ class Store:
         self._space_left = 0  # octets above the reserve
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._writer = Writer(database)
+        self.reads = Reads(self._writer)
         self.on_locks_lost: list[Callable[[], None]] = []
         self._locks: MaildropLocks = (
             FileLocks(state_dir / "maildrops.lock")
@@ -90,6 +109,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was handed over, then give everything back."""
+        await self.reads.close()
         await self._writer.close()
         await asyncio.to_thread(self._readers.shutdown)
         self._locks.close()
@@ -194,9 +214,17 @@ class Store:
         """The unique-ids of a snapshot, in the listing's order."""
         return await self.read(messages.unique_ids, account_id, last_uid)
 
-    async def open_message(self, account_id: int, uid: int, *, surrogates: bool = False) -> Content:
-        """Find a message and read its first part; raises MessageGone when it cannot be had."""
-        return Content(self, await self.read(messages.open_message, account_id, uid, surrogates=surrogates))
+    async def open_message(
+        self, account_id: int, uid: int, *, peek: bool = False, surrogates: bool = False
+    ) -> Content:
+        """Find a message and read its first part; raises MessageGone when it cannot be had.
+
+        Unless it is a `peek`, the message is known to be read once all its parts have been taken.
+        """
+        opened = await self.read(messages.open_message, account_id, uid, surrogates=surrogates)
+        if peek or not opened.unread:
+            return Content(self, opened, _nothing)
+        return Content(self, opened, lambda: self.reads.note(account_id, uid))
 
     async def expunge(self, account_id: int, uids: Sequence[int], *, lock: MaildropLock) -> None:
         """Remove the entries in one transaction, synced.
@@ -205,5 +233,7 @@ class Store:
         another session may have begun, and been told of these messages.
         """
         if uids:
-            job = Expunge(account_id, uids, lock.backend)
-            await self.write(messages.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
+            if self._removed_by is None:
+                self.reads.drop(account_id, uids)
+            job = Expunge(account_id, uids, self._removed_by, lock.backend)
+            await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))

@@ -6,23 +6,31 @@ Names follow the RFCs: a *maildrop* is the list of an account's *entries*; an en
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 
 PARTS_A_MESSAGE = 1 << 16
 """`content.id` is `message.id * PARTS_A_MESSAGE + part`: one index serves both, in reading order."""
+
+UNLIMITED = -1
+"""A limit of an account or a domain that says "none", where NULL says "ask the next higher place"."""
 
 CATCH_ALL = ""
 """The local-part under which a domain's catch-all alias is kept; no address can have it."""
@@ -36,6 +44,21 @@ metadata = MetaData(
     }
 )
 
+
+def _limits() -> tuple[Column[int], ...]:
+    """What may be kept, and for how long: of an account, or of all of a domain's.
+
+    NULL asks the next higher place (the domain, then the settings); UNLIMITED is none at all.
+    """
+    return (
+        Column("quota_octets", BigInteger),
+        Column("quota_messages", BigInteger),
+        Column("keep_seconds", BigInteger),  # after arrival
+        Column("keep_read_seconds", BigInteger),  # after the first download
+        Column("keep_messages", BigInteger),  # the newest ones
+    )
+
+
 # Times are whole microseconds since the epoch, UTC: exact, comparable and the same on every database.
 
 domain = Table(
@@ -46,6 +69,7 @@ domain = Table(
     # A renamed domain's old name: every address of it means the same address of that domain.
     Column("alias_of", Integer, ForeignKey("domain.id")),
     Column("created_at", BigInteger, nullable=False),
+    *_limits(),  # of every account that says nothing else
 )
 
 account = Table(
@@ -63,9 +87,11 @@ account = Table(
     # How many entries have a surrogate (RFC 6858), and what sending those instead adds to `octets`.
     Column("surrogates", BigInteger, nullable=False, server_default="0"),
     Column("surrogate_octets", BigInteger, nullable=False, server_default="0"),
-    Column("quota_octets", BigInteger),  # NULL: no limit
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    # The percentage of the quota that its owner was warned at last; 0 where there is no reason to.
+    Column("quota_warned", SmallInteger, nullable=False, server_default="0"),
+    *_limits(),
     UniqueConstraint("domain_id", "local_part"),
     sqlite_autoincrement=True,  # an id is never given twice: trace and locks may outlive the account
 )
@@ -94,6 +120,8 @@ message = Table(
     Column("reverse_path", Text, nullable=False),  # "" is the null reverse-path
     Column("received_at", BigInteger, nullable=False),
     Column("mail_id", Text, nullable=False),  # the id in our `Received:`, in the 250 reply and in the log
+    Column("digests", LargeBinary),  # DIGEST_OCTETS for each part; NULL: deposited before there were any
+    Column("damaged_at", BigInteger),  # when a digest was found not to fit
     # The message whose content a client gets that has not said UTF8; NULL: this one's. No entry
     # points to that one, it lives as long as this.
     Column("surrogate_id", BigInteger),
@@ -123,6 +151,7 @@ entry = Table(
     Column("octets", BigInteger, nullable=False),  # prefix and content: exactly what RETR sends
     Column("prefix", LargeBinary, nullable=False),  # this recipient's own trace fields
     Column("delivered_at", BigInteger, nullable=False),
+    Column("first_read_at", BigInteger),  # when RETR first sent the whole of it
     Column("surrogate_octets", BigInteger),  # as `octets`, of the surrogate; NULL: there is none
     Column("surrogate_prefix", LargeBinary),  # as `prefix`, in ASCII
     UniqueConstraint("account_id", "unique_id"),
@@ -130,10 +159,33 @@ entry = Table(
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
 )
 
+removed = Table(  # entries that can still be brought back; no session sees them, no quota counts them
+    "removed",
+    metadata,
+    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
+    Column("uid", BigInteger, primary_key=True),
+    Column("unique_id", Text, nullable=False),
+    Column("message_id", BigInteger, ForeignKey("message.id"), nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("prefix", LargeBinary, nullable=False),
+    Column("delivered_at", BigInteger, nullable=False),
+    Column("first_read_at", BigInteger),
+    Column("surrogate_octets", BigInteger),
+    Column("surrogate_prefix", LargeBinary),
+    Column("removed_at", BigInteger, nullable=False),
+    Column("removed_by", Text, nullable=False),  # REMOVED_BY_CLIENT or REMOVED_BY_HOUSEKEEPING
+    Index("ix_removed_message_id", "message_id"),
+    Index("ix_removed_removed_at", "removed_at"),
+    sqlite_with_rowid=False,
+)
+
+REMOVED_BY_CLIENT = "client"
+REMOVED_BY_HOUSEKEEPING = "housekeeping"
+
 state = Table(  # what the store has to remember about itself, a number a name
     "state",
     metadata,
-    Column("name", Text, primary_key=True),  # "uid validity": the last one that was given out
+    Column("name", Text, primary_key=True),  # as `mailstack.store.facts` lists them
     Column("value", BigInteger, nullable=False),
 )
 
@@ -167,3 +219,8 @@ maildrop_holder = Table(  # UNLOGGED on PostgreSQL: a login writes here and must
     Column("holder", Text, nullable=False),  # where the session came from
 )
 """Who holds the lock of a maildrop, where hosts share a database; SQLite's lock file has that itself."""
+
+
+def effective(name: str) -> ColumnElement[Any]:
+    """A limit in a query that joins `account` and `domain`: NULL means none."""
+    return func.nullif(func.coalesce(account.c[name], domain.c[name]), UNLIMITED)

@@ -31,13 +31,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("surrogate_id IS NOT NULL"),
         postgresql_where=sa.text("surrogate_id IS NOT NULL"),
     )
-    op.add_column("entry", sa.Column("surrogate_octets", sa.BigInteger))
-    op.add_column("entry", sa.Column("surrogate_prefix", sa.LargeBinary))
+    for table in ("entry", "removed"):
+        op.add_column(table, sa.Column("surrogate_octets", sa.BigInteger))
+        op.add_column(table, sa.Column("surrogate_prefix", sa.LargeBinary))
 
 
 def downgrade() -> None:
-    op.drop_column("entry", "surrogate_prefix")
-    op.drop_column("entry", "surrogate_octets")
+    for table in ("removed", "entry"):
+        op.drop_column(table, "surrogate_prefix")
+        op.drop_column(table, "surrogate_octets")
     op.drop_index("ix_message_surrogate_id", "message")
     op.drop_column("message", "surrogate_id")
     op.drop_column("account", "surrogate_octets")

@@ -85,7 +85,10 @@ def test_serve_is_told_from_the_rest_without_typer(arguments: list[str], underst
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("serve", "imap"), "there is no role imap; there are smtp, lmtp, pop3; see mailstack serve --help"),
+        (
+            ("serve", "imap"),
+            "there is no role imap; there are smtp, lmtp, pop3, housekeeping; see",
+        ),
         (("serve", "--workers", "0"), "0 is not a number of processes from 1 to 64"),
         (("serve", "--frob"), "unrecognized arguments: --frob"),
         (("--frob", "serve"), "unrecognized arguments: --frob"),

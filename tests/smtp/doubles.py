@@ -122,8 +122,9 @@ class Connection:
 
     async def settled(self) -> None:
         """Nothing awaits anything any more, and nothing has raised."""
-        while self.reception.tasks:
+        while self.reception.tasks or self.receiver._awaiting:
             await asyncio.gather(*self.reception.tasks)
+            await asyncio.sleep(0)
 
     async def feed(self, octets: bytes) -> bytes:
         """Give it octets; what it says in return."""

@@ -187,6 +187,7 @@ def test_content_of_any_shape_is_bounded_in_memory_and_in_time(shape: str, tmp_p
             began = time.thread_time()
             connection.receiver.data_received(SHAPES[shape])
             slowest = max(slowest, time.thread_time() - began)
+            await connection.settled()
         assert not connection.transport.said.endswith(b"delivered\r\n")
         held = tracemalloc.get_traced_memory()[1]
         assert held < 4 * 1024 * 1024, f"{held} octets of memory"

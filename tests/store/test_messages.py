@@ -16,9 +16,10 @@ from sqlalchemy import Connection, delete, func, select
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import accounts, domains, messages
+from mailstack.store import accounts, domains, messages, removal
 from mailstack.store.engine import Database
-from mailstack.store.messages import Deposit, Expunge, Recipient
+from mailstack.store.messages import Deposit, Opened, Recipient
+from mailstack.store.removal import Expunge
 from mailstack.store.tables import content, entry, message
 
 NAMES = ("anna", "ben", "cleo")
@@ -53,7 +54,7 @@ def read(connection: Connection, account_id: int, uid: int) -> bytes:
     """A whole message, as a session reads it."""
     opened = messages.open_message(connection, account_id, uid)
     parts = [
-        messages.part(connection, opened.message_id, number)
+        messages.part(connection, opened, number)
         for number in range(1, messages.parts(opened.content_octets))
     ]
     assert all(len(part) <= PART_OCTETS for part in parts)
@@ -136,7 +137,7 @@ def test_a_uid_is_never_given_twice(database, people):
                 unique_id = messages.unique_ids(connection, anna, last_uid)
                 validity = accounts.find_account(connection, parse_mailbox("anna@example.org")).uid_validity
                 assert unique_id == [f"{validity}.{expected}"]
-                assert messages.expunge(connection, [Expunge(anna, [expected])]) == [1]
+                assert removal.expunge(connection, [Expunge(anna, [expected])]) == [1]
     with database.reading() as connection:
         assert messages.snapshot(connection, anna)[:3] == (0, 0, 3)
 
@@ -147,7 +148,7 @@ def test_a_message_id_is_never_given_twice(database, people):
         for uid in (1, 2, 3):
             with database.writing() as connection:
                 seen += messages.deposit(connection, [a_deposit(spool, anna)])
-                messages.expunge(connection, [Expunge(anna, [uid])])
+                removal.expunge(connection, [Expunge(anna, [uid])])
     assert len(set(seen)) == 3
 
 
@@ -156,10 +157,10 @@ def test_a_message_lives_until_its_last_reader_removes_it(database, people):
         messages.deposit(connection, [a_deposit(spool, *people.values())])
     for left, name in ((2, "ben"), (1, "anna")):
         with database.writing() as connection:
-            messages.expunge(connection, [Expunge(people[name], [1])])
+            removal.expunge(connection, [Expunge(people[name], [1])])
             assert rows(connection) == (1, 2, left)
     with database.writing() as connection:
-        messages.expunge(connection, [Expunge(people["cleo"], [1])])
+        removal.expunge(connection, [Expunge(people["cleo"], [1])])
         assert rows(connection) == (0, 0, 0)
 
 
@@ -168,7 +169,7 @@ def test_two_that_remove_a_shared_message_at_once_leave_nothing(database, people
         messages.deposit(connection, [a_deposit(spool, *people.values())])
     with database.writing() as connection:
         jobs = [Expunge(account_id, [1]) for account_id in people.values()]
-        assert messages.expunge(connection, jobs) == [1, 1, 1]
+        assert removal.expunge(connection, jobs) == [1, 1, 1]
         assert rows(connection) == (0, 0, 0)
 
 
@@ -176,9 +177,9 @@ def test_expunge_of_what_is_gone_changes_nothing(database, people):
     anna = people["anna"]
     with spooled(b"x\r\n") as (spool,), database.writing() as connection:
         messages.deposit(connection, [a_deposit(spool, anna)])
-        assert messages.expunge(connection, [Expunge(anna, [7, 8]), Expunge(people["ben"], [1])]) == [0, 0]
-        assert messages.expunge(connection, [Expunge(anna, [1, 7])]) == [1]
-        assert messages.expunge(connection, [Expunge(anna, [1])]) == [0]
+        assert removal.expunge(connection, [Expunge(anna, [7, 8]), Expunge(people["ben"], [1])]) == [0, 0]
+        assert removal.expunge(connection, [Expunge(anna, [1, 7])]) == [1]
+        assert removal.expunge(connection, [Expunge(anna, [1])]) == [0]
         assert messages.snapshot(connection, anna)[:3] == (0, 0, 1)
 
 
@@ -188,12 +189,12 @@ def test_a_maildrop_of_thousands(database, people):
         messages.deposit(connection, [a_deposit(spool, anna, people["ben"]) for _ in range(1200)])
         assert messages.snapshot(connection, anna)[:3] == (1200, 1200 * 20, 1200)
         removed = list(range(1, 1200, 2))
-        assert messages.expunge(connection, [Expunge(anna, removed)]) == [600]
+        assert removal.expunge(connection, [Expunge(anna, removed)]) == [600]
         listing = messages.listing(connection, anna, 1200)
         assert list(listing.uids) == list(range(2, 1201, 2))
         assert set(listing.octets) == {20}
         assert rows(connection) == (1200, 1200, 1800)
-        messages.expunge(connection, [Expunge(people["ben"], list(range(1, 1201)))])
+        removal.expunge(connection, [Expunge(people["ben"], list(range(1, 1201)))])
         assert rows(connection) == (600, 600, 600)
 
 
@@ -212,7 +213,7 @@ def test_what_is_not_there_is_said_so(database, people):
         with pytest.raises(MessageGone):
             messages.open_message(connection, people["anna"], 1)
         with pytest.raises(MessageGone):
-            messages.part(connection, 1, 1)
+            messages.part(connection, Opened(1, 9, 9, False, b"", None, True), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
         assert messages.listing(connection, people["anna"], 100) == messages.listing(connection, 4711, 100)
@@ -307,7 +308,7 @@ def _expunge(connection, people, drops, alive, jobs) -> None:
             for holders in alive.values():
                 holders.discard((name, uid))
     made = [Expunge(people[name], sorted(uids)) for name, uids in jobs]
-    assert messages.expunge(connection, made) == expected
+    assert removal.expunge(connection, made) == expected
 
 
 def _compare(connection, people, drops, alive) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select, text
 
 from mailstack.errors import SchemaMismatch, StoreUnavailable
-from mailstack.store import logins, migrate, schema
+from mailstack.store import integrity, logins, migrate, schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import domain, metadata
 from tests.support import maildrops
@@ -155,3 +155,27 @@ def test_logins_come_and_go_and_leave_the_mail_alone(database: Database) -> None
         with database.reading() as connection:
             assert logins.lacking_keys(connection) == 1
     assert len(set(secrets)) == 2  # one of its own for each store that was made
+
+
+def test_a_filled_store_loses_nothing_on_the_way_up_and_down(database: Database) -> None:
+    maildrops.add_accounts(database, "jo@example.org", "kim@example.org")
+    for number in range(5):
+        content = b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * 70 * number)
+        maildrops.deposit(database, content, "jo@example.org", "kim@example.org")
+    before = _mail(database)
+    for revision in ("0001", "head"):
+        way = migrate.upgrade if revision == "head" else migrate.downgrade
+        assert way(database, lambda text: None, revision=revision)
+        assert _mail(database) == before
+    assert [step.findings for step in integrity.check(database) if step.findings] == []
+
+
+def _mail(database: Database) -> list[tuple[object, ...]]:
+    """Every message of every maildrop, by columns that all revisions have."""
+    wanted = (
+        "SELECT e.account_id, e.uid, e.unique_id, e.octets, e.prefix, m.octets, c.octets, a.messages,"
+        " a.octets, a.password_hash FROM entry e JOIN message m ON m.id = e.message_id"
+        " JOIN content c ON c.id = m.id * 65536 JOIN account a ON a.id = e.account_id ORDER BY 1, 2"
+    )
+    with database.reading() as connection:
+        return [tuple(row) for row in connection.execute(text(wanted))]

@@ -12,11 +12,11 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
-from mailstack.store import accounts, domains, integrity, messages
+from mailstack.store import accounts, domains, integrity, messages, removal, undo
 from mailstack.store.engine import Database
-from mailstack.store.messages import Expunge
+from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
-from mailstack.store.tables import account, content, entry, message
+from mailstack.store.tables import REMOVED_BY_CLIENT, account, content, entry, message
 
 BODY = ("größe" * 40_000 + "\r\n").encode()  # of two parts
 MAIL = "From: jö@example.net\r\nSubject: Grüße\r\n\r\n".encode() + BODY
@@ -55,7 +55,7 @@ def seen(database: Database, account_id: int, *, surrogates: bool) -> tuple[int,
         (octets,) = messages.listing(connection, account_id, 1, surrogates=surrogates).octets
         opened = messages.open_message(connection, account_id, 1, surrogates=surrogates)
         rest = [
-            messages.part(connection, opened.message_id, number)
+            messages.part(connection, opened, number)
             for number in range(1, messages.parts(opened.content_octets))
         ]
         return stat, octets, b"".join([opened.first, *rest])
@@ -106,7 +106,7 @@ async def test_both_go_with_the_last_entry(office: Database, tmp_path: Path) -> 
     await deliver(office, tmp_path, MAIL, sender="eve@example.net")
     for account_id, left in ((1, 2), (2, 0)):
         with office.writing() as connection:
-            assert messages.expunge(connection, [Expunge(account_id, [1])]) == [1]
+            assert removal.expunge(connection, [Expunge(account_id, [1])]) == [1]
         assert findings(office) == []
         with office.reading() as connection:
             snapshot = messages.snapshot(connection, account_id)
@@ -115,6 +115,18 @@ async def test_both_go_with_the_last_entry(office: Database, tmp_path: Path) -> 
             assert connection.execute(select(func.count()).select_from(message)).scalar_one() == left
     with office.reading() as connection:
         assert connection.execute(select(func.count()).select_from(content)).scalar_one() == 0
+
+
+async def test_what_was_removed_comes_back_with_its_surrogate(office: Database, tmp_path: Path) -> None:
+    await deliver(office, tmp_path, MAIL, sender="eve@example.net")
+    before = seen(office, 1, surrogates=True)
+    with office.writing() as connection:
+        removal.expunge(connection, [Expunge(1, [1], REMOVED_BY_CLIENT)])
+    assert findings(office) == []
+    with office.writing() as connection:
+        undo.bring_back(connection, 1)
+    assert seen(office, 1, surrogates=True) == before
+    assert findings(office) == []
 
 
 async def test_what_does_not_add_up_is_found_and_mended(office: Database, tmp_path: Path) -> None:

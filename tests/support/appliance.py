@@ -36,7 +36,7 @@ PASSWORD = "correct horse"
 # Below the range from which the kernel takes ports for outgoing connections.
 SMTP_PORT, POP3_PORT, POP3S_PORT = 2525, 1110, 1995
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 # poplib refuses lines of more than 2048 octets, which mail has and RFC 1939 allows.

@@ -1,0 +1,256 @@
+"""`mailstack database backup` and `mailstack backup`: copies of the store, and mail back out of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mailstack.cli import ask, show
+from mailstack.cli.exits import Usage
+from mailstack.cli.locked import with_lock
+from mailstack.cli.options import Json, Yes, admin
+from mailstack.cli.progress import watched
+from mailstack.errors import MailstackError, NotFound
+from mailstack.mail.address import Mailbox
+from mailstack.settings import Settings
+from mailstack.store import accounts, facts
+from mailstack.store.clock import now
+from mailstack.store.engine import Database
+from mailstack.store.locks import HOUSEKEEPING
+
+# They need alembic, which takes long to import, and most runs are of other commands.
+if TYPE_CHECKING:
+    from mailstack.store.backups import maildrop
+    from mailstack.store.backups.folder import Folder, Made
+
+app = typer.Typer(name="backup", help="What is in backups, and how it comes back.", no_args_is_help=True)
+
+EXAMPLE = "Example: mailstack database backup /srv/backup/mail --keep 14"
+
+Where = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of backups.", show_default=False)]
+Which = Annotated[
+    str | None, typer.Option("--at", metavar="NAME", help="Of backup list; else the newest one.")
+]
+
+
+def backup(
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Empty, or with earlier backups.", show_default=False)
+    ],
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Keep only the N newest backups; else all."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Copy the whole store into a folder, while the service runs; the next time only what is new.
+
+    The exit code is 65 if messages were damaged in the store already.
+    """
+    from mailstack.store.backups import prune
+    from mailstack.store.backups.folder import Folder
+    from mailstack.store.backups.make import Backup
+
+    opened = Folder(folder)
+    pruned = prune.Pruned(0, 0)
+    with admin(context).database() as database:
+        run = Backup(database, opened)
+        watched("backing up", run.run())
+        if keep is not None:
+            pruned = prune.prune(opened, keep)
+    assert run.made is not None
+    if json:
+        show.as_json(
+            _fields(run.made)
+            | {"copied_octets": run.copied, "damaged": run.damaged}
+            | {"removed_backups": pruned.backups, "removed_octets": pruned.octets}
+        )
+    else:
+        told = run.made.facts
+        print(
+            f"{folder / run.made.name} has {show.counted(told.messages, 'message')} of"
+            f" {show.counted(told.accounts, 'account')}; {show.octets(run.copied)} were new"
+        )
+        if pruned.backups:
+            print(f"{show.counted(pruned.backups, 'older backup')} removed, {show.octets(pruned.octets)}")
+        for each in run.damaged:
+            show.note(f"{each}; what is left of it is in the backup")
+    if run.damaged:
+        raise typer.Exit(os.EX_DATAERR)
+
+
+@app.command("list", epilog="Example: mailstack backup list /srv/backup/mail --json")
+def list_(folder: Where, json: Json = False) -> None:
+    """Show the finished backups of a folder, oldest first."""
+    from mailstack.store.backups.folder import Folder
+
+    opened = Folder(folder)
+    opened.open()
+    found = opened.backups()
+    if json:
+        show.as_json([_fields(each) for each in found])
+        return
+    show.table(
+        ("backup", "made", "accounts", "messages", "size"),
+        (
+            (
+                each.name,
+                show.moment(each.facts.made_at),
+                str(each.facts.accounts),
+                str(each.facts.messages),
+                show.octets(each.facts.octets),
+            )
+            for each in found
+        ),
+        empty=f"there is no finished backup in {folder}",
+        numbers=("accounts", "messages", "size"),
+    )
+
+
+@app.command("verify", epilog="Example: mailstack backup verify /srv/backup/mail")
+def verify(context: typer.Context, folder: Where, at: Which = None, json: Json = False) -> None:
+    """Open a backup and check every message in it; the exit code is 65 where something is wrong."""
+    from mailstack.store.backups.folder import Folder
+    from mailstack.store.backups.verify import Verification
+
+    opened = Folder(folder)
+    identity = opened.open()
+    made = opened.find(at)
+    run = Verification(opened, made)
+    watched("verifying", run.run())
+    if not run.findings:
+        _remember(context, identity)
+    if json:
+        show.as_json(_fields(made) | {"findings": run.findings})
+    else:
+        for each in run.findings:
+            print(each)
+        verdict = show.counted(len(run.findings), "finding") if run.findings else "all is well"
+        print(f"{folder / made.name}: {show.counted(run.messages, 'message')} read, {verdict}")
+    if run.findings:
+        raise typer.Exit(os.EX_DATAERR)
+
+
+@app.command("restore", epilog="Example: mailstack backup restore /srv/backup/mail --account jo@example.org")
+def restore(
+    context: typer.Context,
+    folder: Where,
+    *,
+    at: Which = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="NAME@DOMAIN", help="Only this account; what it still has stays.")
+    ] = None,
+    message: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UNIQUE-ID", help="Only this message of the account; can be given again."),
+    ] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Bring mail back: everything into an empty database, or what one account lacks. UIDLs stay."""
+    from mailstack.store.backups.folder import Folder
+
+    if message and account is None:
+        raise Usage("--message needs --account: a unique-id is one account's own")
+    settings = admin(context).settings
+    opened = Folder(folder)
+    opened.open()
+    made = opened.find(at)
+    with admin(context).database(any_schema=account is None) as database:
+        if account is None:
+            told = _restore_all(database, opened, made, settings, yes=yes)
+        else:
+            mailbox = ask.mailbox(account, settings)
+            told = _restore_maildrop(
+                database, opened, made, settings, mailbox=mailbox, unique_ids=message or [], yes=yes
+            )
+    if json:
+        show.as_json(told)
+    else:
+        print(f"{show.counted(told['restored'], 'message')} restored from {folder / made.name}")
+        for each in told["findings"]:
+            print(each)
+    if told["findings"]:
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _restore_all(
+    database: Database, folder: Folder, made: Made, settings: Settings, *, yes: bool
+) -> dict[str, Any]:
+    from mailstack.store import migrate
+    from mailstack.store.backups.restore import Restoration
+
+    told = made.facts
+    what = f"{show.counted(told.messages, 'message')} of {show.counted(told.accounts, 'account')}"
+    ask.confirm(f"Restore {what} as of {show.moment(told.made_at)}?", yes=yes)
+    migrate.upgrade(database, show.note)
+    run = Restoration(database, folder, made, settings.state_dir)
+    # Housekeeping would take content without messages for litter.
+    with_lock(
+        database, settings, HOUSEKEEPING, lambda: watched("restoring", run.run()), holder="mailstack backup"
+    )
+    return {"restored": told.messages, "present": 0, "findings": run.findings}
+
+
+def _restore_maildrop(
+    database: Database,
+    folder: Folder,
+    made: Made,
+    settings: Settings,
+    *,
+    mailbox: Mailbox,
+    unique_ids: list[str],
+    yes: bool,
+) -> dict[str, Any]:
+    from mailstack.store.backups import maildrop
+    from mailstack.store.backups.copy import upgraded
+
+    with upgraded(folder, made, settings.state_dir) as copy:
+        with database.reading() as connection:
+            plan = maildrop.plan(connection, copy, mailbox, unique_ids)
+        what = f"{show.counted(len(plan.missing), 'message')} ({show.octets(plan.octets)})"
+        ask.confirm(
+            f"Restore {what} of {mailbox} as of {show.moment(made.facts.made_at)}?"
+            f" {plan.present} are still there.",
+            yes=yes,
+        )
+        target = _target(database, mailbox, plan)
+        run = maildrop.Return(database, copy, plan, target)
+        with_lock(
+            database,
+            settings,
+            target.id,
+            lambda: watched("restoring", run.run()),
+            holder="mailstack backup restore",
+        )
+    return {"restored": run.restored, "present": plan.present, "findings": run.findings}
+
+
+def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> accounts.Account:
+    """The account to restore into; one that was removed is made again, with its old password."""
+    with database.writing() as connection:
+        try:
+            return accounts.find_account(connection, mailbox)
+        except NotFound:
+            return accounts.add_account(connection, mailbox, password_hash=plan.password_hash)
+
+
+def _remember(context: typer.Context, identity: int) -> None:
+    """Note the success in the store that the backup is of, where that is ours and at hand."""
+    # A backup can be verified on any machine, so a store is not needed.
+    with (
+        suppress(MailstackError),
+        admin(context).database() as database,
+        database.writing() as connection,
+    ):
+        if facts.get(connection, facts.IDENTITY) == identity:
+            facts.put(connection, facts.LAST_VERIFIED, now())
+
+
+def _fields(made: Made) -> dict[str, Any]:
+    return {"name": made.name} | made.facts._asdict()

@@ -1,0 +1,183 @@
+"""`quota` and `keep`, of an account and of a domain: how much may be kept, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from mailstack import values
+from mailstack.cli import ask, show
+from mailstack.cli.exits import Usage
+from mailstack.cli.options import Address, Json, admin
+from mailstack.store import accounts, limits
+from mailstack.store.accounts import Account
+from mailstack.store.engine import Database
+from mailstack.store.housekeeping import Rules
+from mailstack.store.limits import NO_LIMITS, Limits
+from mailstack.store.tables import UNLIMITED
+
+ACCOUNT_QUOTA = "Example: mailstack account quota jo@example.org 2GiB --messages 50000"
+DOMAIN_QUOTA = "Example: mailstack domain quota example.org 2GiB"
+ACCOUNT_KEEP = "Example: mailstack account keep jo@example.org --read 30d"
+DOMAIN_KEEP = "Example: mailstack domain keep example.org --for 1000d --read 90d"
+
+Size = Annotated[
+    str | None, typer.Argument(metavar="[SIZE]", help="Like 2GiB; none is no limit; default asks higher up.")
+]
+Messages = Annotated[
+    str | None, typer.Option(metavar="N", help="At most so many messages; or none, or default.")
+]
+For = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="After arrival, like 90d; forever; or default.")
+]
+Read = Annotated[
+    str | None, typer.Option(metavar="TIME", help="After the first download; forever; or default.")
+]
+Newest = Annotated[
+    str | None, typer.Option("--messages", metavar="N", help="Only the N newest; none; or default.")
+]
+DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
+
+
+def account_quota(
+    context: typer.Context,
+    address: Address,
+    size: Size = None,
+    *,
+    messages: Messages = None,
+    json: Json = False,
+) -> None:
+    """Change how much mail an account may hold; what is there already stays. Shows it, too."""
+    _account(context, address, _quotas(size, messages), json=json)
+
+
+def domain_quota(
+    context: typer.Context,
+    name: DomainName,
+    size: Size = None,
+    *,
+    messages: Messages = None,
+    json: Json = False,
+) -> None:
+    """Change how much each account of a domain may hold that has no quota of its own. Shows it, too."""
+    _domain(context, name, _quotas(size, messages), json=json)
+
+
+def account_keep(
+    context: typer.Context,
+    address: Address,
+    *,
+    for_: For = None,
+    read: Read = None,
+    messages: Newest = None,
+    json: Json = False,
+) -> None:
+    """Change how long an account's mail is kept; housekeeping removes the rest. Shows it, too."""
+    _account(context, address, _keeping(for_, read, messages), json=json)
+
+
+def domain_keep(
+    context: typer.Context,
+    name: DomainName,
+    *,
+    for_: For = None,
+    read: Read = None,
+    messages: Newest = None,
+    json: Json = False,
+) -> None:
+    """Change how long mail is kept of a domain's accounts that say nothing themselves. Shows it, too."""
+    _domain(context, name, _keeping(for_, read, messages), json=json)
+
+
+def quota(account: Account) -> str:
+    """An account's quota for people."""
+    parts = [show.octets(account.quota_octets)] if account.quota_octets is not None else []
+    parts += [show.counted(account.quota_messages, "message")] if account.quota_messages is not None else []
+    return ", ".join(parts) or "none"
+
+
+def of_account(context: typer.Context, database: Database, account_id: int) -> Limits:
+    """What holds for an account, the settings' defaults included."""
+    default = Rules.of(admin(context).settings.retention).default
+    with database.reading() as connection:
+        return limits.of_account(connection, account_id, default)
+
+
+def kept(found: Limits) -> str:
+    """How long mail is kept, for people."""
+    parts = []
+    if found.keep_seconds is not None:
+        parts.append(f"{values.written_duration(found.keep_seconds)} after arrival")
+    if found.keep_read_seconds is not None:
+        parts.append(f"{values.written_duration(found.keep_read_seconds)} after the first download")
+    if found.keep_messages is not None:
+        parts.append(f"the newest {show.counted(found.keep_messages, 'message')}")
+    return ", ".join(parts) or "forever"
+
+
+def kept_fields(found: Limits) -> dict[str, Any]:
+    """How long mail is kept, for scripts."""
+    return {name: getattr(found, name) for name in Limits._fields if name.startswith("keep")}
+
+
+def _account(context: typer.Context, address: str, changes: dict[str, int | None], *, json: bool) -> None:
+    mailbox = ask.mailbox(address, admin(context).settings)
+    with admin(context).database() as database:
+        with database.writing() as connection:
+            found = accounts.find_account(connection, mailbox)
+            if changes:
+                limits.set_for_account(connection, found.id, **changes)
+        with database.reading() as connection:
+            found = accounts.find_account(connection, mailbox)
+        holding = of_account(context, database, found.id)
+    if json:
+        show.as_json({"address": str(found.mailbox)} | holding._asdict())
+        return
+    print(f"{found.mailbox} has {show.octets(found.octets)} of mail; its quota is {quota(found)}")
+    if kept(holding) != kept(NO_LIMITS) or any(name.startswith("keep") for name in changes):
+        print(f"its mail is kept: {kept(holding)}")
+
+
+def _domain(context: typer.Context, name: str, changes: dict[str, int | None], *, json: bool) -> None:
+    with admin(context).database() as database:
+        if changes:
+            with database.writing() as connection:
+                limits.set_for_domain(connection, name, **changes)
+        with database.reading() as connection:
+            said = limits.said_by_domain(connection, name)
+    if json:
+        show.as_json({"domain": name} | said._asdict())
+        return
+    for label, value in said._asdict().items():
+        print(f"{label}: {'default' if value is None else 'none' if value == UNLIMITED else value}")
+
+
+def _quotas(size: str | None, messages: str | None) -> dict[str, int | None]:
+    return _changes(
+        ("quota_octets", size, values.size, "quota"), ("quota_messages", messages, values.count, "number")
+    )
+
+
+def _keeping(for_: str | None, read: str | None, messages: str | None) -> dict[str, int | None]:
+    return _changes(
+        ("keep_seconds", for_, values.duration, "time"),
+        ("keep_read_seconds", read, values.duration, "time"),
+        ("keep_messages", messages, values.count, "number"),
+    )
+
+
+def _changes(*given: tuple[str, str | None, Any, str]) -> dict[str, int | None]:
+    """The columns to be changed; what was not given stays."""
+    found: dict[str, int | None] = {}
+    for name, written, parse, what in given:
+        if written in ("none", "forever"):
+            found[name] = UNLIMITED
+        elif written == "default":
+            found[name] = None
+        elif written is not None:
+            try:
+                found[name] = parse(written)
+            except ValueError as error:
+                raise Usage(f"the {what} {error}") from error
+    return found

@@ -1,0 +1,98 @@
+"""One archive: some thousand messages with their content, in a SQLite file that is written once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mailstack.store.backups.folder import Folder, connected, publish
+from mailstack.store.bulk import Stored
+from mailstack.store.tables import PARTS_A_MESSAGE
+
+ARCHIVE_OCTETS: Final = 256 * 1024 * 1024
+"""How much content an archive takes before the next is begun: what a backup that is cut off loses."""
+
+_SCHEMA: Final = (
+    "PRAGMA page_size=8192",
+    "PRAGMA journal_mode=OFF",  # a file that is not finished is thrown away
+    "PRAGMA synchronous=OFF",  # it is synced once, before it gets its name
+    "CREATE TABLE message (id INTEGER PRIMARY KEY, octets INTEGER NOT NULL, digests BLOB)",
+    "CREATE TABLE content (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)",
+    "BEGIN",
+)
+
+
+class Writer:
+    """Writes archives one after the other; what it holds is not there before `close`."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._file: sqlite3.Connection | None = None
+        self._path = Path()
+        self._octets = 0
+
+    def write(self, messages: Iterable[Stored], parts: Iterable[tuple[int, bytes]]) -> None:
+        """Add messages, and content rows (`id`, octets) that are wholly theirs."""
+        file = self._opened()
+        file.executemany("INSERT INTO message VALUES (?, ?, ?)", messages)
+        for number, octets in parts:
+            file.execute("INSERT INTO content VALUES (?, ?)", (number, octets))
+            self._octets += len(octets)
+
+    def turn(self) -> None:
+        """Finish the archive if it is large enough; call it only between messages."""
+        if self._octets >= ARCHIVE_OCTETS:
+            self.close()
+
+    def close(self) -> None:
+        """Finish what has been begun: from now on it is an archive."""
+        if self._file is None:
+            return
+        self._file.execute("COMMIT")
+        self._file.close()
+        self._file, self._octets = None, 0
+        publish(self._path.with_suffix(".partial"), self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        elif self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._file is None:
+            self._path = self._folder.next_archive()
+            os.close(os.open(self._path.with_suffix(".partial"), os.O_CREAT | os.O_EXCL, 0o600))
+            self._file = connected(self._path.with_suffix(".partial"), writing=True)
+            for statement in _SCHEMA:
+                self._file.execute(statement)
+        return self._file
+
+
+def last_id(archives: Sequence[Path]) -> int:
+    """The highest message id in any of the archives."""
+    highest = 0
+    for path in archives:
+        with closing(connected(path)) as file:
+            (found,) = file.execute("SELECT max(id) FROM message").fetchone()
+            highest = max(highest, found or 0)
+    return highest
+
+
+def parts(file: sqlite3.Connection, message_id: int) -> Iterator[tuple[int, bytes]]:
+    """The content rows of a message, in order, as the attached archive has them."""
+    first = message_id * PARTS_A_MESSAGE
+    yield from file.execute(
+        "SELECT id, octets FROM archive.content WHERE id >= ? AND id < ? ORDER BY id",
+        (first, first + PARTS_A_MESSAGE),
+    )

@@ -1,0 +1,115 @@
+"""Tells the owner of a maildrop that it is nearly full: at 80 and at 95 per cent, once a crossing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Select, select, update
+
+from mailstack.mail import trace
+from mailstack.mail.address import Mailbox
+from mailstack.mail.spool import Spool
+from mailstack.store import messages
+from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.tables import account, domain, effective
+
+LEVELS: Final = (80, 95)
+"""Per cent of a quota, in octets or messages, whichever is fuller."""
+
+_RELIEF: Final = 5
+"""So many per cent below a level it counts as left: a maildrop at the brink is not warned every hour."""
+
+
+class Warn(NamedTuple):
+    """Look at all maildrops at this time; the warnings come from this address, else from postmaster."""
+
+    postmaster: str | None
+    at: int
+
+
+def warn(connection: Connection, jobs: Sequence[Warn]) -> list[list[int]]:
+    """Deposit the warnings that are due; return the accounts that got one.
+
+    Warning and note are one transaction, so that nobody is warned twice or never.
+    """
+    return [_warn(connection, job) for job in jobs]
+
+
+def percentage(used: int, limit: int | None) -> int:
+    """How full something is; no limit is never full."""
+    if limit is None:
+        return 0
+    return 100 if limit == 0 else used * 100 // limit
+
+
+def _warn(connection: Connection, job: Warn) -> list[int]:
+    warned = []
+    for row in connection.execute(_limited()).all():
+        full = max(percentage(row.octets, row.quota_octets), percentage(row.messages, row.quota_messages))
+        level = max((each for each in LEVELS if full >= each), default=0)
+        kept = max((each for each in LEVELS if full >= each - _RELIEF), default=0)
+        if level > row.quota_warned:
+            _deposit(connection, row, full, job)
+            warned.append(row.id)
+        told = level if level > row.quota_warned else min(row.quota_warned, kept)
+        if told != row.quota_warned:
+            connection.execute(update(account).where(account.c.id == row.id).values(quota_warned=told))
+    return warned
+
+
+def _limited() -> Select[Any]:
+    octets, number = effective("quota_octets"), effective("quota_messages")
+    return (
+        select(
+            account.c.id,
+            account.c.local_part,
+            domain.c.name,
+            account.c.octets,
+            account.c.messages,
+            account.c.quota_warned,
+            octets.label("quota_octets"),
+            number.label("quota_messages"),
+        )
+        .join(domain, domain.c.id == account.c.domain_id)
+        .where(
+            octets.is_not(None) | number.is_not(None) | (account.c.quota_warned != 0),
+            account.c.disabled_at.is_(None),
+        )
+        .order_by(account.c.id)
+    )
+
+
+def _deposit(connection: Connection, row: Any, full: int, job: Warn) -> None:
+    owner = Mailbox(row.local_part, row.name)
+    content = _text(owner, row, full, job)
+    with Spool.holding(content) as spool:
+        prefix = trace.return_path(None) + trace.delivered_to(owner)
+        mail = Deposit(f"quota-{row.id}-{job.at}", "", spool, False, (Recipient(row.id, prefix),), job.at)
+        messages.deposit(connection, [mail])
+
+
+def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:
+    sender = job.postmaster or f"postmaster@{row.name}"
+    limits = [f"{row.quota_octets // 2**20} MiB"] if row.quota_octets is not None else []
+    limits += [f"{row.quota_messages} messages"] if row.quota_messages is not None else []
+    lines = [
+        f"Date: {format_datetime(datetime.fromtimestamp(job.at // 1_000_000, UTC))}",
+        f"From: {sender}",
+        f"To: {owner}",
+        f"Subject: Your mailbox is {min(full, 100)} % full",
+        f"Message-ID: <quota.{row.id}.{job.at}@{row.name}>",
+        "Auto-Submitted: auto-generated",  # RFC 3834 §5: no vacation program answers it
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: 8bit",
+        "",
+        f"The mailbox {owner} has {row.messages} messages, {row.octets / 2**20:.1f} MiB in all.",
+        f"It may hold {' and '.join(limits)}.",
+        "",
+        "Once it is full, new mail is refused and its senders are told so. Please delete what you do",
+        'not need, or let your mail program do it ("leave messages on server" is the setting).',
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode()

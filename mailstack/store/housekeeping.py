@@ -1,0 +1,157 @@
+"""Keeps the house: old mail goes, space comes back, owners of full maildrops are told.
+
+Only one process of all that share a store does this at a time. A maildrop that somebody has open is
+passed over: whoever removes entries holds its lock (RFC 1939 §4), and there is a next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from sqlalchemy import Connection
+
+from mailstack.errors import MaildropInUse
+from mailstack.settings import Retention
+from mailstack.store import facts, fullness, integrity, limits, removal, retention, space, undo
+from mailstack.store.clock import now
+from mailstack.store.limits import Limits
+from mailstack.store.locks import HOUSEKEEPING
+from mailstack.store.removal import Expunge
+from mailstack.store.retention import Doomed
+from mailstack.store.store import Store
+from mailstack.store.tables import REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
+
+_HOLDER: Final = "housekeeping"
+_PAUSE_SECONDS: Final = 0.01
+"""Between two slices of work: who has been waiting for the writer comes first."""
+
+_MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the settings say."""
+
+    default: Limits
+    undo_seconds: int
+    undo_deleted_seconds: int
+
+    @classmethod
+    def of(cls, retention: Retention) -> Self:
+        """What the settings say of keeping and undoing."""
+        default = Limits(
+            keep_seconds=retention.keep_seconds,
+            keep_read_seconds=retention.keep_read_seconds,
+            keep_messages=retention.keep_messages,
+        )
+        return cls(
+            default=default,
+            undo_seconds=retention.undo_seconds,
+            undo_deleted_seconds=retention.undo_deleted_seconds,
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done, or would be."""
+
+    maildrops: dict[int, Doomed] = field(default_factory=dict)
+    """What was removed as too old or too many, by account."""
+    in_use: list[int] = field(default_factory=list)
+    """Accounts that were passed over because somebody was there."""
+    forgotten: int = 0
+    """Removed messages that can no longer be brought back."""
+    orphans: int = 0
+    """Messages and content that belonged to nothing."""
+    freed_octets: int = 0
+    """What the file system got back."""
+    warned: list[int] = field(default_factory=list)
+    """Accounts whose owners were told that they are nearly full."""
+
+
+async def preview(store: Store, rules: Rules) -> Report:
+    """What `run` would remove from the maildrops now; changes nothing."""
+    report = Report()
+    for account_id, found in (await store.read(limits.of_all, rules.default)).items():
+        doomed = await store.read(retention.count, account_id, found, now())
+        if doomed.messages:
+            report.maildrops[account_id] = doomed
+    return report
+
+
+async def run(store: Store, rules: Rules, *, postmaster: str | None = None, sweep: bool = True) -> Report:
+    """Do all of it once; raises MaildropInUse where another process keeps house now.
+
+    `sweep` also looks through the whole store for what belongs to nothing.
+    """
+    lock = await store.lock_maildrop(HOUSEKEEPING, holder=_HOLDER)
+    try:
+        report = Report()
+        for account_id, found in (await store.read(limits.of_all, rules.default)).items():
+            await _retain(store, account_id, found, rules, report)
+        await _forget(store, rules, report)
+        report.warned = await store.write(fullness.warn, fullness.Warn(postmaster, now()))
+        if sweep:
+            report.orphans = await asyncio.to_thread(_swept, store)
+        report.freed_octets = await _reclaimed(store)
+        await asyncio.to_thread(space.checkpoint, store.database)
+        await store.write(_done, now())
+        return report
+    finally:
+        lock.release()
+
+
+async def _retain(store: Store, account_id: int, found: Limits, rules: Rules, report: Report) -> None:
+    if (found.keep_seconds, found.keep_read_seconds, found.keep_messages) == (None, None, None):
+        return
+    at = now()
+    if not await store.read(retention.doomed, account_id, found, at):
+        return  # nobody is locked out for nothing
+    try:
+        lock = await store.lock_maildrop(account_id, holder=_HOLDER)
+    except MaildropInUse:
+        report.in_use.append(account_id)
+        return
+    removed_by = REMOVED_BY_HOUSEKEEPING if rules.undo_seconds else None
+    total = Doomed(0, 0)
+    try:
+        while doomed := await store.read(retention.doomed, account_id, found, at):
+            await store.write(removal.expunge, Expunge(account_id, list(doomed), removed_by, lock.backend))
+            total = Doomed(total.messages + len(doomed), total.octets + sum(doomed.values()))
+            await asyncio.sleep(_PAUSE_SECONDS)
+    finally:
+        lock.release()
+    report.maildrops[account_id] = total
+
+
+async def _forget(store: Store, rules: Rules, report: Report) -> None:
+    windows = {
+        REMOVED_BY_HOUSEKEEPING: rules.undo_seconds,
+        REMOVED_BY_CLIENT: rules.undo_deleted_seconds,
+    }
+    for removed_by, seconds in windows.items():
+        before = now() - seconds * _MICROSECONDS
+        while count := await store.write(undo.forget, undo.Forget(removed_by, before)):
+            report.forgotten += count
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _swept(store: Store) -> int:
+    return sum(integrity.sweep(store.database))
+
+
+async def _reclaimed(store: Store) -> int:
+    total = 0
+    steps = space.reclaim(store.database)
+    while octets := await asyncio.to_thread(next, steps, 0):
+        total += octets
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return total
+
+
+def _done(connection: Connection, jobs: Sequence[int]) -> list[None]:
+    facts.put(connection, facts.LAST_HOUSEKEEPING, max(jobs))
+    return [None] * len(jobs)

@@ -1,0 +1,143 @@
+"""`mailstack database backup` and `mailstack backup`: an administrator's day, good and bad."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from mailstack import settings
+from mailstack.cli import show
+from mailstack.store.clock import moment, now
+from mailstack.store.engine import Database
+from mailstack.store.locks import FileLocks
+from mailstack.store.tables import PARTS_A_MESSAGE, content
+from tests.cli.conftest import CommandLine
+from tests.support import maildrops
+
+JO = "jo@example.org"
+
+
+@pytest.fixture
+def filled(mailstack: CommandLine, store: Database) -> CommandLine:
+    """A server whose account jo has three messages."""
+    mailstack.good("account", "add", JO)
+    for number in range(3):
+        maildrops.deposit(store, b"Subject: %d\r\n\r\n" % number, JO)
+    return mailstack
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+def test_a_backup_is_made_listed_and_verified(filled: CommandLine, folder: Path) -> None:
+    made = filled.good("database", "backup", folder).out
+    assert re.search(r"has 3 messages of 1 account; 42 B were new", made)
+    (listed,) = filled.good("backup", "list", folder, "--json").json
+    assert (listed["messages"], listed["accounts"]) == (3, 1)
+    assert listed["name"] in filled.good("backup", "list", folder).out
+    assert "3 messages read, all is well" in filled.good("backup", "verify", folder).out
+    assert filled.good("backup", "verify", folder, "--json").json["findings"] == []
+    assert (folder.stat().st_mode & 0o77) == 0, "it has everybody's mail and password hashes in it"
+
+
+def test_status_tells_the_age_of_the_last_good_backup(filled: CommandLine, folder: Path) -> None:
+    assert "last backup           never" in filled("status").out
+    filled.good("database", "backup", folder)
+    assert "0 minutes ago" in filled("status").out
+    assert filled("status", "--json").json["last_verified_backup_at"] is None
+    filled.good("backup", "verify", folder)
+    assert filled("status", "--json").json["last_verified_backup_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(0, "0 minutes"), (119, "119 minutes"), (120, "2 hours"), (2880, "2 days")]
+)
+def test_an_age_is_told_in_one_unit(minutes: int, said: str) -> None:
+    assert show.age(moment(now() - minutes * 60_000_000)).startswith(f"{said} ago, ")
+
+
+def test_a_lost_store_comes_back(filled: CommandLine, folder: Path) -> None:
+    before = filled.good("maildrop", "list", JO, "--json").json
+    filled.good("database", "backup", folder)
+    path = Path(settings.load(filled.file, {}).state_dir / "mail.db")
+    for each in path.parent.glob("mail.db*"):
+        each.unlink()
+    told = filled.good("backup", "restore", folder, "--yes").out
+    assert told.startswith("3 messages restored")
+    assert filled.good("maildrop", "list", JO, "--json").json == before
+    assert filled.good("database", "check").out == "the store adds up\n"
+    filled.good("database", "backup", folder)
+
+
+def test_a_whole_restore_does_not_touch_a_store_in_use(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    refused = filled("backup", "restore", folder, "--yes")
+    assert refused.code != 0
+    assert "restore one account" in refused.err
+
+
+def test_what_one_account_lacks_comes_back(filled: CommandLine, store: Database, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    before = filled.good("maildrop", "list", JO, "--json").json
+    filled.good("account", "remove", JO, "--yes")
+    one = before[1]["unique_id"]
+    told = filled.good("backup", "restore", folder, "--account", JO, "--message", one, "--yes", "--json").json
+    assert told == {"restored": 1, "present": 0, "findings": []}
+    assert filled.good("backup", "restore", folder, "--account", JO, "--yes").out.startswith("2 messages")
+    after = filled.good("maildrop", "list", JO, "--json").json
+    assert [each["unique_id"] for each in after] == [each["unique_id"] for each in before]
+
+
+async def test_a_maildrop_in_use_is_left_alone(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    locks = FileLocks(settings.load(filled.file, {}).state_dir / "maildrops.lock")
+    await locks.hold(1, holder="somebody")
+    import asyncio
+
+    refused = await asyncio.to_thread(filled, "backup", "restore", folder, "--account", JO, "--yes")
+    locks.close()
+    assert refused.code == os.EX_TEMPFAIL
+    assert "somebody" in refused.err
+
+
+def test_nothing_happens_without_a_yes(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    asked = filled("backup", "restore", folder, "--account", JO)
+    assert asked.code == os.EX_USAGE
+    assert "0 messages (0 B)" in asked.err
+
+
+def test_a_message_alone_needs_its_account(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    assert "--account" in filled("backup", "restore", folder, "--message", "1.1").err
+
+
+def test_what_is_no_backup_is_told(mailstack: CommandLine, tmp_path: Path) -> None:
+    for command in ("list", "verify", "restore"):
+        refused = mailstack("backup", command, tmp_path)
+        assert refused.code == os.EX_DATAERR
+        assert "no folder of backups" in refused.err
+
+
+def test_damage_is_told_and_the_code_says_so(filled: CommandLine, store: Database, folder: Path) -> None:
+    with store.writing() as connection:
+        mine = content.c.id == PARTS_A_MESSAGE
+        connection.execute(update(content).where(mine).values(octets=b"Subject: X\r\n\r\n"))
+    made = filled("database", "backup", folder, "--json")
+    assert made.code == os.EX_DATAERR
+    assert made.json["damaged"] == ["message 1 is damaged: its content is not what was deposited"]
+    assert filled("backup", "verify", folder).code == os.EX_DATAERR
+
+
+def test_old_backups_go(filled: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled.good("database", "backup", folder)
+    first = filled.good("backup", "list", folder, "--json").json[0]["name"]
+    (folder / first).rename(folder / "20200101T000000Z")
+    assert filled.good("database", "backup", folder, "--keep", 1, "--json").json["removed_backups"] == 1
+    assert len(filled.good("backup", "list", folder, "--json").json) == 1

@@ -1,0 +1,462 @@
+"""A backup is one moment of the store, whole; what comes back from it is what was there."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, func, select, update
+
+from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
+from mailstack.mail.address import Mailbox
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import accounts, browse, bulk, facts, integrity, messages, migrate, removal
+from mailstack.store.backups import maildrop, prune
+from mailstack.store.backups.copy import upgraded
+from mailstack.store.backups.folder import Facts, Folder, Made
+from mailstack.store.backups.make import Backup, Progress
+from mailstack.store.backups.restore import Restoration
+from mailstack.store.backups.verify import Verification
+from mailstack.store.engine import Database
+from mailstack.store.removal import Expunge
+from mailstack.store.tables import account, content, entry, message
+from tests.support import maildrops, postgresql
+
+JO, KIM = "jo@example.org", "kim@example.org"
+SPOIL = (
+    "UPDATE content SET octets = CAST(replace(CAST(octets AS TEXT), ': 3', ': E') AS BLOB) WHERE id = 4 << 16"
+)
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 40 * PART_OCTETS + b"\r\n"
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    maildrops.add_accounts(database, JO, KIM)
+    for number in range(20):
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n.\r\n" % number, JO, KIM)
+    maildrops.deposit(database, LARGE, KIM)
+    return database
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "backups")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty store to restore into, of each kind for a backup of each kind."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path}/other.db")
+        migrate.upgrade(database, lambda said: None)
+        yield database
+        database.dispose()
+        return
+    server = request.getfixturevalue("postgresql_server")
+    database = Database(postgresql.create_database(server, "other", template="template"))
+    yield database
+    database.dispose()
+    postgresql.drop_database(server, "other")
+
+
+@pytest.fixture(autouse=True)
+def _quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backups are named by the second; tests make several in one."""
+    count = iter(range(1000))
+    finish = Folder.finish
+
+    def later(self: Folder, begun: Path, told: Facts) -> Made:
+        at = told.made_at.replace(year=2030, second=0, minute=next(count))
+        return finish(self, begun, told._replace(made_at=at))
+
+    monkeypatch.setattr(Folder, "finish", later)
+
+
+def back_up(database: Database, folder: Folder) -> Backup:
+    run = Backup(database, folder)
+    exhaust(run.run())
+    return run
+
+
+def exhaust(steps: Iterable[Progress]) -> None:
+    for step in steps:
+        assert 0 <= step.done <= step.total
+
+
+def verify(folder: Folder, name: str | None = None) -> list[str]:
+    run = Verification(folder, folder.find(name))
+    exhaust(run.run())
+    return run.findings
+
+
+def restore(database: Database, folder: Folder, working: Path) -> list[str]:
+    run = Restoration(database, folder, folder.find(None), working)
+    exhaust(run.run())
+    return run.findings
+
+
+def bring_back(database: Database, folder: Folder, working: Path, name: str, *unique_ids: str) -> int:
+    with upgraded(folder, folder.find(None), working) as copy:
+        with database.writing() as connection:
+            found = maildrop.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
+            target = accounts.find_account(connection, Mailbox(name, "example.org"))
+        run = maildrop.Return(database, copy, found, target)
+        exhaust(run.run())
+        assert run.findings == []
+        return run.restored
+
+
+def mail(database: Database, name: str) -> dict[str, bytes]:
+    """An account's messages by unique-id, in order, as a client gets them."""
+    with database.reading() as connection:
+        found = accounts.find_account(connection, Mailbox(name, "example.org"))
+    entries = list(browse.walk(database, found.id))
+    return {each.unique_id: b"".join(browse.octets_of(database, found.id, each.uid)) for each in entries}
+
+
+def expunge(database: Database, account_id: int, *uids: int) -> None:
+    with database.writing() as connection:
+        removal.expunge(connection, [Expunge(account_id, uids)])
+
+
+def validity(database: Database, name: str) -> int:
+    with database.reading() as connection:
+        return accounts.find_account(connection, Mailbox(name, "example.org")).uid_validity
+
+
+def adds_up(database: Database) -> bool:
+    return not any(step.findings for step in integrity.check(database))
+
+
+def test_a_store_comes_back_on_either_database(
+    filled: Database, folder: Folder, other: Database, tmp_path: Path
+) -> None:
+    before = {name: mail(filled, name) for name in ("jo", "kim")}
+    run = back_up(filled, folder)
+    assert run.made is not None
+    assert run.made.facts.messages == 41
+    assert verify(folder) == []
+    assert restore(other, folder, tmp_path) == []
+    assert {name: mail(other, name) for name in ("jo", "kim")} == before
+    assert adds_up(other)
+    assert validity(other, "jo") > validity(filled, "kim")
+    assert validity(other, "jo") != validity(other, "kim")
+
+
+def test_new_mail_after_a_restore_has_numbers_that_nothing_ever_had(
+    filled: Database, folder: Folder, other: Database, tmp_path: Path
+) -> None:
+    back_up(filled, folder)
+    maildrops.deposit(filled, b"Subject: lost\r\n\r\n", JO)  # given out after the backup
+    lost = set(mail(filled, "jo"))
+    restore(other, folder, tmp_path)
+    number = maildrops.deposit(other, b"Subject: new\r\n\r\n", JO)
+    assert number == 22
+    (new,) = set(mail(other, "jo")) - lost
+    assert list(mail(other, "jo"))[-1] == new
+    assert adds_up(other)
+
+
+def test_the_next_backup_adds_only_what_is_new(filled: Database, folder: Folder) -> None:
+    assert back_up(filled, folder).copied > len(LARGE)
+    assert back_up(filled, folder).copied == 0
+    new = b"Subject: new\r\n\r\n"
+    maildrops.deposit(filled, new, JO)
+    expunge(filled, 1, 1, 2)
+    assert back_up(filled, folder).copied == len(new)
+    assert [each.facts.messages for each in folder.backups()] == [41, 41, 40]
+    for made in folder.backups():
+        assert verify(folder, made.name) == []
+
+
+def test_mail_that_comes_and_goes_meanwhile_leaves_one_moment(
+    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "GROUP_MESSAGES", 3)
+    stop = threading.Event()
+
+    def busy() -> None:
+        with_it = Database(filled.url.render_as_string(hide_password=False))
+        uid = 1
+        while not stop.is_set():
+            maildrops.deposit(with_it, b"Subject: busy\r\n\r\n", JO, KIM)
+            expunge(with_it, 1, uid)
+            uid += 1
+        with_it.dispose()
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(3):
+            run = back_up(filled, folder)
+            assert run.damaged == []
+            assert verify(folder) == []
+    finally:
+        stop.set()
+        thread.join()
+    assert adds_up(filled)
+
+
+def test_content_that_came_in_the_last_moment_is_in_the_backup(
+    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = folder.begin
+
+    def late() -> Path:
+        maildrops.deposit(filled, LARGE, JO)
+        return begin()
+
+    monkeypatch.setattr(folder, "begin", late)
+    assert back_up(filled, folder).copied > 2 * len(LARGE)
+    assert verify(folder) == []
+    assert len(folder.archives()) == 2
+
+
+def test_a_backup_that_was_cut_off_is_none_and_the_next_one_goes_on(
+    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Backup(filled, folder).run()
+    next(steps)
+    steps.close()
+    with pytest.raises(NotFound, match="no finished backup"):
+        folder.find(None)
+    monkeypatch.setattr("mailstack.store.backups.archive.ARCHIVE_OCTETS", 1)
+    back_up(filled, folder)
+    assert verify(folder) == []
+    assert {path.suffix for path in (folder.path / "content").iterdir()} == {".db"}
+    assert back_up(filled, folder).copied == 0
+
+
+def test_two_backups_at_once_are_one_too_many(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    with folder.alone(), pytest.raises(AlreadyRunning):
+        back_up(filled, folder)
+
+
+def test_a_folder_of_another_store_or_of_other_things_is_refused(
+    filled: Database, folder: Folder, tmp_path: Path
+) -> None:
+    back_up(filled, folder)
+    with filled.writing() as connection:
+        facts.put(connection, facts.IDENTITY, 1)
+    with pytest.raises(BadData, match="another store"):
+        back_up(filled, folder)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpeg").write_bytes(b"")
+    with pytest.raises(BadData, match="not empty"):
+        back_up(filled, Folder(tmp_path / "photos"))
+    with pytest.raises(BadData, match="no folder of backups"):
+        Folder(tmp_path / "photos").open()
+
+
+def test_other_mail_under_the_same_numbers_is_noticed(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    with filled.writing() as connection:
+        connection.execute(update(message).where(message.c.id == 3).values(octets=1))
+    with pytest.raises(BadData, match="another message 3"):
+        back_up(filled, folder)
+
+
+def test_a_restore_into_a_store_with_mail_is_refused(
+    filled: Database, folder: Folder, tmp_path: Path
+) -> None:
+    back_up(filled, folder)
+    with pytest.raises(AlreadyThere, match="restore one account"):
+        restore(filled, folder, tmp_path)
+    assert adds_up(filled)
+
+
+def test_a_restore_that_was_cut_off_can_be_done_again(
+    filled: Database, folder: Folder, other: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailstack.store.backups.restore._STEP_OCTETS", 1)
+    back_up(filled, folder)
+    steps = Restoration(other, folder, folder.find(None), tmp_path).run()
+    for _ in range(5):
+        next(steps)
+    steps.close()
+    assert restore(other, folder, tmp_path) == []
+    assert mail(other, "kim") == mail(filled, "kim")
+    assert adds_up(other)
+
+
+def test_verify_finds_an_octet_that_changed(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    _edit(
+        folder, "UPDATE content SET octets = replace(octets, 'Subject: 3', 'Subject: E') WHERE id = 4 << 16"
+    )
+    assert verify(folder) == ["message 4 is damaged: its content is not what was deposited"]
+
+
+def test_verify_finds_a_part_that_is_missing(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    _edit(folder, "DELETE FROM content WHERE id = (21 << 16) + 7")
+    present = len(LARGE) - PART_OCTETS
+    assert verify(folder) == [f"message 21 is damaged: of its {len(LARGE)} octets {present} are there"]
+
+
+def test_verify_finds_a_missing_and_a_broken_archive(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    (archive,) = folder.archives()
+    octets = archive.read_bytes()
+    archive.write_bytes(b"?" * len(octets))
+    findings = verify(folder)
+    assert findings[0].startswith(f"{archive} cannot be read:")
+    assert findings[1] == "message 1 is in no archive"
+    archive.unlink()
+    assert verify(folder)[-1] == "1 more messages are in no archive"
+
+
+def test_a_damaged_backup_restores_what_it_has_and_names_the_rest(
+    filled: Database, folder: Folder, other: Database, tmp_path: Path
+) -> None:
+    back_up(filled, folder)
+    _edit(
+        folder, "UPDATE content SET octets = replace(octets, 'Subject: 3', 'Subject: E') WHERE id = 4 << 16"
+    )
+    assert restore(other, folder, tmp_path) == ["message 4 is damaged: its content is not what was deposited"]
+    with other.reading() as connection, pytest.raises(Exception, match="message 4 is damaged"):
+        messages.open_message(connection, 1, 4)
+
+
+def test_damage_in_the_store_is_told_by_the_backup(filled: Database, folder: Folder) -> None:
+    with filled.writing() as connection:
+        connection.execute(update(content).where(content.c.id == 2 << 16).values(octets=b"?"))
+    assert back_up(filled, folder).damaged == ["message 2 is damaged: of its 17 octets 1 are there"]
+
+
+def _edit(folder: Folder, statement: str) -> None:
+    (archive,) = folder.archives()
+    with sqlite3.connect(archive) as file:
+        file.execute(
+            statement.replace(
+                "octets = replace(octets", "octets = CAST(replace(CAST(octets AS TEXT)"
+            ).replace("E') W", "E') AS BLOB) W")
+        )
+    file.close()
+
+
+def test_one_account_gets_back_what_it_lacks(filled: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    old = validity(filled, "kim")
+    expunge(filled, 2, 1, 2, 3, 21)
+    expunge(filled, 1, 2)  # whose message 2 is gone now, while 1 and 3 are still jo's
+    new = maildrops.deposit(filled, b"Subject: new\r\n\r\n", KIM)
+    assert bring_back(filled, folder, tmp_path, "kim") == 4
+    after = mail(filled, "kim")
+    assert list(after)[:-1] == list(before)
+    assert {name: after[name] for name in before} == before
+    assert validity(filled, "kim") > old
+    with filled.reading() as connection:
+        shared = connection.execute(
+            select(entry.c.message_id).where(entry.c.account_id == 2).order_by(entry.c.uid)
+        )
+        numbers = shared.scalars().all()
+    assert numbers[0] == 1, "what another recipient still has is not stored twice"
+    assert numbers[1] > new
+    assert bring_back(filled, folder, tmp_path, "kim") == 0
+    assert adds_up(filled)
+
+
+def test_one_message_comes_back_alone(filled: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    expunge(filled, 2, *range(1, 22))
+    wanted = list(before)[20]
+    assert bring_back(filled, folder, tmp_path, "kim", wanted) == 1
+    assert mail(filled, "kim") == {wanted: before[wanted]}
+    with upgraded(folder, folder.find(None), tmp_path) as copy, filled.reading() as connection:
+        with pytest.raises(NotFound, match="no message 7"):
+            maildrop.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
+        with pytest.raises(NotFound, match="no account"):
+            maildrop.plan(connection, copy, Mailbox("eve", "example.org"))
+
+
+def test_an_account_under_a_removed_ones_name_keeps_its_own_mail(
+    filled: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    with filled.writing() as connection:
+        accounts.remove_account(connection, Mailbox("kim", "example.org"))
+    maildrops.add_accounts(filled, KIM)
+    maildrops.deposit(filled, b"Subject: first of the new\r\n\r\n", KIM)
+    (own,) = mail(filled, "kim")
+    assert bring_back(filled, folder, tmp_path, "kim") == 21
+    assert set(mail(filled, "kim")) == {own, *before}
+    assert adds_up(filled)
+
+
+def test_old_backups_go_and_what_only_they_had_goes_with_them(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    expunge(filled, 2, *range(1, 22))
+    expunge(filled, 1, *range(2, 21))
+    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
+    back_up(filled, folder)
+    maildrops.deposit(filled, b"Subject: newest\r\n\r\n", JO)
+    back_up(filled, folder)
+    went = prune.prune(folder, 1)
+    assert went.backups == 2
+    assert went.octets > len(LARGE)
+    assert len(folder.backups()) == 1
+    assert verify(folder) == []
+    size = sum(path.stat().st_size for path in folder.archives())
+    assert size < PART_OCTETS
+    assert back_up(filled, folder).copied == 0
+
+
+def test_a_backup_of_an_older_schema_restores(
+    sqlite_url: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, JO)
+    maildrops.deposit(database, b"Subject: old\r\n\r\n", JO)
+    back_up(database, folder)
+    made = folder.find(None)
+    older = Database(f"sqlite:///{made.path / 'mail.db'}")
+    migrate.downgrade(older, lambda said: None, revision="0001")
+    older.dispose()
+    find = folder.find
+    monkeypatch.setattr(
+        folder, "find", lambda name: find(name)._replace(facts=made.facts._replace(revision="0001"))
+    )
+    empty = Database(f"sqlite:///{tmp_path}/empty.db")
+    migrate.upgrade(empty, lambda said: None)
+    assert restore(empty, folder, tmp_path) == []
+    assert mail(empty, "jo") == mail(database, "jo")
+    for each in (database, empty):
+        each.dispose()
+
+
+def test_a_backup_keeps_nobody_waiting(filled: Database, folder: Folder) -> None:
+    """Between any two steps a writer gets through at once: no step leaves a transaction open."""
+    if not filled.is_sqlite:
+        pytest.skip("PostgreSQL's writers never wait for readers")
+    for _ in Backup(filled, folder).run():
+        with filled.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            connection.connection.cursor().execute("ROLLBACK")
+            connection.connection.cursor().execute("BEGIN IMMEDIATE")
+            connection.connection.cursor().execute("ROLLBACK")
+            connection.exec_driver_sql("PRAGMA busy_timeout=10000")
+
+
+def test_the_age_of_the_last_backup_is_remembered(filled: Database, folder: Folder) -> None:
+    with filled.reading() as connection:
+        assert facts.get(connection, facts.LAST_BACKUP) is None
+    back_up(filled, folder)
+    with filled.reading() as connection:
+        assert facts.get(connection, facts.LAST_BACKUP) is not None
+        assert connection.execute(select(func.count()).select_from(account)).scalar_one() == 2
+
+
+def test_an_empty_store_can_be_backed_up(database: Database, folder: Folder, tmp_path: Path) -> None:
+    back_up(database, folder)
+    assert verify(folder) == []
+    with database.writing() as connection:
+        connection.execute(delete(content))
+    assert restore(database, folder, tmp_path) == []

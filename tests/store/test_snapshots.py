@@ -1,0 +1,116 @@
+"""Before a schema changes there is a copy that was verified, and the change can be rehearsed."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from mailstack.errors import StoreFull, StoreUnavailable
+from mailstack.store import migrate, schema, snapshots
+from mailstack.store.engine import Database
+from tests.support import maildrops
+
+JO = "jo@example.org"
+
+
+@pytest.fixture
+def older(database: Database) -> Database:
+    """A store with mail at the first revision."""
+    maildrops.add_accounts(database, JO)
+    for number in range(5):
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, JO)
+    migrate.downgrade(database, lambda said: None, revision="0001")
+    return database
+
+
+def test_a_snapshot_has_all_of_it(older: Database, tmp_path: Path) -> None:
+    before = snapshots.fingerprint(older)
+    path = snapshots.take(older, tmp_path / "snapshots", "0001")
+    assert path.name.startswith("0001-")
+    assert path.stat().st_mode & 0o77 == 0
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    if older.is_sqlite:
+        copy = Database(f"sqlite:///{path}")
+        assert snapshots.fingerprint(copy) == before
+        copy.dispose()
+
+
+def test_a_rehearsal_changes_nothing(older: Database, tmp_path: Path) -> None:
+    told = snapshots.rehearse(older, tmp_path / "snapshots", lambda said: None)
+    assert (told.before, told.after, told.findings) == ("0001", schema.HEAD, ())
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    with older.reading() as connection:
+        assert schema.revision(connection) == "0001"
+    if not older.is_sqlite:
+        with older.reading() as connection:
+            names = connection.execute(text("SELECT datname FROM pg_database")).scalars().all()
+        assert not [name for name in names if name.endswith("_rehearsal")]
+
+
+def test_a_rehearsal_tells_what_would_be_lost(
+    older: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = migrate.upgrade
+
+    def forgetful(database: Database, report: migrate.Report) -> bool:
+        changed = upgrade(database, report)
+        with database.writing() as connection:
+            connection.execute(text("UPDATE entry SET unique_id = 'new.' || uid"))
+        return changed
+
+    monkeypatch.setattr(migrate, "upgrade", forgetful)
+    told = snapshots.rehearse(older, tmp_path / "snapshots", lambda said: None)
+    assert told.findings == ("the upgrade changes accounts, messages or unique-ids",)
+
+
+def test_without_its_program_postgresql_says_how(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    database = Database(postgresql_url)
+    with pytest.raises(StoreUnavailable, match="pg_dump --format=custom"):
+        snapshots.take(database, tmp_path / "snapshots", "0001")
+    database.dispose()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(sqlite_url)
+    usage = snapshots.shutil.disk_usage(tmp_path)._replace(free=1)
+    monkeypatch.setattr(snapshots.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StoreFull, match="--no-snapshot"):
+        snapshots.take(database, tmp_path / "snapshots", "0001")
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    database.dispose()
+
+
+def test_mail_that_flows_meanwhile_does_not_make_it_begin_anew(sqlite_url: str, tmp_path: Path) -> None:
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, JO)
+    for _ in range(3):
+        maildrops.deposit(database, b"x" * 8_000_000 + b"\r\n", JO)
+    stop = threading.Event()
+
+    def busy() -> None:
+        with_it = Database(sqlite_url)
+        while not stop.is_set():
+            maildrops.deposit(with_it, b"Subject: busy\r\n\r\n", JO)
+        with_it.dispose()
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        path = snapshots.take(database, tmp_path / "snapshots", "0001")
+    finally:
+        stop.set()
+        thread.join()
+    file = sqlite3.connect(path)
+    assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert file.execute("SELECT count(*) = messages FROM entry, account GROUP BY messages").fetchone() == (1,)
+    file.close()
+    database.dispose()
