@@ -128,6 +128,9 @@ def test_list_and_show_tell_the_same(mailstack: CommandLine, store: Database) ->
         "failed_logins": 0,
         "login_wait_seconds": 0,
         "failed_logins_forgotten_at": None,
+        "keep_seconds": None,
+        "keep_read_seconds": None,
+        "keep_messages": None,
         "known_devices": [],
     }
     header, first, second = mailstack.good("account", "list").out.splitlines()
