@@ -52,7 +52,7 @@ def test_show_counts(filled: CommandLine) -> None:
     assert shown["messages"] == 3
     assert shown["octets"] == sum(len(RETURN_PATH + each) for each in CONTENTS)
     assert shown["oldest"] < shown["newest"]
-    assert "messages  3\n" in filled.good("maildrop", "show", JO).out
+    assert "messages       3\n" in filled.good("maildrop", "show", JO).out
 
 
 def test_an_empty_maildrop_says_so(mailstack: CommandLine) -> None:
