@@ -51,7 +51,7 @@ def unpacked(folder: Path) -> str | None:
         return "exim needs root, apt-get and unshare"
     folder.chmod(0o755)
     # Not `apt-get download`: this brings the libraries along that the machine lacks, and installs nothing.
-    archives = ("-o", f"Dir::Cache::archives={folder}", "-o", "Dir::Log=/dev/null")
+    archives = ("-o", f"Dir::Cache::archives={folder}", "-o", "Debug::NoLocking=true")
     (folder / "partial").mkdir()
     fetch = ["apt-get", "-y", "--no-install-recommends", "--download-only", *archives, "install", *_PACKAGES]
     if _quiet(fetch, folder):
