@@ -111,7 +111,7 @@ def test_a_missing_folder_is_an_unavailable_store(tmp_path: Path) -> None:
         pass
 
 
-def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
+def test_migrations_and_units_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
     assert (migrate.scripts() / "versions").is_dir()
     root = Path(migrate.__file__).parents[2]
     subprocess.run(
@@ -127,7 +127,8 @@ def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> No
         [
             sys.executable,
             "-c",
-            "from mailstack.store import migrate; print(migrate.newest(), migrate.scripts())",
+            "from mailstack.store import migrate; from mailstack.cli import units;"
+            "print(migrate.newest(), migrate.scripts(), units.source())",
         ],
         check=True,
         capture_output=True,
@@ -135,7 +136,8 @@ def test_migrations_are_found_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> No
         cwd=tmp_path,
         env={"PYTHONPATH": str(target)},
     ).stdout
-    assert found.split() == [schema.HEAD, str(target / "mailstack" / "_migrations")]
+    package = target / "mailstack"
+    assert found.split() == [schema.HEAD, str(package / "_migrations"), str(package / "_systemd")]
 
 
 def test_logins_come_and_go_and_leave_the_mail_alone(database: Database) -> None:
