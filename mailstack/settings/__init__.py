@@ -1,0 +1,37 @@
+"""Typed settings: the TOML file, then the environment over it, into frozen dataclasses.
+
+A mistake in a mail server's settings shows weeks later as lost mail, so nothing is guessed: an
+unknown key, an impossible value or an unreadable file is `BadSetting` with file, key and reason,
+and all that is wrong is said at once.
+"""
+
+from __future__ import annotations
+
+from mailstack.settings.keeping import Housekeeping, Retention, Store
+from mailstack.settings.log import Log
+from mailstack.settings.pop3 import Pop3
+from mailstack.settings.reading import Reading, load, read, unreadable
+from mailstack.settings.security import Auth, Tls
+from mailstack.settings.smtp import Lmtp, Smtp
+from mailstack.settings.whole import DEFAULT_PATH, KEYS, SECTIONS, Key, Settings
+
+__all__ = [
+    "DEFAULT_PATH",
+    "KEYS",
+    "SECTIONS",
+    "Auth",
+    "Housekeeping",
+    "Key",
+    "Lmtp",
+    "Log",
+    "Pop3",
+    "Reading",
+    "Retention",
+    "Settings",
+    "Smtp",
+    "Store",
+    "Tls",
+    "load",
+    "read",
+    "unreadable",
+]

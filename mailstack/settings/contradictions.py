@@ -1,0 +1,46 @@
+"""Settings that are right one by one and cannot be together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mailstack.settings.whole import Settings
+from mailstack.values import Listen, TcpAddress
+
+
+def contradictions(settings: Settings, origins: Mapping[str, str], path: Path | None) -> Iterator[str]:
+    """What cannot be, a sentence each that begins with the file or the variable to look into."""
+
+    def where(*names: str) -> str:
+        return next((origins[name] for name in names if name in origins), str(path))
+
+    tls = settings.tls
+    if tls.certificate and not tls.private_key:
+        yield f"{where('tls.certificate')}: tls.private_key: a certificate needs its private key"
+    if tls.private_key and not tls.certificate:
+        yield f"{where('tls.private_key')}: tls.certificate: a private key needs its certificate"
+    if settings.pop3.tls_listen and not tls.certificate:
+        yield f"{where('pop3.tls_listen')}: pop3.tls_listen: TLS needs [tls] certificate and private_key"
+    smtp = settings.smtp
+    if smtp.max_octets_in_flight < smtp.max_message_octets:
+        place = where("smtp.max_in_flight", "smtp.max_message_size")
+        yield f"{place}: smtp.max_in_flight: a message of max_message_size has to fit"
+    for name, other, address in _met(settings):
+        yield f"{where(name, other)}: {name}: {other} listens on {address} already"
+
+
+def _met(settings: Settings) -> Iterator[tuple[str, str, Listen]]:
+    """Addresses named twice: by which setting, and by which before it."""
+    users: dict[Listen, str] = {}
+    for name, addresses in (
+        ("smtp.listen", settings.smtp.listen),
+        ("pop3.listen", settings.pop3.listen),
+        ("pop3.tls_listen", settings.pop3.tls_listen),
+        ("lmtp.listen", settings.lmtp.listen),
+    ):
+        for address in addresses:
+            # Port 0 asks the kernel for any free port, so two of them never meet.
+            if address in users and not (isinstance(address, TcpAddress) and address.port == 0):
+                yield name, users[address], address
+            users[address] = name

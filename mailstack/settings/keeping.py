@@ -1,0 +1,59 @@
+"""What the store may be told: the space it leaves free, and how long mail is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailstack import values
+from mailstack.settings.field import key
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where mail is kept."""
+
+    reserve_octets: int = key(
+        values.size,
+        "64MiB",
+        "Free space on the store's disk below which no more mail is taken; reading and deleting go on.",
+        name="reserve",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long mail is kept, where neither the account nor its domain says otherwise."""
+
+    keep_seconds: int | None = key(
+        values.lifetime, "forever", "How long after its arrival a message is kept.", name="keep"
+    )
+    keep_read_seconds: int | None = key(
+        values.lifetime, "forever", "How long after it was first downloaded.", name="keep_read"
+    )
+    keep_messages: int | None = key(
+        values.limit, "none", "How many messages of a maildrop are kept, the newest ones."
+    )
+    undo_seconds: int = key(
+        values.duration,
+        "7d",
+        "How long what housekeeping removed can be brought back; it counts for no quota.",
+        name="undo",
+    )
+    undo_deleted_seconds: int = key(
+        values.duration,
+        "0s",
+        "The same for what mail programs delete; 0s removes it at once.",
+        name="undo_deleted",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """Work that is done while nobody waits for it."""
+
+    every_seconds: int = key(
+        values.at_least(10, values.duration, "it would never rest"),
+        "15m",
+        "How often a service with the role housekeeping keeps house.",
+        name="every",
+    )

@@ -1,0 +1,95 @@
+"""All settings together: the tables of the file, the keys above them, and the list of every key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mailstack import values
+from mailstack.settings.field import key
+from mailstack.settings.keeping import Housekeeping, Retention, Store
+from mailstack.settings.log import Log
+from mailstack.settings.pop3 import Pop3
+from mailstack.settings.security import Auth, Tls
+from mailstack.settings.smtp import Lmtp, Smtp
+
+DEFAULT_PATH = Path("/etc/mailstack/mailstack.toml")
+"""Where the settings are when neither `--config` nor `MAILSTACK_CONFIG` says otherwise."""
+
+PREFIX = "MAILSTACK_"
+"""`MAILSTACK_SMTP__LISTEN` is the environment's name for `[smtp] listen`: two underscores for the dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; relative paths are made absolute, beginning at the settings file's folder."""
+
+    hostname: str = key(values.host_name, None, "This server's name, in greetings and trace fields.")
+    default_domain: str | None = key(values.domain, None, "The domain of a login name that has none.")
+    postmaster: str | None = key(
+        values.address, None, "Where mail for `postmaster` and `abuse` of every domain goes."
+    )
+    state_dir: Path = key(values.path, "/var/lib/mailstack", "The folder that holds all the server keeps.")
+    database_url: str | None = key(
+        values.database_url,
+        None,
+        "The store, like `sqlite:////path/mail.db` or `postgresql://user@host/name`.",
+    )
+    tls: Tls = field(default_factory=Tls)
+    smtp: Smtp = field(default_factory=Smtp)
+    pop3: Pop3 = field(default_factory=Pop3)
+    lmtp: Lmtp = field(default_factory=Lmtp)
+    auth: Auth = field(default_factory=Auth)
+    store: Store = field(default_factory=Store)
+    retention: Retention = field(default_factory=Retention)
+    housekeeping: Housekeeping = field(default_factory=Housekeeping)
+    log: Log = field(default_factory=Log)
+
+    @property
+    def url(self) -> str:
+        """The URL of the database: `database_url`, or else a file in `state_dir`."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'mail.db'}"
+
+    @property
+    def control_dir(self) -> Path:
+        """Where each serving process has its control socket."""
+        return self.state_dir / "control"
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
+    "store": Store, "retention": Retention, "housekeeping": Housekeeping, "log": Log,
+}  # fmt: skip
+"""The tables of the settings file; the keys above all tables are those of ""."""
+
+
+class Key(NamedTuple):
+    """One line of the reference: what a key is called, where its value goes, what it means."""
+
+    section: str
+    name: str
+    attribute: str
+    parse: Callable[[object], Any]
+    default: Any  # as TOML has it; None where the program works it out
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def variable(self) -> str:
+        """The key's name in the environment."""
+        return PREFIX + str(self).upper().replace(".", "__")
+
+
+def _keys(section: str, columns: tuple[Field[Any], ...]) -> Iterator[Key]:
+    for column in columns:
+        if told := column.metadata:
+            name = told["name"] or column.name
+            yield Key(section, name, column.name, told["parse"], told["default"], told["meaning"])
+
+
+KEYS = {str(key): key for section, shape in SECTIONS.items() for key in _keys(section, fields(shape))}
+"""Every key that exists, by its dotted name, in the order of the documentation."""
