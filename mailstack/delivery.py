@@ -27,6 +27,10 @@ MAX_HEADER_OCTETS: Final = 256 * 1024
 MAX_OCTETS_IN_FLIGHT: Final = 4 * 1024**3
 
 
+_SURROGATES_AT_ONCE: Final = 2
+"""How many threads may be busy with headers of internationalized messages; the others are for logins."""
+
+
 @dataclass(slots=True)
 class Flight:
     """The octets of all messages on their way in; it is what bounds the disk that spools may take."""
@@ -179,6 +183,7 @@ class Delivery:
         self._hostname = hostname
         self._spool_dir = spool_dir
         self._reject_bare_newlines = reject_bare_newlines
+        self._making_surrogates = asyncio.Semaphore(_SURROGATES_AT_ONCE)
 
     def begin(self, envelope: Envelope, arrival: Arrival, mail_id: str) -> Intake:
         """Make ready for the content of a transaction; the caller closes what it gets."""
@@ -220,7 +225,8 @@ class Delivery:
             for account_id, forward_path in envelope.accounts.items()
         )
         if envelope.utf8:
-            intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
+            async with self._making_surrogates:
+                intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
             recipients = _with_surrogates(recipients, always=intake.surrogate is not None)
         return await self._store.deposit(
             Deposit(

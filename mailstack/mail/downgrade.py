@@ -28,10 +28,16 @@ NOWHERE: Final = "invalid@internationalized-address.invalid"
 _LONGEST_LIST: Final = 16 * 1024
 """Octets of an address field that is still taken apart; parsing a longer one takes too long."""
 
+_MOST_COMMENTS: Final = 200
+_MOST_WORDS: Final = 2000
+"""Comments and words in it; for each, Python's parser looks at all of them."""
+
 _NEW_LINE: Final = "\r\n "
 _PIECE: Final = 60  # characters of a parameter's value on one line
 _FOLD: Final = re.compile(r"\r\n(?=[ \t])")
-_FOR: Final = re.compile(r"(?:\r\n)?[ \t]+for[ \t]+<[^>\r\n]*>", re.IGNORECASE)
+# A regular expression holds the interpreter while it searches: what a run of blanks or of `<` begins
+# with must not be tried at each of them.
+_FOR: Final = re.compile(r"(?:\r\n|(?<![ \t]))[ \t]++for[ \t]++<[^<>\r\n]*+>", re.IGNORECASE)
 _PATH: Final = re.compile(r"<?([^<>]*?)(?:@([^@<>]*))?>?")
 _ENCODED_WORD: Final = re.compile(r"=\?[^?\s]+\?[bq]\?[^?\s]*\?=", re.IGNORECASE)
 _BETWEEN_ENCODED_WORDS: Final = re.compile(r"(\?=)\s+(?==\?[^?\s]+\?[bq]\?)", re.IGNORECASE)
@@ -69,7 +75,7 @@ def _unstructured(name: str, value: str) -> str:
 
 def _addresses(_name: str, value: str) -> str:
     """Mailboxes and groups (RFC 5322 §3.4), one on a line."""
-    if len(value) > _LONGEST_LIST:
+    if len(value) > _LONGEST_LIST or value.count("(") > _MOST_COMMENTS or len(value.split()) > _MOST_WORDS:
         return ""
     return " " + ",\r\n ".join(_groups(_FOLD.sub("", value)))
 

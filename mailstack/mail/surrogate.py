@@ -18,6 +18,9 @@ from mailstack.mail.spool import Spool
 _LONGEST_FIELD: Final = 64 * 1024
 """Octets of one field that are held to be understood; in a longer one `?` stands for what is no ASCII."""
 
+_MOST_FIELDS: Final = 128 * 1024
+"""Octets of all fields that are understood; no letter has so many, but a message of parts without end may."""
+
 _LONGEST_DELIMITER: Final = 1000  # RFC 2046 §5.1.1 allows 70 characters, and blanks behind them
 _DELIMITER: Final = re.compile(rb"^--", re.MULTILINE)
 _NO_ASCII: Final = bytes(octet if octet < 0x80 else ord("?") for octet in range(256))
@@ -57,7 +60,17 @@ class Downgrader:
     Those of the message and of its MIME parts, at any depth. At most one field is held back.
     """
 
-    __slots__ = ("_boundaries", "_field", "_held", "_in_header", "_mid_line", "_out", "_unread", "changed")
+    __slots__ = (
+        "_boundaries",
+        "_field",
+        "_held",
+        "_in_header",
+        "_mid_line",
+        "_out",
+        "_understood",
+        "_unread",
+        "changed",
+    )
 
     def __init__(self) -> None:
         self.changed = False
@@ -65,6 +78,7 @@ class Downgrader:
         self._boundaries: set[bytes] = set()
         self._in_header = True
         self._field = b""
+        self._understood = 0  # octets of fields that were taken apart so far
         self._unread = False  # the field was too long, its lines pass one by one
         self._held = b""  # the beginning of a line
         self._mid_line = False  # the line's beginning has gone out already
@@ -126,9 +140,15 @@ class Downgrader:
     def _end_field(self) -> None:
         field, self._field = self._field, b""
         self._unread = False
-        if not field:
+        bounds_parts = field[:12].lower() == b"content-type"
+        if field.isascii() and not bounds_parts:
+            self._out.append(field)
             return
-        if field[:12].lower() == b"content-type":
+        self._understood += len(field)
+        if self._understood > _MOST_FIELDS:
+            self._pass_unread(field)
+            return
+        if bounds_parts:
             self._note_boundary(field)
         made = downgraded(field)
         self.changed = self.changed or made != field
