@@ -18,7 +18,8 @@ from mailstack.store.store import Store
 _ROUTE_SECONDS: Final = 1.0
 """How long a route is believed: a changed account is noticed within this time."""
 
-_ROUTES: Final = 10_000
+_REACHED: Final = 10_000
+"""How many accounts all believed routes lead to: `all+1`, `all+2` ... may each lead to everybody."""
 
 
 class Directory:
@@ -45,6 +46,7 @@ class Directory:
         self._default_domain = default_domain
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
         self._routes: dict[Mailbox, tuple[float, Route]] = {}
+        self._reached = 0
 
     # -- mail in -----------------------------------------------------------------------------------
 
@@ -63,10 +65,15 @@ class Directory:
         # A bare `postmaster` is the default domain's (RFC 5321 §4.5.1).
         full = path if path.domain else path._replace(domain=self._default_domain or "invalid")
         found = await self._store.read(routes.route, full, postmaster=self._postmaster)
-        if len(self._routes) >= _ROUTES:
-            self._routes.clear()
-        self._routes[path] = (time.monotonic() + _ROUTE_SECONDS, found)
+        self._believe(path, found)
         return _takers(found, octets)
+
+    def _believe(self, path: Mailbox, route: Route) -> None:
+        self._reached += len(route.accounts)
+        if self._reached > _REACHED:
+            self._routes.clear()
+            self._reached = len(route.accounts)
+        self._routes[path] = (time.monotonic() + _ROUTE_SECONDS, route)
 
 
 def _takers(route: Route, octets: int) -> tuple[Reached, ...]:

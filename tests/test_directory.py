@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from passlib.hash import sha256_crypt
 
+from mailstack import directory as directory_module
 from mailstack.auth import passwords
 from mailstack.auth.logins import Guest
 from mailstack.auth.passwords import Verifier
@@ -103,6 +104,18 @@ async def test_a_route_is_known_for_a_moment(furnished, tmp_path, monkeypatch):
         later = time.monotonic() + 1.1
         monkeypatch.setattr(time, "monotonic", lambda: later)
         assert people.known_route(jones) is None
+
+
+async def test_a_group_with_many_names_takes_no_more_memory_than_many_accounts(
+    furnished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(directory_module, "_REACHED", 10)
+    async with directory(furnished, tmp_path) as (people, _):
+        for number in range(50):
+            path = parse_mailbox(f"team+{number}@example.org")
+            assert len(await people.route(path)) == 2
+            assert people.known_route(path) is not None
+            assert sum(len(route.accounts) for _, route in people._routes.values()) <= 10
 
 
 async def test_what_was_refused_is_asked_anew(furnished, tmp_path):
