@@ -147,7 +147,7 @@ def _bare(address: str) -> str:
 def _read(stream: IO[bytes], given: Spool, most: int) -> None:
     """All of the stream, but for the line that a mailbox file has before a message."""
     chunk = stream.read(_CHUNK_OCTETS)
-    if chunk.startswith(_MBOX_LINE):
+    if chunk.startswith(_MBOX_LINE) and b"\n" in chunk:
         chunk = chunk.partition(b"\n")[2]
     while chunk:
         given.write(chunk)

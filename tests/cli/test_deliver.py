@@ -81,6 +81,7 @@ def test_who_is_reached_twice_gets_one_message(mailstack: CommandLine, store: Da
         ),
         (b"Subject: x\r\n\r\nno end", b"Subject: x\r\n\r\nno end\r\n"),
         (b".\n..\n", b".\r\n..\r\n"),
+        (b"From a line without an end", b"From a line without an end\r\n"),
         (b"", b""),
     ],
 )
