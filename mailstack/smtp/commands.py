@@ -57,6 +57,7 @@ def rcpt(argument: str, *, utf8: bool) -> Mailbox:
 def bdat(argument: str) -> Bdat:
     """BDAT, RFC 3030 §2."""
     octets, _, last = argument.partition(" ")
+    last = last.lstrip(" ")
     if last.upper() not in ("", "LAST"):
         raise BadParameter("BDAT takes the number of octets, then perhaps LAST")
     return Bdat(_octets(octets), bool(last))

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from mailstack import log
 from mailstack.delivery import Intake
-from mailstack.errors import BadAddress, BadParameter, MaildropFull, MailstackError, MessageTooBig
+from mailstack.errors import BadAddress, MaildropFull, MailstackError, MessageTooBig
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
@@ -143,6 +143,7 @@ class Session:
         return replies.multiline(250, keywords)
 
     def _said_hello(self, name: str) -> bool:
+        name = name.removesuffix(".")  # the root, which DNS has and RFC 5321 has not; some hosts say it
         if not is_helo_name(name, utf8=True):
             return False
         self._reset()
@@ -238,12 +239,12 @@ class Session:
         """BDAT, RFC 3030 §2: its octets follow at once, so they are read whatever the answer will be."""
         try:
             command = commands.bdat(argument)
-        except BadParameter as error:
-            # Where the chunk ends nobody knows now: what follows cannot be told from commands.
+            self.content.begin_chunk(command.octets, self._intake, last=command.last)
+        except Exception as error:
+            # Nobody takes the chunk now, and its octets must not be taken for commands.
             return self._hang_up(handover.failed(error, session_id=self.id))
         if command.octets and self._ready_for_content:
             self._commands -= 1  # the size of a message bounds them, and some senders make them small
-        self.content.begin_chunk(command.octets, self._intake, last=command.last)
         return b"" if self.content.wanted else self._content_ended()
 
     def rset(self, argument: str) -> Answer:

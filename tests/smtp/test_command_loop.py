@@ -210,6 +210,19 @@ async def test_a_megabyte_without_an_end_is_not_kept():
     assert not connection.receiver._input
 
 
+async def test_a_chunk_that_nobody_could_take_is_not_obeyed(monkeypatch):
+    connection = Connection()
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")
+
+    def fails(*_arguments: object) -> None:
+        raise RuntimeError("no space for it")
+
+    monkeypatch.setattr(connection.reception.site.delivery, "begin", fails)
+    said = await connection.feed(b"BDAT 22 LAST\r\nRSET\r\nMAIL FROM:<a@b>\r\nNOOP\r\n")
+    assert said == b"451 4.3.0 local error, try again\r\n"
+    assert connection.transport.over
+
+
 async def test_octets_between_starttls_and_the_handshake_are_never_obeyed():
     connection = Connection(tls=object())
     connection.receiver.data_received(b"EHLO x\r\nSTARTTLS\r\n")

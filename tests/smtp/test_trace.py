@@ -116,6 +116,7 @@ async def test_each_message_of_a_session_has_its_own_id(start):
         (b"[IPv6:2001:db8::1]", b"[IPv6:2001:db8::1]"),
         ("bücher.example".encode(), b"xn--bcher-kva.example"),
         (b"under_score.example", b"under_score.example"),
+        (b"rooted.example.", b"rooted.example"),
     ],
 )
 async def test_what_the_peer_calls_itself(start, said, written):
