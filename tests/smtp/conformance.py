@@ -13,8 +13,8 @@ _INTRODUCTION = """\
 # SMTP and LMTP: what is shown to conform
 
 Each row is a conversation in `tests/smtp/transcripts/` that the test suite holds with the server, over
-a socket and with the real store: in one segment, octet by octet, cut at random, and under TLS where it
-is not about the connection before that. This page is generated from them by
+a socket and with the real store: in one segment, octet by octet and cut at random, in plain text and
+again under TLS where it is not about the connection before that. This page is generated from them by
 `python -m tests.smtp.conformance`; a test checks that it is up to date.
 
 What no transcript can show is in the other tests of `tests/smtp/`: peers that leave while a reply is owed,

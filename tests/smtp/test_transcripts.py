@@ -10,7 +10,7 @@ import pytest
 from mailstack.errors import StoreUnavailable
 from tests.smtp.conformance import PAGE, page
 from tests.smtp.rig import Peer, Rig, running
-from tests.smtp.transcript import EHLO, Event, Step, Transcript, read, read_all
+from tests.smtp.transcript import EHLO, HELLO, Event, Step, Transcript, read, read_all
 from tests.support.transcripts import Cut, at_random, mismatch, octet_by_octet, whole
 
 ALL = read_all()
@@ -29,10 +29,10 @@ def runs() -> list[tuple[Transcript, str, bool]]:
     """Which transcript, how it is cut, and whether under TLS."""
     found = []
     for transcript in ALL:
-        cuts = ["whole"] if transcript.runs == "whole" else list(CUTS)
+        cuts = ["whole"] if "whole" in transcript.runs else list(CUTS)
         found += [(transcript, cut, False) for cut in cuts]
-        if transcript.runs == "everywhere":
-            found.append((transcript, "whole", True))
+        if "plain" not in transcript.runs:
+            found += [(transcript, cut, True) for cut in cuts]
     return found
 
 
@@ -43,7 +43,8 @@ def runs() -> list[tuple[Transcript, str, bool]]:
 )
 async def test_transcript(transcript, cut, under_tls, furnished, tmp_path, tls):  # noqa: PLR0917 (fixtures)
     template = furnished[transcript.accounts]
-    async with running(template, tmp_path, tls=tls, lmtp=transcript.listener == "lmtp") as rig:
+    lmtp = transcript.listener == "lmtp"
+    async with running(template, tmp_path, tls=tls, lmtp=lmtp, **transcript.settings) as rig:
         await Play(rig, transcript, CUTS[cut], under_tls=under_tls).run()
 
 
@@ -79,14 +80,13 @@ class Play:
             await asyncio.sleep(0)
 
     async def _expect(self, peer: Peer, step: Step) -> None:
-        expected, got = list(step.expected), []
-        if b"(hello)" in expected:
-            at = expected.index(b"(hello)")
-            got += [await peer.line() for _ in range(at)]
-            assert (await peer.one_reply()).startswith(b"250")
-            del expected[at]
+        expected, got = [line for line in step.expected if line != HELLO], []
         try:
-            got += [await peer.line() for _ in range(len(expected) - len(got))]
+            for line in step.expected:
+                if line == HELLO:
+                    assert (await peer.one_reply()).startswith(b"250")
+                else:
+                    got.append(await peer.line())
         except asyncio.IncompleteReadError as error:
             pytest.fail(f"{self.transcript}: after {step.sent!r}: no more than {got!r}, {error.partial!r}")
         if expected and (differs := mismatch(expected, b"".join(got))):

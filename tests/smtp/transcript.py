@@ -4,6 +4,7 @@ A file holds transcripts, each of them:
 
     == RFC 5321 §4.1.1.2 | what the server does, in one sentence
     runs: plain                             (options, see Transcript; `#` begins a comment line)
+    settings: idle_seconds=0.3
 
     C: MAIL FROM:<eve@example.net>          the peer sends a line
     C; RSET                                 the peer sends octets without a line end
@@ -11,6 +12,7 @@ A file holds transcripts, each of them:
     L: text                                 the same, with LAST
     S: 250 2.1.0 ...                        the server answers; `...` at the end is any rest
     S; 50 550 5.1.1 ...                     the server answers so 50 times
+    S: (hello)                              the server answers EHLO, in as many lines as it likes
     * half-close                            something happens, see Event
     * mail jones                            jones has a new message; its lines follow
     M: Return-Path: <eve@example.net>
@@ -22,6 +24,7 @@ in one segment or octet by octet: the answers have to be the same. The greeting 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -32,7 +35,11 @@ from tests.support.transcripts import octets
 FOLDER = Path(__file__).parent / "transcripts"
 
 EHLO = b"EHLO client.example"
+HELLO = b"(hello)"
 TRIO = b"MAIL FROM:<eve@example.net>\r\nRCPT TO:<jones@example.org>\r\n"
+
+
+_PAIR = re.compile(r"(\w+)=([\d.]+)")
 
 
 class Event(Enum):
@@ -68,8 +75,8 @@ class Transcript:
     """One behaviour, shown.
 
     `listener` is smtp or lmtp; `accounts: none` leaves the domains without any. `runs` says where it
-    can be shown: everywhere, `plain` (it is about the connection before TLS), `whole` (it matters that
-    the octets come in one segment; before TLS, too). `covers` names what it guards against.
+    can be shown, if not everywhere: `plain` (it is about the connection before TLS), `whole` (it
+    matters that the octets come in one segment). `settings` are those of `[smtp]` that it needs.
     """
 
     section: str
@@ -78,11 +85,16 @@ class Transcript:
     line: int
     listener: str = "smtp"
     accounts: bool = True
-    runs: str = "everywhere"
+    runs: frozenset[str] = frozenset()
+    settings: dict[str, float] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def _number(text: str) -> float:
+    return float(text) if "." in text else int(text)
 
 
 def read_all() -> list[Transcript]:
@@ -130,12 +142,21 @@ def _add(transcript: Transcript, line: str) -> bool:
             step.expected += [octets(line)] * int(count)
         case "*":
             _add_event(transcript, step, rest)
+        case _:
+            return _add_option(transcript, mark, rest)
+    return True
+
+
+def _add_option(transcript: Transcript, mark: str, rest: str) -> bool:
+    match mark:
         case "listener:":
             transcript.listener = rest
         case "accounts:":
             transcript.accounts = rest != "none"
         case "runs:":
-            transcript.runs = rest
+            transcript.runs = frozenset(rest.split(" "))
+        case "settings:":
+            transcript.settings |= {name: _number(value) for name, value in _PAIR.findall(rest)}
         case _:
             return False
     return True
@@ -152,5 +173,5 @@ def _add_event(transcript: Transcript, step: Step, text: str) -> None:
         if step.event is Event.TRIO:
             hello = EHLO if transcript.listener == "smtp" else EHLO.replace(b"E", b"L", 1)
             step.sent += hello + b"\r\n" + TRIO
-            step.expected.append(b"(hello)")
+            step.expected.append(HELLO)
             step.expected += [b"250 2.1.0 ...", b"250 2.1.5 ..."]

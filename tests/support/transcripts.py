@@ -51,6 +51,7 @@ def whole(stream: bytes) -> Iterator[bytes]:
 
 
 _ENDS = 2000
+_SIZES = (1, 2, 3, 7, 40, 300)
 
 
 def octet_by_octet(stream: bytes) -> Iterator[bytes]:
@@ -65,9 +66,12 @@ def octet_by_octet(stream: bytes) -> Iterator[bytes]:
 
 
 def at_random(stream: bytes) -> Iterator[bytes]:
-    """Segments of any sizes, the same each time."""
+    """Segments of any sizes, the same each time; large ones where a long stream is all alike."""
     chance = random.Random(stream)
-    while stream:
-        size = chance.choice((1, 2, 3, 7, 40, 300))
-        yield stream[:size]
-        stream = stream[size:]
+    at = 0
+    while at < len(stream):
+        left = len(stream) - at
+        within = at > _ENDS and left > _ENDS
+        size = min(chance.choice((300, 5000, 60_000)), left - _ENDS) if within else chance.choice(_SIZES)
+        yield stream[at : at + size]
+        at += size
