@@ -106,7 +106,6 @@ def test_an_absolute_database_stays_where_it_is(file: Path) -> None:
         ('[smtp]\nidle = "5s"', "smtp.idle", "a slow line"),
         ('[smtp]\nmax_in_flight = "10MiB"', "smtp.max_in_flight", "has to fit"),
         ('[smtp]\nbare_newlines = "keep"', "smtp.bare_newlines", "none of"),
-        ('[pop3]\ntls_listen = ["[::]:995"]', "pop3.tls_listen", "needs [tls] certificate"),
         ('[tls]\ncertificate = "c.pem"', "tls.private_key", "a certificate needs its private key"),
         ('[tls]\nprivate_key = "c.pem"', "tls.certificate", "a private key needs its certificate"),
         ('[smtp]\nlisten = ["[::]:1"]\n[pop3]\nlisten = ["[::]:1"]', "pop3.listen", "smtp.listen listens"),

@@ -15,7 +15,7 @@ from mailstack.cli import show
 from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
 from mailstack.cli.settings import without_password
-from mailstack.errors import NotRunning
+from mailstack.errors import BadSetting, NotRunning
 from mailstack.settings import Settings
 from mailstack.store import accounts, clock, domains, facts, logins, schema
 from mailstack.values import Listen, UnixAddress
@@ -58,6 +58,7 @@ def status(context: typer.Context, json: Json = False) -> None:
         "free_octets": shutil.disk_usage(found.state_dir).free,
         "last_backup_at": backed_up,
         "last_verified_backup_at": verified,
+        "certificate": _certificate(found),
     }
     if json:
         listening = [each._asdict() for each in listeners]
@@ -70,6 +71,7 @@ def status(context: typer.Context, json: Json = False) -> None:
             "free on disk": show.octets(told.pop("free_octets")),
             "last backup": show.age(told.pop("last_backup_at")),
             "last verified backup": show.age(told.pop("last_verified_backup_at")),
+            "certificate": _certified(told.pop("certificate")),
         }
         show.facts({name: str(value) for name, value in told.items()} | people)
         for each in listeners:
@@ -90,6 +92,33 @@ def _processes(found: Settings) -> list[dict[str, Any]]:
         return [dict(answer) for answer in ask_all(found, "status")]
     except NotRunning:
         return []
+
+
+def _certificate(found: Settings) -> dict[str, Any]:
+    """What clients are shown, and what is wrong with it."""
+    from mailstack.service import certificates  # which brings the whole service along
+
+    file = found.certificate_files[0]
+    try:
+        standing = certificates.standing(file)
+    except BadSetting as error:
+        return {"file": file, "trouble": str(error)}
+    told = {
+        "names": standing.names,
+        "ends_at": standing.not_after,
+        "self_signed": standing.self_signed,
+        "trouble": certificates.trouble(standing, found.hostname),
+    }
+    return {"file": file} | told
+
+
+def _certified(told: dict[str, Any]) -> str:
+    if told["trouble"]:
+        return f"WARNING: {told['trouble']}"
+    until = f"good until {show.moment(told['ends_at'])}"
+    if told["self_signed"]:
+        return f"self-signed, {until}: mail programs ask before they trust it"
+    return until
 
 
 def _scram(keyless: int) -> str:

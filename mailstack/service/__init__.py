@@ -18,12 +18,22 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequen
     `command` is what starts one process of the same service, for `workers` above one.
     """
     memory.return_large_blocks()
+    _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if workers == 1:
             return runner.run(lifecycle.serve(settings, listening, keeps_house=keeps_house))
         return runner.run(supervisor.supervise(command, share(settings, workers), workers, listening))
+
+
+def _ensure_certificate(settings: Settings) -> None:
+    """TLS works from the first start on; what the settings name is left to whoever named it."""
+    certificate, private_key = settings.certificate_files
+    if settings.tls.certificate is None and not (certificate.exists() and private_key.exists()):
+        from mailstack.service.tls import ensure  # with a library that is not needed again
+
+        ensure(certificate, private_key, settings.hostname)
 
 
 def share(settings: Settings, workers: int) -> dict[str, str]:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from mailstack.auth.binding import BindingContext, end_point
 from mailstack.errors import BadSetting
 from mailstack.service import alpn
 
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and authenticated encryption alone (RFC 9325 §4.2); TLS 1.3 has no other."""
+
 
 class TlsContext:
-    """The current server-side context, or None where no certificate is configured.
+    """The current server-side context.
 
     With `protocol`, a client that offers others by ALPN and not this one is refused (RFC 7301).
     """
 
     def __init__(
         self,
-        certificate: Path | None,
-        private_key: Path | None,
+        certificate: Path,
+        private_key: Path,
         *,
         channel_binding: bool = False,
         protocol: str | None = None,
@@ -30,26 +35,28 @@ class TlsContext:
         self._protocol = protocol
         self._current = self._whole()
 
-    def __call__(self) -> ssl.SSLContext | None:
+    def __call__(self) -> ssl.SSLContext:
         """The context for a connection that begins now."""
         return self._current
 
-    def reload(self) -> None:
-        """Read the files again; raises BadSetting and keeps the old context where they do not fit."""
-        self._current = self._whole()
+    @classmethod
+    def reload(cls, contexts: Sequence[TlsContext]) -> None:
+        """Read the files again, for all or for none; raises BadSetting where they do not fit."""
+        made = [context._whole() for context in contexts]
+        for context, new in zip(contexts, made, strict=True):
+            context._current = new
 
-    def _whole(self) -> ssl.SSLContext | None:
-        context, serving = self._made(), self._made() if self._protocol else None
-        if context is not None and serving is not None and self._protocol is not None:
-            alpn.insist(context, serving, self._protocol)
+    def _whole(self) -> ssl.SSLContext:
+        context = self._made()
+        if self._protocol is not None:
+            alpn.insist(context, self._made(), self._protocol)
         return context
 
-    def _made(self) -> ssl.SSLContext | None:
-        if self._certificate is None:
-            return None
+    def _made(self) -> ssl.SSLContext:
         context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.set_ciphers(_CIPHERS)
         if self._protocol is not None:
             context.set_alpn_protocols([self._protocol])
         try:

@@ -13,7 +13,6 @@ from mailstack import log
 from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
-from mailstack.errors import BadSetting
 from mailstack.pop3 import listener as pop3
 from mailstack.service import housekeeping, systemd
 from mailstack.service.answers import answers
@@ -21,6 +20,7 @@ from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
 from mailstack.service.sockets import Sockets
 from mailstack.service.watchdog import Watchdog
+from mailstack.service.watching import CertificateWatch
 from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
@@ -53,11 +53,13 @@ async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = Fal
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = await _opened(settings, stack)
-        files = settings.tls.certificate, settings.tls.private_key
+        files = settings.certificate_files
         tls = TlsContext(*files)
         binding = settings.auth.channel_binding
         pop3_tls = TlsContext(*files, channel_binding=binding, protocol="pop3")
-        loop.add_signal_handler(signal.SIGHUP, _reload, tls, pop3_tls)
+        watch = CertificateWatch(files, (tls, pop3_tls))
+        stack.callback(watch.close)
+        loop.add_signal_handler(signal.SIGHUP, watch.reload)
         verifier = Verifier()
         stack.callback(verifier.close)
         directory = Directory(
@@ -123,7 +125,7 @@ async def _smtp(
                 hostname=settings.hostname,
                 directory=directory,
                 delivery=delivery,
-                tls_available=lambda: tls() is not None,
+                tls_available=lambda: True,
                 lmtp=name == "lmtp",
                 settings=settings.smtp,
             )
@@ -136,8 +138,6 @@ async def _smtp(
 async def _pop3(
     settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
 ) -> list[pop3.Listener]:
-    if "pop3s" in sockets and tls() is None:
-        raise BadSetting("[pop3] tls_listen needs [tls] certificate and private_key")
     return [
         await pop3.serve(
             sockets[name],
@@ -163,15 +163,6 @@ async def _drain(listeners: list[Listener]) -> None:
     for listener in listeners:
         listener.close()
     await asyncio.gather(*(listener.drain(DRAIN_SECONDS) for listener in listeners))
-
-
-def _reload(*contexts: TlsContext) -> None:
-    try:
-        for context in contexts:
-            context.reload()
-        log.event("certificate reloaded")
-    except BadSetting as error:
-        log.failure("certificate not reloaded", error)
 
 
 def _described(sockets: Sockets) -> str:

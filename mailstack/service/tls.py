@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,11 +14,36 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mailstack import log
+
 VALID_DAYS = 3650
 """Ten years: whoever trusts it has told each mail program so by hand, and would have to again."""
 
 _SKEW = timedelta(hours=1)
 """A client whose clock is a little behind must not find the certificate from the future."""
+
+
+def ensure(certificate: Path, private_key: Path, hostname: str) -> None:
+    """Make a self-signed certificate where there is none yet, and say so.
+
+    Processes that start at the same moment agree on one.
+    """
+    certificate.parent.mkdir(mode=0o700, exist_ok=True)
+    folder = os.open(certificate.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if certificate.exists() and private_key.exists():
+            return
+        write_self_signed(certificate, private_key, hostname)
+    finally:
+        os.close(folder)
+    log.event(
+        "self-signed certificate made",
+        level=logging.WARNING,
+        certificate=str(certificate),
+        hostname=hostname,
+        advice="mail programs will ask before they trust it; mailstack certificate obtain gets one they know",
+    )
 
 
 def write_self_signed(certificate: Path, private_key: Path, hostname: str) -> None:

@@ -20,8 +20,6 @@ def contradictions(settings: Settings, origins: Mapping[str, str], path: Path | 
         yield f"{where('tls.certificate')}: tls.private_key: a certificate needs its private key"
     if tls.private_key and not tls.certificate:
         yield f"{where('tls.private_key')}: tls.certificate: a private key needs its certificate"
-    if settings.pop3.tls_listen and not tls.certificate:
-        yield f"{where('pop3.tls_listen')}: pop3.tls_listen: TLS needs [tls] certificate and private_key"
     smtp = settings.smtp
     if smtp.max_octets_in_flight < smtp.max_message_octets:
         place = where("smtp.max_in_flight", "smtp.max_message_size")

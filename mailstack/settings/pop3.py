@@ -17,7 +17,7 @@ class Pop3:
         values.listeners, ["127.0.0.1:1110"], "Addresses that begin in plain text; STLS switches to TLS."
     )
     tls_listen: tuple[Listen, ...] = key(
-        values.listeners, [], "Addresses that speak TLS from the first octet; they need a certificate."
+        values.listeners, [], "Addresses that speak TLS from the first octet."
     )
     allow_plaintext_login: bool = key(
         values.flag,

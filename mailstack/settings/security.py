@@ -11,7 +11,7 @@ from mailstack.settings.field import key
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The certificate of all listeners; without one there is no STARTTLS and no STLS."""
+    """The certificate of all listeners; a self-signed one is made where none is named."""
 
     certificate: Path | None = key(values.path, None, "PEM file: the certificate, then its chain.")
     private_key: Path | None = key(values.path, None, "PEM file: the private key of the certificate.")

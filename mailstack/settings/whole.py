@@ -53,6 +53,15 @@ class Settings:
         return self.database_url or f"sqlite:///{self.state_dir / 'mail.db'}"
 
     @property
+    def certificate_files(self) -> tuple[Path, Path]:
+        """The certificate and its private key: those of `[tls]`, or else ours in `state_dir/tls`."""
+        own = self.state_dir / "tls"
+        return (
+            self.tls.certificate or own / "certificate.pem",
+            self.tls.private_key or own / "private-key.pem",
+        )
+
+    @property
     def control_dir(self) -> Path:
         """Where each serving process has its control socket."""
         return self.state_dir / "control"

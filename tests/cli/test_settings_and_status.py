@@ -175,3 +175,16 @@ def test_init_refuses_names_that_are_none(
     refused = mailstack("init", "--directory", tmp_path / "new", "--hostname", hostname, "--domain", domain)
     assert refused.code == code
     assert not (tmp_path / "new").exists()
+
+
+def test_status_tells_of_the_certificate_and_of_its_end(
+    mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = mailstack("status", "--json").json["certificate"]
+    assert told["self_signed"]
+    assert told["trouble"] is None
+    assert "self-signed, good until" in mailstack("status").out
+    monkeypatch.setattr("mailstack.service.certificates.WARN_DAYS", 4000)
+    assert "WARNING: the certificate ends in" in mailstack("status").out
+    (mailstack.file.parent / "tls" / "certificate.pem").unlink()
+    assert "WARNING" in mailstack("status").out

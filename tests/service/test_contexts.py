@@ -80,4 +80,3 @@ def test_nothing_is_bound_unless_asked_for(tmp_path):
     assert context is not None
     assert end_point_of(context) is None
     assert end_point_of(ssl.create_default_context()) is None
-    assert TlsContext(None, None, channel_binding=True)() is None
