@@ -48,16 +48,28 @@ def percentage(used: int, limit: int | None) -> int:
 def _warn(connection: Connection, job: Warn) -> list[int]:
     warned = []
     for row in connection.execute(_limited()).all():
-        full = max(percentage(row.octets, row.quota_octets), percentage(row.messages, row.quota_messages))
-        level = max((each for each in LEVELS if full >= each), default=0)
-        kept = max((each for each in LEVELS if full >= each - _RELIEF), default=0)
-        if level > row.quota_warned:
-            _deposit(connection, row, full, job)
+        full = _full(row)
+        if _level(full) > row.quota_warned:
+            added = _deposit(connection, row, full, job)
             warned.append(row.id)
-        told = level if level > row.quota_warned else min(row.quota_warned, kept)
+            told = _level(_full(row, octets=added, number=1))  # our own mail is no reason for another
+        else:
+            told = min(row.quota_warned, _level(full + _RELIEF))
         if told != row.quota_warned:
             connection.execute(update(account).where(account.c.id == row.id).values(quota_warned=told))
     return warned
+
+
+def _full(row: Any, *, octets: int = 0, number: int = 0) -> int:
+    """Per cent of the fuller of the two quotas, with so much more in the maildrop."""
+    return max(
+        percentage(row.octets + octets, row.quota_octets),
+        percentage(row.messages + number, row.quota_messages),
+    )
+
+
+def _level(full: int) -> int:
+    return max((each for each in LEVELS if full >= each), default=0)
 
 
 def _limited() -> Select[Any]:
@@ -82,13 +94,15 @@ def _limited() -> Select[Any]:
     )
 
 
-def _deposit(connection: Connection, row: Any, full: int, job: Warn) -> None:
+def _deposit(connection: Connection, row: Any, full: int, job: Warn) -> int:
+    """Put the warning into the maildrop; return its octets there."""
     owner = Mailbox(row.local_part, row.name)
     content = _text(owner, row, full, job)
     with Spool.holding(content) as spool:
         prefix = trace.return_path(None) + trace.delivered_to(owner)
         mail = Deposit(f"quota-{row.id}-{job.at}", "", spool, False, (Recipient(row.id, prefix),), job.at)
         messages.deposit(connection, [mail])
+        return len(prefix) + spool.octets
 
 
 def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:

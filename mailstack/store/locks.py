@@ -119,8 +119,12 @@ class MaildropLocks(Protocol):
         """
         ...
 
+    async def settled(self) -> None:
+        """Wait until whatever is being let go is free."""
+        ...
+
     def close(self) -> None:
-        """Let every lock go."""
+        """Let every lock go; nothing may be under way."""
         ...
 
 
@@ -156,6 +160,9 @@ class FileLocks:
         with suppress(OSError):  # on a full disk the lock holds, only its story is lost
             os.pwrite(self._file, _RECORD.pack(since, logged_in, name.encode()[:112]), place)
         return MaildropLock(lambda: self._let_go(account_id))
+
+    async def settled(self) -> None:
+        """See MaildropLocks; the kernel is quick."""
 
     def close(self) -> None:
         """Let every lock go."""
@@ -219,8 +226,13 @@ class AdvisoryLocks:
             loop = asyncio.get_running_loop()
             return MaildropLock(lambda: self._let_go(loop, account_id, mine), backend=self._backend)
 
+    async def settled(self) -> None:
+        """See MaildropLocks."""
+        while self._unlocking:
+            await asyncio.wait(self._unlocking)
+
     def close(self) -> None:
-        """Let every lock go."""
+        """Let every lock go. A thread that still used the connection would wait for its answer for ever."""
         if self._connection is not None:
             self._connection.invalidate()
             self._connection.close()

@@ -28,7 +28,8 @@ def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator
             pages = min(free - spare_octets // PAGE_OCTETS, _PAGES_A_STEP)
             if pages <= 0:
                 return
-            connection.exec_driver_sql(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            for _ in range(pages):  # Python's driver steps a statement without columns once: one page
+                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
             left = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
         if left >= free:
             return  # a file from before there was incremental vacuum

@@ -112,6 +112,7 @@ class Store:
         await self.reads.close()
         await self._writer.close()
         await asyncio.to_thread(self._readers.shutdown)
+        await self._locks.settled()
         self._locks.close()
         self.database.dispose()
 

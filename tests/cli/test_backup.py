@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -98,8 +99,6 @@ async def test_a_maildrop_in_use_is_left_alone(filled: CommandLine, folder: Path
     filled.good("database", "backup", folder)
     locks = FileLocks(settings.load(filled.file, {}).state_dir / "maildrops.lock")
     await locks.hold(1, holder="somebody")
-    import asyncio
-
     refused = await asyncio.to_thread(filled, "backup", "restore", folder, "--account", JO, "--yes")
     locks.close()
     assert refused.code == os.EX_TEMPFAIL

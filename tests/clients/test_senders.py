@@ -160,9 +160,13 @@ def test_smtputf8(appliance: Appliance) -> None:
         connection.sendmail(
             "grün@bücher.example", [recipient], content, mail_options=["SMTPUTF8", "BODY=8BITMIME"]
         )
-    message = retrieved(appliance.pop3("jürgen"), 1)
+    message = retrieved(appliance.pop3("jürgen", utf8=True), 1)
     assert message.startswith("Return-Path: <grün@bücher.example>\r\n".encode())
     assert b"with UTF8SMTPS" in message
+    assert message.endswith(b"\r\n" + content)
+    surrogate = retrieved(appliance.pop3("jürgen"), 1)
+    assert surrogate.isascii()
+    assert b"\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\n" in surrogate
     assert message.endswith(content)
 
 

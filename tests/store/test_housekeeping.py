@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,6 +53,12 @@ async def opened(database: Database, tmp_path: Path, *, keep_deleted: bool = Fal
 async def keep_house(database: Database, tmp_path: Path, rules: Rules = RULES) -> Report:
     async with opened(database, tmp_path) as store:
         return await housekeeping.run(store, rules)
+
+
+async def expunge(store: Store, account_id: int, *expunged: int) -> None:
+    lock = await store.lock_maildrop(account_id, holder="a session")
+    await store.expunge(account_id, expunged, lock=lock)
+    await lock.released()
 
 
 def uids(database: Database, account_id: int = JO_ID) -> list[int]:
@@ -120,8 +125,7 @@ async def test_a_maildrop_in_use_is_passed_over(filled: Database, tmp_path: Path
         assert report.in_use == [JO_ID]
         assert uids(filled) == [1, 2, 3, 4, 5]
         assert uids(filled, KIM_ID) == [4, 5]
-        lock.release()
-        await asyncio.sleep(0.1)
+        await lock.released()
         assert (await housekeeping.run(store, RULES)).in_use == []
     assert uids(filled) == [4, 5]
 
@@ -163,7 +167,7 @@ async def test_what_nobody_wants_back_is_gone_after_the_window(filled: Database,
 
 async def test_what_a_client_deletes_can_be_kept_for_a_while_too(filled: Database, tmp_path: Path) -> None:
     async with opened(filled, tmp_path, keep_deleted=True) as store:
-        await store.expunge(JO_ID, [1, 2])
+        await expunge(store, JO_ID, 1, 2)
     with filled.reading() as connection:
         assert [each.removed_by for each in undo.listed(connection, JO_ID)] == ["client", "client"]
     rules = Rules(default=Limits(), undo_seconds=0, undo_deleted_seconds=DAY)
@@ -179,7 +183,7 @@ async def test_reading_is_noted_without_a_commit_of_its_own(filled: Database, tm
         for uid in (1, 2):
             assert [part async for part in await store.open_message(JO_ID, uid)]
         assert [part async for part in await store.open_message(JO_ID, 3, peek=True)]
-        await store.expunge(JO_ID, [2])
+        await expunge(store, JO_ID, 2)
         assert _read(filled) == []
         await store.reads.flush()
         assert _read(filled) == [1]

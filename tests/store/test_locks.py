@@ -122,11 +122,6 @@ class Host:
     def _lost(self) -> None:
         self.losses += 1
 
-    async def settle(self) -> None:
-        """Releases have reached the database."""
-        while self.locks._unlocking:
-            await asyncio.wait(self.locks._unlocking)
-
     def close(self) -> None:
         self.locks.close()
         self.database.dispose()
@@ -158,10 +153,10 @@ async def test_hosts_keep_each_other_out(hosts):
     other = await there.locks.hold(8, holder="192.0.2.2")
     lock.release()
     lock.release()
-    await here.settle()
+    await here.locks.settled()
     (await there.locks.hold(7, holder="192.0.2.2")).release()
     other.release()
-    await there.settle()
+    await there.locks.settled()
 
 
 async def test_many_at_once_on_the_one_connection(hosts):
@@ -173,10 +168,10 @@ async def test_many_at_once_on_the_one_connection(hosts):
     assert all(isinstance(each, MaildropInUse) for each in refused)
     for lock in mine:
         lock.release()
-    await here.settle()
+    await here.locks.settled()
     for lock in await asyncio.gather(*(there.locks.hold(n, holder="y") for n in range(50))):
         lock.release()
-    await there.settle()
+    await there.locks.settled()
 
 
 async def test_a_lost_connection_is_told_and_its_locks_are_free(hosts, postgresql_url):
@@ -189,11 +184,11 @@ async def test_a_lost_connection_is_told_and_its_locks_are_free(hosts, postgresq
     assert here.losses == 1
     await here.locks.hold(9, holder="192.0.2.1")
     stale.release()  # must not free what is another host's by now
-    await here.settle()
+    await here.locks.settled()
     with pytest.raises(MaildropInUse):
         await here.locks.hold(7, holder="192.0.2.1")
     theirs.release()
-    await there.settle()
+    await there.locks.settled()
     await here.locks.hold(7, holder="192.0.2.1")
     assert here.losses == 1
 
@@ -228,3 +223,15 @@ async def test_the_store_takes_the_kind_that_fits_its_database(database, tmp_pat
             except MaildropInUse:  # on PostgreSQL letting go takes a round trip
                 await asyncio.sleep(0.01)
     await store.close()
+
+
+async def test_a_store_that_was_closed_has_freed_every_maildrop(database, database_url, tmp_path):
+    other = Database(database_url)
+    first = Store(database, state_dir=tmp_path, reserve_octets=0)
+    for lock in [await first.lock_maildrop(number, holder="192.0.2.1") for number in range(30)]:
+        lock.release()
+    await first.close()
+    second = Store(other, state_dir=tmp_path, reserve_octets=0)
+    for number in range(30):
+        await second.lock_maildrop(number, holder="192.0.2.2")
+    await second.close()

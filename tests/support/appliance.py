@@ -268,9 +268,11 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
         """A connection that has been greeted."""
         return poplib.POP3(self.host, POP3_PORT, timeout=60)
 
-    def pop3(self, local_part: str, *, tls: bool = False) -> poplib.POP3:
+    def pop3(self, local_part: str, *, tls: bool = False, utf8: bool = False) -> poplib.POP3:
         """A session that has logged in."""
         connection = self.pop3s() if tls else self.pop3_plain()
+        if utf8:
+            connection.utf8()
         connection.user(local_part)
         connection.pass_(PASSWORD)
         return connection

@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -124,11 +124,11 @@ class Folder:
         return path
 
     def finish(self, begun: Path, facts: Facts) -> Made:
-        """From now on it is a backup; raises AlreadyRunning where another one has the same second."""
+        """From now on it is a backup, named by its second, or by the next one that no other has."""
         write_json(begun / _FACTS, facts._asdict() | {"made_at": facts.made_at.isoformat()})
-        name = facts.made_at.astimezone(UTC).strftime(_STAMP)
-        if (self.path / name).exists():
-            raise AlreadyRunning(f"{self.path / name} exists already; one backup a second is enough")
+        second = facts.made_at.astimezone(UTC)
+        while (self.path / (name := second.strftime(_STAMP))).exists():
+            second += timedelta(seconds=1)
         begun.rename(self.path / name)
         sync(self.path)
         return Made(name, self.path / name, facts)
