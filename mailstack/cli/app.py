@@ -16,6 +16,8 @@ from mailstack.cli import (
     database,
     deliver,
     demo,
+    dns,
+    doctor,
     domain,
     exits,
     housekeeping,
@@ -39,6 +41,8 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("status", epilog=status.EXAMPLE)(status.status)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("dns", epilog=dns.EXAMPLE)(dns.dns)
 app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
 app.add_typer(domain.app)
 app.add_typer(account.app)

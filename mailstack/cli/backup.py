@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mailstack.cli import ask, show
+from mailstack.cli.admin import become_owner
 from mailstack.cli.exits import Usage
 from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Json, Yes, admin
@@ -31,7 +32,12 @@ app = typer.Typer(name="backup", help="What is in backups, and how it comes back
 
 EXAMPLE = "Example: mailstack database backup /srv/backup/mail --keep 14"
 
-Where = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of backups.", show_default=False)]
+Where = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FOLDER]", help="The folder of backups; else [backup] folder.", show_default=False
+    ),
+]
 Which = Annotated[
     str | None, typer.Option("--at", metavar="NAME", help="Of backup list; else the newest one.")
 ]
@@ -40,8 +46,13 @@ Which = Annotated[
 def backup(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Empty, or with earlier backups.", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Empty, or with earlier backups; else [backup] folder, and its number is kept.",
+            show_default=False,
+        ),
+    ] = None,
     keep: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Keep only the N newest backups; else all."),
@@ -56,6 +67,9 @@ def backup(
     from mailstack.store.backups.folder import Folder
     from mailstack.store.backups.make import Backup
 
+    if folder is None and keep is None:
+        keep = admin(context).settings.backup.keep
+    folder = _placed(context, folder)
     opened = Folder(folder)
     pruned = prune.Pruned(0, 0)
     with admin(context).database() as database:
@@ -85,10 +99,11 @@ def backup(
 
 
 @app.command("list", epilog="Example: mailstack backup list /srv/backup/mail --json")
-def list_(folder: Where, json: Json = False) -> None:
+def list_(context: typer.Context, folder: Where = None, json: Json = False) -> None:
     """Show the finished backups of a folder, oldest first."""
     from mailstack.store.backups.folder import Folder
 
+    folder = _placed(context, folder)
     opened = Folder(folder)
     opened.open()
     found = opened.backups()
@@ -113,11 +128,12 @@ def list_(folder: Where, json: Json = False) -> None:
 
 
 @app.command("verify", epilog="Example: mailstack backup verify /srv/backup/mail")
-def verify(context: typer.Context, folder: Where, at: Which = None, json: Json = False) -> None:
+def verify(context: typer.Context, folder: Where = None, at: Which = None, json: Json = False) -> None:
     """Open a backup and check every message in it; the exit code is 65 where something is wrong."""
     from mailstack.store.backups.folder import Folder
     from mailstack.store.backups.verify import Verification
 
+    folder = _placed(context, folder)
     opened = Folder(folder)
     identity = opened.open()
     made = opened.find(at)
@@ -139,7 +155,7 @@ def verify(context: typer.Context, folder: Where, at: Which = None, json: Json =
 @app.command("restore", epilog="Example: mailstack backup restore /srv/backup/mail --account jo@example.org")
 def restore(
     context: typer.Context,
-    folder: Where,
+    folder: Where = None,
     *,
     at: Which = None,
     account: Annotated[
@@ -158,6 +174,7 @@ def restore(
     if message and account is None:
         raise Usage("--message needs --account: a unique-id is one account's own")
     settings = admin(context).settings
+    folder = _placed(context, folder)
     opened = Folder(folder)
     opened.open()
     made = opened.find(at)
@@ -177,6 +194,15 @@ def restore(
             print(each)
     if told["findings"]:
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _placed(context: typer.Context, folder: Path | None) -> Path:
+    """The folder that was named; else that of the settings, which the owner of state_dir alone may open."""
+    if folder is not None:
+        return folder
+    found = admin(context).settings
+    become_owner(found.state_dir)
+    return found.backup.folder
 
 
 def _restore_all(

@@ -63,7 +63,7 @@ def deliver(
     try:
         settings = admin(context).settings
         with admin(context).database() as database:
-            asyncio.run(_deposited(settings, database, recipients, sender, sys.stdin.buffer))
+            asyncio.run(deposited(settings, database, recipients, sender, sys.stdin.buffer))
     except Exception as error:
         if admin(context).debug:
             traceback.print_exc()
@@ -78,9 +78,10 @@ def code(error: Exception) -> int:
     return next((code for kind, code in FOR_GOOD.items() if isinstance(error, kind)), os.EX_TEMPFAIL)
 
 
-async def _deposited(
+async def deposited(
     settings: Settings, database: Database, recipients: Sequence[str], sender: str, stream: IO[bytes]
 ) -> None:
+    """Put a whole message into the recipients' maildrops, as if it had come by SMTP."""
     from mailstack.delivery import Delivery
     from mailstack.store.store import Store
 

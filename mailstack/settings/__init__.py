@@ -7,7 +7,7 @@ and all that is wrong is said at once.
 
 from __future__ import annotations
 
-from mailstack.settings.keeping import Housekeeping, Retention, Store
+from mailstack.settings.keeping import Backup, Housekeeping, Retention, Store
 from mailstack.settings.log import Log
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.reading import Reading, load, read, unreadable
@@ -20,6 +20,7 @@ __all__ = [
     "KEYS",
     "SECTIONS",
     "Auth",
+    "Backup",
     "Housekeeping",
     "Key",
     "Lmtp",

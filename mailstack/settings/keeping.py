@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mailstack import values
 from mailstack.settings.field import key
@@ -56,4 +57,16 @@ class Housekeeping:
         "15m",
         "How often a service with the role housekeeping keeps house.",
         name="every",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Where the nightly copy of the store goes."""
+
+    folder: Path = key(values.path, "/var/backups/mailstack", "The folder of backups.")
+    keep: int = key(
+        values.at_least(1, values.count, "none would be left"),
+        7,
+        "How many backups are kept, the newest ones.",
     )

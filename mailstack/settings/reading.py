@@ -139,4 +139,5 @@ def _placed(settings: Settings, folder: Path) -> Settings:
     if url and (relative := re.fullmatch(r"sqlite:///([^/?].*)", url)):
         url = f"sqlite:///{folder / relative[1]}"
     tls = Tls(absolute(settings.tls.certificate), absolute(settings.tls.private_key))
-    return replace(settings, state_dir=folder / settings.state_dir, database_url=url, tls=tls)
+    backup = replace(settings.backup, folder=folder / settings.backup.folder)
+    return replace(settings, state_dir=folder / settings.state_dir, database_url=url, tls=tls, backup=backup)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mailstack import values
 from mailstack.settings.field import key
-from mailstack.settings.keeping import Housekeeping, Retention, Store
+from mailstack.settings.keeping import Backup, Housekeeping, Retention, Store
 from mailstack.settings.log import Log
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.security import Auth, Tls
@@ -45,6 +45,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     retention: Retention = field(default_factory=Retention)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
+    backup: Backup = field(default_factory=Backup)
     log: Log = field(default_factory=Log)
 
     @property
@@ -69,7 +70,8 @@ class Settings:
 
 SECTIONS: Mapping[str, type[Any]] = {
     "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
-    "store": Store, "retention": Retention, "housekeeping": Housekeeping, "log": Log,
+    "store": Store, "retention": Retention, "housekeeping": Housekeeping, "backup": Backup,
+    "log": Log,
 }  # fmt: skip
 """The tables of the settings file; the keys above all tables are those of ""."""
 

@@ -22,6 +22,7 @@ MOST_EXPOSED = {
     "mailstack@lmtp.service": 0.2,
     "mailstack-housekeeping.service": 0.2,
     "mailstack-backup.service": 0.2,
+    "mailstack-doctor.service": 1.1,
 }
 """What `systemd-analyze security` may say of each service, on its scale from 0 to 10."""
 

@@ -1,0 +1,150 @@
+"""Judgements about the certificate: is it one that mail programs take, and for how long?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from mailstack.checks.facts import Certificate, Facts
+from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+
+WARN_DAYS: Final = 14
+_STAGES: Final = (1, 3, 7, WARN_DAYS)
+"""So many days before the end it is said once more."""
+
+_RENEW: Final = "Renew it; docs/install.md tells how certbot and lego put a new one in place by themselves"
+
+
+def days_left(facts: Facts) -> int | None:
+    """Whole days until the certificate ends; negative once it has; None where there is none to see."""
+    if facts.certificate is None:
+        return None
+    return (facts.certificate.not_after - facts.now) // timedelta(days=1)
+
+
+def validity(facts: Facts) -> Iterator[Finding]:
+    """Whether there is one, and its time."""
+    if facts.certificate is None:
+        yield _none(facts)
+        return
+    seen, left = facts.certificate, days_left(facts)
+    assert left is not None
+    day = f"{seen.not_after:%Y-%m-%d}"
+    why = "Mail programs refuse it from that day on, and people are asked questions that nobody can answer."
+    if seen.not_before > facts.now:
+        yield wrong(
+            "certificate",
+            f"{seen.path} is valid from {seen.not_before:%Y-%m-%d %H:%M} UTC on only",
+            why,
+            "See whether the clock is right: timedatectl",
+        )
+    elif left < 0:
+        yield wrong("certificate", f"{seen.path} ended on {day}", why, _RENEW)
+    elif left < WARN_DAYS:
+        stage = next(str(days) for days in _STAGES if left < days)
+        count = f"{left} day{'' if left == 1 else 's'}"
+        yield warning("certificate", f"{seen.path} ends on {day}, in {count}", why, _RENEW, stage=stage)
+    else:
+        yield fine("certificate", f"valid until {day}")
+
+
+def _none(facts: Facts) -> Finding:
+    named = facts.settings.tls.certificate
+    if facts.certificate_problem or named is not None:
+        return wrong(
+            "certificate",
+            facts.certificate_problem or f"there is no {named}, which the settings name",
+            "Without it there is no TLS, and no mail program may log in over the network.",
+            "Put a certificate and its key there; where the settings name none, the next start makes them",
+        )
+    return unknown("certificate", "there is none yet; the first start makes one that is self-signed")
+
+
+def names(facts: Facts) -> Iterator[Finding]:
+    """Whether it is for this server's name."""
+    seen, host = facts.certificate, facts.settings.hostname.lower()
+    if seen is None:
+        return
+    if not any(_covers(name, host) for name in seen.names):
+        yield wrong(
+            "certificate's names",
+            f"{seen.path} is for {', '.join(seen.names) or 'no name'}, and not for {host}",
+            "Mail programs compare it with the name that people have typed, and refuse another one.",
+            f"Get one for {host}",
+        )
+    else:
+        yield fine("certificate's names", host)
+
+
+def key(facts: Facts) -> Iterator[Finding]:
+    """Whether the private key fits, and is private."""
+    seen = facts.certificate
+    if seen is None:
+        return
+    file = facts.settings.certificate_files[1]
+    if not seen.key_fits:
+        yield wrong(
+            "private key",
+            f"{file} is not the key of {seen.path}",
+            "The server does not start with them, and a running one keeps the pair that it has.",
+            "Put both files of one pair in place",
+        )
+    elif not seen.key_is_private:
+        yield warning(
+            "private key",
+            f"everybody on this machine can read {file}",
+            "Who has it can pose as this server.",
+            f"chmod 600 {file}",
+        )
+    else:
+        yield fine("private key", "fits, and is private")
+
+
+def chain(facts: Facts) -> Iterator[Finding]:
+    """Whether programs that never heard of this server trust it."""
+    seen = facts.certificate
+    if seen is None:
+        return
+    if seen.self_signed:
+        yield advice(
+            "certificate's chain",
+            "it is self-signed: this server has vouched for itself",
+            "Other servers send mail here all the same, encrypted. Mail programs ask whether to trust it.",
+            "Get one from a public authority, free of charge: docs/install.md",
+        )
+    elif seen.chain_problem:
+        yield warning(
+            "certificate's chain",
+            f"this machine does not trust it: {seen.chain_problem}",
+            "Mail programs that know no more than this machine refuse it.",
+            f"Let {seen.path} hold the whole chain (certbot calls it fullchain.pem)",
+        )
+    else:
+        yield fine("certificate's chain", "trusted")
+
+
+def served(facts: Facts) -> Iterator[Finding]:
+    """Whether what the server shows is what lies on the disk."""
+    seen, shown = facts.certificate, facts.service.served_fingerprints if facts.service else {}
+    for address, fingerprint in shown.items() if seen is not None else ():
+        assert seen is not None
+        if fingerprint != seen.fingerprint:
+            yield warning(
+                f"certificate at {address}",
+                f"the server shows another certificate than {seen.path} holds",
+                "A renewed certificate helps nobody before the server uses it.",
+                "systemctl reload 'mailstack*'; the journal tells if the new files do not fit together",
+            )
+        else:
+            yield fine(f"certificate at {address}", "the one on the disk")
+
+
+def _covers(name: str, host: str) -> bool:
+    name = name.lower()
+    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
+
+
+def is_trusted(certificate: Certificate) -> bool:
+    """Whether the world takes it."""
+    return not certificate.self_signed and not certificate.chain_problem

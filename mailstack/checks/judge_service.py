@@ -1,0 +1,210 @@
+"""Judgements about the store and what runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailstack.checks.facts import Facts, Unit
+from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+from mailstack.store import schema
+
+_BACKUP_AGE: Final = timedelta(hours=30)
+"""A night and some: a nightly backup that takes longer than the night before's is still in time."""
+
+_VERIFIED_AGE: Final = timedelta(days=35)
+_HOUSEKEEPING_AGES: Final = 8
+"""So many times its interval housekeeping may be late."""
+
+_LEAST_HOUSEKEEPING_AGE: Final = timedelta(days=1)
+_HELD: Final = timedelta(hours=12)
+_IDLE_SECONDS: Final = 60.0
+
+
+def database(facts: Facts) -> Iterator[Finding]:
+    """Whether it opens, has this program's schema and adds up."""
+    store = facts.store
+    if store is None:
+        return
+    if store.problem:
+        yield wrong(
+            "database",
+            store.problem,
+            "Neither mail in nor mail out works without it.",
+            "mailstack database revision",
+        )
+        return
+    if store.revision != schema.HEAD:
+        yield wrong(
+            "database",
+            f"its schema is {store.revision or 'none'}, and this program needs {schema.HEAD}",
+            "The service does not start on another schema.",
+            "mailstack database upgrade",
+        )
+        return
+    for each in store.findings:
+        yield wrong(
+            "database",
+            each,
+            "Sizes and counts that are wrong confuse mail programs and quotas.",
+            "mailstack database check --repair",
+        )
+    if not store.findings:
+        yield fine("database", f"schema {store.revision}" + (", and it adds up" if store.checked else ""))
+
+
+def accounts(facts: Facts) -> Iterator[Finding]:
+    """Whether anybody can get mail."""
+    store = facts.store
+    if store is None or store.problem or store.revision != schema.HEAD:
+        return
+    if not store.domains:
+        yield wrong(
+            "accounts", "there is no domain", "All mail is refused.", "mailstack domain add example.org"
+        )
+    elif not store.accounts:
+        domain = store.domains[0]
+        yield wrong(
+            "accounts", "there is no account", "All mail is refused.", f"mailstack account add you@{domain}"
+        )
+    else:
+        yield fine("accounts", f"{store.accounts} in {', '.join(store.domains[:5])}")
+
+
+def backup(facts: Facts) -> Iterator[Finding]:
+    """Whether the last good backup is of last night, and whether anybody looked into one."""
+    store = facts.store
+    if store is None or store.problem:
+        return
+    command = f"mailstack database backup {facts.settings.backup.folder} --keep {facts.settings.backup.keep}"
+    why = "What is lost since then is lost for good."
+    if store.last_backup is None:
+        yield warning("backup", "there is no backup", "If the disk breaks, all mail is lost.", command)
+        return
+    if facts.now - store.last_backup > _BACKUP_AGE:
+        stage = str((facts.now - store.last_backup).days // 7)
+        yield warning(
+            "backup",
+            f"the last good backup is of {_ago(facts.now, store.last_backup)}",
+            why,
+            command,
+            stage=stage,
+        )
+    else:
+        yield fine("backup", _ago(facts.now, store.last_backup))
+    if store.last_verified is None or facts.now - store.last_verified > _VERIFIED_AGE:
+        when = "yet" if store.last_verified is None else f"since {store.last_verified:%Y-%m-%d}"
+        yield advice(
+            "backup's verification",
+            f"nobody has read a backup {when}",
+            "A backup that cannot be read is found out at the wrong moment.",
+            f"mailstack backup verify {facts.settings.backup.folder}",
+        )
+    else:
+        yield fine("backup's verification", _ago(facts.now, store.last_verified))
+
+
+def housekeeping(facts: Facts) -> Iterator[Finding]:
+    """Whether old mail goes and space comes back."""
+    store = facts.store
+    if store is None or store.problem or store.last_housekeeping is None:
+        return
+    late = timedelta(seconds=facts.settings.housekeeping.every_seconds) * _HOUSEKEEPING_AGES
+    if facts.now - store.last_housekeeping > max(late, _LEAST_HOUSEKEEPING_AGE):
+        yield warning(
+            "housekeeping",
+            f"nobody has kept house since {_ago(facts.now, store.last_housekeeping)}",
+            "Mail that should be gone by now is still there, and space does not come back.",
+            "mailstack housekeeping run; and see whether its timer or role runs",
+        )
+    else:
+        yield fine("housekeeping", _ago(facts.now, store.last_housekeeping))
+
+
+def locks(facts: Facts) -> Iterator[Finding]:
+    """Whether somebody holds a maildrop for so long that its owner is surely locked out."""
+    if facts.service is None or not facts.service.processes:
+        return
+    stuck = [
+        each
+        for each in facts.service.sessions
+        if facts.now - each.since > _HELD and each.idle_seconds > _IDLE_SECONDS
+    ]
+    for each in stuck:
+        yield warning(
+            f"maildrop of {each.account}",
+            f"a session from {each.address} holds it since {_ago(facts.now, each.since)}",
+            "While it lasts, nobody else can fetch this mail: the owner hears [IN-USE].",
+            f"mailstack session kick {each.session}",
+        )
+    if not stuck:
+        yield fine("maildrops", f"{len(facts.service.sessions)} open, none for too long")
+
+
+def units(facts: Facts) -> Iterator[Finding]:
+    """Whether systemd has all of ours up, and will again after a reboot."""
+    found = facts.service.units if facts.service else None
+    if found is None:
+        return
+    for unit in found:
+        yield _of_unit(unit)
+    if not found:
+        yield advice(
+            "units",
+            "systemd has no unit of mailstack",
+            "After a reboot nobody starts the server.",
+            "mailstack setup you@example.org writes them",
+        )
+
+
+def _of_unit(unit: Unit) -> Finding:
+    started_by_others = unit.name.endswith(".service")
+    if unit.active == "failed" or unit.load in ("error", "bad-setting"):
+        return wrong(
+            unit.name,
+            f"it has failed ({unit.result or unit.load})",
+            "Its part of the work is not done.",
+            f"journalctl -u {unit.name} -e tells why; then systemctl restart {unit.name}",
+        )
+    if unit.load == "masked":
+        return warning(unit.name, "it is masked", "It cannot start.", f"systemctl unmask {unit.name}")
+    if not started_by_others and unit.enabled == "disabled":
+        return warning(
+            unit.name,
+            "it is not enabled",
+            "It does not come back after a reboot.",
+            f"systemctl enable --now {unit.name}",
+        )
+    if not started_by_others and unit.active != "active":
+        return warning(
+            unit.name,
+            f"it is {unit.active}",
+            "Nothing waits there for mail or for the hour.",
+            f"systemctl start {unit.name}",
+        )
+    return fine(unit.name, f"{unit.active}, {unit.sub}")
+
+
+def processes(facts: Facts) -> Iterator[Finding]:
+    """Whether a serving process tells of itself."""
+    if facts.service is None:
+        return
+    if facts.service.processes is None:
+        yield unknown("service", "its processes could not be asked")
+    elif not facts.service.processes:
+        yield wrong(
+            "service",
+            "no process of the service runs",
+            "Mail is neither received nor fetched.",
+            "systemctl start mailstack.target; or mailstack serve",
+        )
+    else:
+        told = ", ".join(f"{each.pid} ({' '.join(each.sockets)})" for each in facts.service.processes)
+        yield fine("service", f"process {told}")
+
+
+def _ago(now: datetime, then: datetime) -> str:
+    hours = int((now - then).total_seconds()) // 3600
+    when = f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
+    return f"{then:%Y-%m-%d %H:%M} UTC, {when} ago"

@@ -1,0 +1,144 @@
+"""Who listens on the addresses of the settings, and does it answer?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mailstack.checks.facts import Port
+from mailstack.settings import Settings
+from mailstack.values import Listen, UnixAddress
+
+PATIENCE_SECONDS: Final = 5.0
+_LISTENING: Final = "0A"  # in /proc/net/tcp
+_GREETINGS: Final = {b"2", b"+"}
+
+
+class Holder(NamedTuple):
+    """A process that listens somewhere."""
+
+    pid: int
+    name: str
+    command: str
+
+
+def wanted(settings: Settings) -> list[tuple[str, Listen]]:
+    """What the settings listen on, by role."""
+    return [
+        *(("smtp", each) for each in settings.smtp.listen),
+        *(("pop3", each) for each in settings.pop3.listen),
+        *(("pop3s", each) for each in settings.pop3.tls_listen),
+        *(("lmtp", each) for each in settings.lmtp.listen),
+    ]
+
+
+def look(settings: Settings) -> tuple[Port, ...]:
+    """Every address, with its holder where this user may see it."""
+    addresses = wanted(settings)
+    with ThreadPoolExecutor(8) as threads:
+        return tuple(threads.map(lambda each: _port(*each), addresses))
+
+
+def _port(role: str, address: Listen) -> Port:
+    held, answers = _asked(role, address)
+    if isinstance(address, UnixAddress):
+        return Port(role, str(address), None, held, answers, "", None)
+    holder = holder_of(address.port) if held else None
+    if holder is None:
+        return Port(role, str(address), address.port, held, answers, "", None)
+    told = f"{holder.name} (process {holder.pid})"
+    return Port(role, str(address), address.port, held, answers, told, _is_ours(holder))
+
+
+def _is_ours(holder: Holder) -> bool | None:
+    if "mailstack" in holder.command:
+        return True
+    # The sockets of every unit are the first process's, ours among them.
+    return None if holder.pid == 1 else False
+
+
+def _asked(role: str, address: Listen) -> tuple[bool, bool]:
+    """Whether somebody listens, and whether it greets as this role does."""
+    try:
+        with _connected(address) as connection:
+            if role == "pop3s":  # with TLS from the first octet the server speaks second
+                return True, True
+            try:
+                return True, connection.recv(1) in _GREETINGS
+            except OSError:
+                return True, False
+    except OSError as error:
+        return error.errno not in (errno.ECONNREFUSED, errno.ENOENT, None), False
+
+
+def _connected(address: Listen) -> socket.socket:
+    if isinstance(address, UnixAddress):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.connect(str(address.path))
+        return connection
+    # What listens everywhere listens on loopback too.
+    host = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(address.host, address.host)
+    return socket.create_connection((host, address.port), timeout=PATIENCE_SECONDS)
+
+
+def holder_of(port: int) -> Holder | None:
+    """The process that listens on a TCP port; None where nobody does, or this user may not see it."""
+    inodes = set(_inodes(port))
+    if not inodes:
+        return None
+    for pid, inode in _sockets():
+        if inode in inodes:
+            return Holder(pid, _read(pid, "comm").strip(), _read(pid, "cmdline").replace("\0", " "))
+    return None
+
+
+def _inodes(port: int) -> Iterator[str]:
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for columns in map(str.split, lines):
+            if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port:
+                yield columns[9]
+
+
+def _sockets() -> Iterator[tuple[int, str]]:
+    """Processes with their sockets' inodes; the first process last, for it holds what it passes on, too."""
+    pids = sorted(
+        (int(each) for each in os.listdir("/proc") if each.isdecimal()), key=lambda pid: (pid == 1, pid)
+    )
+    for pid in pids:
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for name in names:
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if found := re.fullmatch(r"socket:\[(\d+)\]", target):
+                yield pid, found[1]
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def max_open_files(pid: int) -> int | None:
+    """A process's own limit; None where this user may not see it."""
+    found = re.search(r"^Max open files\s+(\d+|unlimited)", _read(pid, "limits"), re.MULTILINE)
+    if not found:
+        return None
+    return 1 << 62 if found[1] == "unlimited" else int(found[1])

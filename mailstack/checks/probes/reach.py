@@ -1,0 +1,85 @@
+"""Connects: to the published addresses from here, to the world's mail servers, to a policy's place."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from mailstack.checks.facts import Answer, Outbound, Policy, Reach
+from mailstack.checks.probes.names import Asker
+
+PATIENCE_SECONDS: Final = 5.0
+FAMILIAR_DOMAINS: Final = ("gmail.com", "outlook.com")
+"""Domains of which everybody knows that their mail servers are up."""
+
+_MOST_OF_A_POLICY_OCTETS: Final = 65_536
+
+
+def addresses(places: Sequence[tuple[str, int]]) -> tuple[Reach, ...]:
+    """Connect to each address and port, at once."""
+    with ThreadPoolExecutor(8) as threads:
+        problems = list(threads.map(lambda place: connection_problem(*place), places))
+    return tuple(Reach(*place, problem) for place, problem in zip(places, problems, strict=True))
+
+
+def connection_problem(host: str, port: int) -> str:
+    """Why there is no connection; empty if there was one."""
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE_SECONDS).close()
+    except TimeoutError:
+        return f"no answer within {PATIENCE_SECONDS:.0f} seconds"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
+
+
+def outbound(asker: Asker, *, port: int = 25) -> tuple[Outbound, ...]:
+    """Connect to a mail server of each familiar domain; none at all where the DNS names none."""
+    answers = asker.ask((domain, "MX") for domain in FAMILIAR_DOMAINS)
+    hosts = [host for answer in answers.values() if (host := _first_exchanger(answer))]
+    placed = asker.ask((host, "A") for host in hosts)
+    there = [(host, answer.records[0]) for (host, _), answer in placed.items() if answer.records]
+    with ThreadPoolExecutor(4) as threads:
+        return tuple(threads.map(lambda each: Outbound(each[0], connection_problem(each[1], port)), there))
+
+
+def _first_exchanger(answer: Answer) -> str:
+    ordered = sorted(answer.records, key=lambda each: int(each.split()[0]))
+    return ordered[0].split()[1].removesuffix(".") if ordered else ""
+
+
+def policies(
+    domains: Iterable[str], *, port: int = 443, trusting: ssl.SSLContext | None = None
+) -> dict[str, Policy]:
+    """The MTA-STS policy of each domain; at the standard's port, by the world's authorities."""
+    return {domain: _policy(domain, port, trusting) for domain in domains}
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """RFC 8461 §3.3: a redirect is not followed."""
+
+    def redirect_request(self, *_arguments: object, **_fields: object) -> None:
+        return None
+
+
+def _policy(domain: str, port: int, trusting: ssl.SSLContext | None) -> Policy:
+    place = f"https://mta-sts.{domain}{'' if port == 443 else f':{port}'}/.well-known/mta-sts.txt"
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=trusting or ssl.create_default_context()),
+        _NoRedirects(),
+    )
+    try:
+        with opener.open(place, timeout=PATIENCE_SECONDS) as answer:
+            return Policy(answer.read(_MOST_OF_A_POLICY_OCTETS).decode(errors="replace"), "")
+    except urllib.error.HTTPError as error:
+        return Policy("", f"the web server says {error.code}")
+    except urllib.error.URLError as error:
+        return Policy("", str(error.reason))
+    except (OSError, ValueError) as error:
+        return Policy("", str(error))

@@ -1,0 +1,361 @@
+"""What is made of what was seen: box, ports, certificate, store, units; and probes that need no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mailstack.checks import judge_certificate, judge_machine, judge_service, table
+from mailstack.checks.facts import Disk, Facts, Machine, Memory, Port, Process, Service, Session, Store, Unit
+from mailstack.checks.finding import Finding, Level
+from mailstack.checks.probes import certificate, machine, ports, units
+from mailstack.service.tls import write_self_signed
+from mailstack.settings import Settings, Smtp
+from mailstack.store import schema
+from mailstack.values import TcpAddress
+
+HOST: Final = "mail.example.org"
+NOW: Final = datetime(2026, 11, 25, 3, tzinfo=UTC)
+GIBIBYTE: Final = 1 << 30
+DISK: Final = Disk(Path("/var/lib/mailstack"), 1, 100 * GIBIBYTE, 50 * GIBIBYTE, 1000, 900)
+BOX: Final = Machine(HOST, Memory(GIBIBYTE, GIBIBYTE // 2), DISK, DISK._replace(device=2), True, ("9.8.7.6",))
+STORE: Final = Store(
+    "", schema.HEAD, (), True, ("example.org",), 3, NOW - timedelta(hours=2), NOW - timedelta(hours=1), NOW
+)
+FINE: Final = Facts(NOW, Settings(hostname=HOST), machine=BOX, store=STORE)
+
+
+def levels(judge: Callable[[Facts], Iterable[Finding]], facts: Facts) -> list[Level]:
+    return [each.level for each in judge(facts)]
+
+
+def with_disk(**changes: int) -> Facts:
+    return replace(FINE, machine=BOX._replace(state_disk=DISK._replace(**changes)))
+
+
+BOXES: Final = {
+    "enough memory": (judge_machine.memory, FINE, Level.FINE),
+    "little memory": (
+        judge_machine.memory,
+        replace(FINE, machine=BOX._replace(memory=Memory(GIBIBYTE, 100 << 20))),
+        Level.WARNING,
+    ),
+    "hidden memory": (judge_machine.memory, replace(FINE, machine=BOX._replace(memory=None)), Level.UNKNOWN),
+    "enough disk": (judge_machine.disk, FINE, Level.FINE),
+    "nearly full disk": (judge_machine.disk, with_disk(free=5 * GIBIBYTE), Level.WARNING),
+    "disk below the reserve": (judge_machine.disk, with_disk(free=1 << 20), Level.WRONG),
+    "few files left": (judge_machine.disk, with_disk(free_inodes=3), Level.WARNING),
+    "a file system without a count of files": (
+        judge_machine.disk,
+        with_disk(inodes=0, free_inodes=0),
+        Level.FINE,
+    ),
+    "clock kept right": (judge_machine.clock, FINE, Level.FINE),
+    "clock left alone": (
+        judge_machine.clock,
+        replace(FINE, machine=BOX._replace(clock_is_synchronised=False)),
+        Level.WARNING,
+    ),
+    "clock of long ago": (
+        judge_machine.clock,
+        replace(FINE, now=datetime(1970, 1, 2, tzinfo=UTC)),
+        Level.WRONG,
+    ),
+    "public name": (judge_machine.hostname, FINE, Level.FINE),
+    "private name": (
+        judge_machine.hostname,
+        replace(FINE, settings=Settings(hostname="box.local")),
+        Level.WRONG,
+    ),
+    "name without a domain": (
+        judge_machine.hostname,
+        replace(FINE, settings=Settings(hostname="box")),
+        Level.WRONG,
+    ),
+    "another name of the machine": (
+        judge_machine.hostname,
+        replace(FINE, machine=BOX._replace(name="box")),
+        Level.ADVICE,
+    ),
+    "backups elsewhere": (judge_machine.backup_disk, FINE, Level.FINE),
+    "backups on the same disk": (
+        judge_machine.backup_disk,
+        replace(FINE, machine=BOX._replace(backup_disk=DISK)),
+        Level.ADVICE,
+    ),
+    "database": (judge_service.database, FINE, Level.FINE),
+    "database that does not open": (judge_service.database, replace(FINE, store=Store("no")), Level.WRONG),
+    "database of another schema": (
+        judge_service.database,
+        replace(FINE, store=Store("", "0001")),
+        Level.WRONG,
+    ),
+    "database that does not add up": (
+        judge_service.database,
+        replace(FINE, store=STORE._replace(findings=("account 7 counts 3 messages and has 2",))),
+        Level.WRONG,
+    ),
+    "no account": (judge_service.accounts, replace(FINE, store=STORE._replace(accounts=0)), Level.WRONG),
+    "no domain": (judge_service.accounts, replace(FINE, store=STORE._replace(domains=())), Level.WRONG),
+    "housekeeping in time": (judge_service.housekeeping, FINE, Level.FINE),
+    "housekeeping late": (
+        judge_service.housekeeping,
+        replace(FINE, store=STORE._replace(last_housekeeping=NOW - timedelta(days=2))),
+        Level.WARNING,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOXES)
+def test_each_fact_has_its_verdict(case: str) -> None:
+    judge, facts, level = BOXES[case]
+    found = list(judge(facts))
+    assert [each.level for each in found] == [level]
+    assert all(each.why and each.mend for each in found if each.level >= Level.ADVICE)
+
+
+BACKUPS: Final = {
+    "of last night": (timedelta(hours=2), timedelta(hours=1), [Level.FINE, Level.FINE]),
+    "of the day before": (timedelta(hours=50), timedelta(hours=49), [Level.WARNING, Level.FINE]),
+    "never read": (timedelta(hours=2), None, [Level.FINE, Level.ADVICE]),
+    "not read for long": (timedelta(hours=2), timedelta(days=40), [Level.FINE, Level.ADVICE]),
+    "none": (None, None, [Level.WARNING]),
+}
+
+
+@pytest.mark.parametrize("case", BACKUPS)
+def test_a_backup_is_of_last_night_and_has_been_read(case: str) -> None:
+    made, read, wanted = BACKUPS[case]
+    store = STORE._replace(last_backup=made and NOW - made, last_verified=read and NOW - read)
+    assert levels(judge_service.backup, replace(FINE, store=store)) == wanted
+
+
+def test_a_port_of_another_program_is_told_with_the_command_that_stops_it() -> None:
+    port = Port("smtp", "[::]:25", 25, True, True, "master (process 812)", False)
+    (found,) = judge_machine.free_ports(replace(FINE, ports=(port,)))
+    assert found.level is Level.WRONG
+    assert "held by master (process 812)" in found.what
+    assert found.mend == "systemctl disable --now postfix; then run mailstack setup again"
+    for changes in ({"ours": True}, {"held": False}):
+        assert levels(judge_machine.free_ports, replace(FINE, ports=(port._replace(**changes),))) == [
+            Level.FINE
+        ]
+
+
+def test_a_port_that_systemd_holds_is_ours_if_a_socket_unit_of_ours_is_up() -> None:
+    port = Port("smtp", "[::]:25", 25, True, True, "systemd (process 1)", None)
+    socket_unit = Unit("mailstack-smtp.socket", "loaded", "active", "listening", "enabled", "success")
+    service = Service((), (), (socket_unit,), {})
+    assert levels(judge_machine.free_ports, replace(FINE, ports=(port,), service=service)) == [Level.FINE]
+    assert levels(judge_machine.free_ports, replace(FINE, ports=(port,))) == [Level.WRONG]
+
+
+UNITS: Final = {
+    "up": (("mailstack@smtp.service", "loaded", "active", "running", "enabled", "success"), Level.FINE),
+    "failed": (("mailstack@smtp.service", "loaded", "failed", "failed", "enabled", "exit-code"), Level.WRONG),
+    "not enabled": (
+        ("mailstack-smtp.socket", "loaded", "active", "listening", "disabled", ""),
+        Level.WARNING,
+    ),
+    "down": (("mailstack-backup.timer", "loaded", "inactive", "dead", "enabled", ""), Level.WARNING),
+    "waiting for its timer": (
+        ("mailstack-backup.service", "loaded", "inactive", "dead", "static", ""),
+        Level.FINE,
+    ),
+    "masked": (("mailstack-smtp.socket", "masked", "inactive", "dead", "masked", ""), Level.WARNING),
+}
+
+
+@pytest.mark.parametrize("case", UNITS)
+def test_each_state_of_a_unit_has_its_verdict(case: str) -> None:
+    unit, level = UNITS[case]
+    assert levels(judge_service.units, replace(FINE, service=Service((), (), (Unit(*unit),), {}))) == [level]
+
+
+def test_what_systemctl_shows_is_read_in_any_order() -> None:
+    shown = "Id=mailstack.target\nActiveState=active\n\nActiveState=failed\nId=a.service\nResult=x=y\n"
+    assert [(each.name, each.active, each.result) for each in units.read(shown)] == [
+        ("mailstack.target", "active", ""),
+        ("a.service", "failed", "x=y"),
+    ]
+
+
+def test_a_session_that_holds_a_maildrop_for_a_day_and_is_silent_is_stuck() -> None:
+    held = Session("s1", "jo@example.org", "192.0.2.9", NOW - timedelta(days=1), 3600.0)
+    busy = held._replace(session="s2", idle_seconds=1.0)
+    service = Service((Process(7, ("pop3",), 4096),), (held, busy), None, {})
+    (found,) = judge_service.locks(replace(FINE, service=service))
+    assert (found.level, found.mend) == (Level.WARNING, "mailstack session kick s1")
+    few = service._replace(processes=(Process(7, ("pop3",), 1024),), sessions=())
+    assert levels(judge_service.locks, replace(FINE, service=few)) == [Level.FINE]
+    assert levels(judge_machine.open_files, replace(FINE, service=few)) == [Level.WARNING]
+    assert levels(judge_machine.open_files, replace(FINE, service=service)) == [Level.FINE]
+
+
+def seen_certificate(folder: Path, host: str = HOST, *, roots: Path = certificate.ROOTS) -> Facts:
+    found, problem = certificate.look(
+        folder / "c.pem", folder / "k.pem", host, datetime.now(UTC), roots=roots
+    )
+    return replace(FINE, now=datetime.now(UTC), certificate=found, certificate_problem=problem)
+
+
+def test_a_self_signed_certificate_is_good_and_could_be_better(tmp_path: Path) -> None:
+    write_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", HOST)
+    facts = seen_certificate(tmp_path)
+    for judge in (judge_certificate.validity, judge_certificate.names, judge_certificate.key):
+        assert levels(judge, facts) == [Level.FINE]
+    assert levels(judge_certificate.chain, facts) == [Level.ADVICE]
+    other = replace(facts, settings=Settings(hostname="mx.example.org"))
+    assert levels(judge_certificate.names, other) == [Level.WRONG]
+
+
+@pytest.mark.parametrize(
+    ("left", "level", "stage"),
+    [
+        (timedelta(days=30), Level.FINE, ""),
+        (timedelta(days=14, hours=1), Level.FINE, ""),
+        (timedelta(days=13), Level.WARNING, "14"),
+        (timedelta(days=6), Level.WARNING, "7"),
+        (timedelta(hours=5), Level.WARNING, "1"),
+        (timedelta(hours=-5), Level.WRONG, ""),
+    ],
+)
+def test_the_end_of_a_certificate_is_told_from_fourteen_days_before(
+    tmp_path: Path, left: timedelta, level: Level, stage: str
+) -> None:
+    write_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", HOST)
+    facts = seen_certificate(tmp_path)
+    assert facts.certificate is not None
+    (found,) = judge_certificate.validity(replace(facts, now=facts.certificate.not_after - left))
+    assert (found.level, found.stage) == (level, stage)
+
+
+def issued(folder: Path, *, with_chain: bool) -> None:
+    """A certificate that `roots.pem` vouches for through one between."""
+    now = datetime.now(UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    made = []
+    for number, key in enumerate(keys):
+        issuer = max(0, number - 1)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(number))
+            .issuer_name(_name(issuer))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=60))
+            .add_extension(x509.BasicConstraints(ca=number < 2, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+        if number:
+            builder = builder.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[issuer].public_key()), critical=False
+            )
+        if number < 2:
+            builder = builder.add_extension(_CA_USAGE, critical=True)
+        else:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+            )
+        made.append(builder.sign(keys[issuer], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "roots.pem").write_bytes(made[0])
+    (folder / "c.pem").write_bytes(made[2] + made[1] if with_chain else made[2])
+    (folder / "k.pem").write_bytes(
+        keys[2].private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    (folder / "k.pem").chmod(0o600)
+
+
+def _name(number: int) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"number {number}")])
+
+
+_CA_USAGE: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+@pytest.mark.parametrize(("with_chain", "level"), [(True, Level.FINE), (False, Level.WARNING)])
+def test_a_chain_has_to_be_whole(tmp_path: Path, with_chain: bool, level: Level) -> None:
+    issued(tmp_path, with_chain=with_chain)
+    facts = seen_certificate(tmp_path, roots=tmp_path / "roots.pem")
+    assert levels(judge_certificate.chain, facts) == [level]
+    unknown_issuer = seen_certificate(tmp_path, roots=tmp_path / "c.pem")
+    assert levels(judge_certificate.names, unknown_issuer) == [Level.FINE]
+
+
+def test_a_key_of_another_certificate_or_that_all_can_read_is_told(tmp_path: Path) -> None:
+    write_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", HOST)
+    (tmp_path / "k.pem").chmod(0o644)
+    assert levels(judge_certificate.key, seen_certificate(tmp_path)) == [Level.WARNING]
+    write_self_signed(tmp_path / "other.pem", tmp_path / "k.pem", HOST)
+    assert levels(judge_certificate.key, seen_certificate(tmp_path)) == [Level.WRONG]
+
+
+def test_files_that_hold_no_certificate_are_told_and_missing_ones_are_made_at_the_start(
+    tmp_path: Path,
+) -> None:
+    assert levels(judge_certificate.validity, seen_certificate(tmp_path)) == [Level.UNKNOWN]
+    (tmp_path / "c.pem").write_text("nothing")
+    assert levels(judge_certificate.validity, seen_certificate(tmp_path)) == [Level.WRONG]
+
+
+def test_the_holder_of_a_port_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        holder = ports.holder_of(port)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+        settings = Settings(hostname=HOST, smtp=Smtp(listen=(TcpAddress("127.0.0.1", port),)))
+        seen = next(each for each in ports.look(settings) if each.role == "smtp" and each.port == port)
+        assert (seen.held, seen.answers) == (True, False)  # nobody greets
+        assert f"(process {os.getpid()})" in seen.holder
+    assert ports.holder_of(port) is None
+
+
+def test_the_machine_is_seen(tmp_path: Path) -> None:
+    seen = machine.look(tmp_path / "not" / "there" / "yet", tmp_path)
+    assert seen.memory is not None
+    assert 0 < seen.memory.available <= seen.memory.total
+    assert seen.state_disk is not None
+    assert seen.backup_disk is not None
+    assert seen.state_disk.device == seen.backup_disk.device
+    assert seen.clock_is_synchronised in (True, False, None)
+    assert machine.memory(tmp_path / "none") is None
+
+
+def test_the_full_name_is_that_of_the_file_hosts(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n127.0.1.1 mail.example.org mail # ours\n")
+    assert machine.full_name("mail", tmp_path / "hosts") == "mail.example.org"
+    assert machine.full_name("box", tmp_path / "hosts") == "box"
+    assert machine.full_name("mx.example.net", tmp_path / "none") == "mx.example.net"
+
+
+def test_every_check_has_a_name_of_its_own_and_says_nothing_of_what_nobody_looked_at() -> None:
+    names = [check.name for check in table.CHECKS]
+    assert len(set(names)) == len(names)
+    said = table.afterwards(Facts(NOW, Settings(hostname=HOST)))
+    assert {each.check for each in said if each.finding.level > Level.UNKNOWN} == set()
