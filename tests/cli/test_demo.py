@@ -166,7 +166,8 @@ def test_readme_lists_what_the_server_announces(start: Start) -> None:
         smtp.ehlo()
         announced = {keyword.upper() for keyword in smtp.esmtp_features}
     pop3 = poplib.POP3("127.0.0.1", demo.base + 110, timeout=30)
-    announced |= pop3.capa().keys() & {"STLS"}
+    offered = pop3.capa().keys()
+    announced |= offered & {"STLS", "UTF8", "LANG"} | ({"AUTH"} if "SASL" in offered else set())
     pop3.quit()
     demo.stop()
     rows = re.findall(r"^\| ([A-Z0-9, ]+?)(?:,? TLS .*?)? \|", README.read_text(), re.MULTILINE)
