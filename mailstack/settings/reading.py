@@ -1,4 +1,4 @@
-"""From the file and the environment to `Settings`, with every mistake named at once."""
+"""From the file, the credentials and the environment to `Settings`, with every mistake named at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailstack.errors import BadSetting
+from mailstack.settings import credentials
 from mailstack.settings.contradictions import contradictions
 from mailstack.settings.security import Tls
 from mailstack.settings.whole import KEYS, PREFIX, SECTIONS, Settings
@@ -34,14 +35,18 @@ class _Said(NamedTuple):
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of `path` (None: no file) with the environment over them; raises BadSetting."""
+    """The settings of `path` (None: no file), then credentials, then the environment; raises BadSetting."""
     return read(path, environ).settings
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
     """As `load`, and where each value came from."""
     problems: list[str] = []
-    said = {**_in_file(path, problems), **_in_environment(environ, problems)}
+    said = {
+        **_in_file(path, problems),
+        **_in_credentials(path, environ, problems),
+        **_in_environment(environ, problems),
+    }
     parsed: dict[str, Any] = {}
     for name, (value, origin) in said.items():
         try:
@@ -85,6 +90,19 @@ def _in_file(path: Path | None, problems: list[str]) -> dict[str, _Said]:
             said[name] = _Said(value, str(path))
         else:
             problems.append(f"{path}: {name}: {_unknown(name, list(KEYS))}")
+    return said
+
+
+def _in_credentials(path: Path | None, environ: Mapping[str, str], problems: list[str]) -> dict[str, _Said]:
+    said = {}
+    try:
+        for key, value, file in credentials.found(path.absolute().parent if path else None, environ):
+            if key in KEYS:
+                said[key] = _Said(value, str(file))
+            else:
+                problems.append(f"{file}: {_unknown(key, list(KEYS))}")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"a credential cannot be read: {error}")
     return said
 
 
