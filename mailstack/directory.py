@@ -48,6 +48,13 @@ class Directory:
         self._routes: dict[Mailbox, tuple[float, Route]] = {}
         self._reached = 0
 
+    def adopt(self, *, default_domain: str | None, postmaster: str | None) -> None:
+        """Use these from now on."""
+        self._default_domain = default_domain
+        self._postmaster = parse_mailbox(postmaster) if postmaster else None
+        self.logins.adopt(default_domain=default_domain)
+        self._routes.clear()
+
     # -- mail in -----------------------------------------------------------------------------------
 
     def known_route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:

@@ -65,6 +65,11 @@ class Logins:
         self._all_have_keys = False
         self._all_have_keys_until = 0.0
 
+    def adopt(self, *, default_domain: str | None) -> None:
+        """The domain of names that have none, from now on."""
+        self._default_domain = default_domain or "invalid"
+        self._memory = LoginMemory()  # which remembers names as they were said
+
     # -- with a password ---------------------------------------------------------------------------
 
     def recall(self, name: str, secret: str, acting_as: str = "") -> Known | None:

@@ -53,7 +53,13 @@ def _serve(command: Serve) -> int:
     if problems := settings.unreadable(found):
         raise BadSetting("\n".join(f"{command.admin.config}: {problem}" for problem in problems))
     worker = [sys.executable, "-m", "mailstack", "--config", str(command.admin.config), "serve"]
-    return service.run(found, command.roles, command.workers, [*worker, *command.roles])
+    return service.run(
+        found,
+        command.roles,
+        command.workers,
+        [*worker, *command.roles],
+        reread=lambda: command.admin.settings,
+    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from mailstack.directory import Directory
@@ -14,6 +15,7 @@ from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
 from mailstack.pop3.tlsserver import TlsServer
+from mailstack.settings import Pop3
 from mailstack.store.store import Store
 
 _LOOK_SECONDS: Final = 5.0
@@ -75,6 +77,16 @@ class Listener:
     def sessions(self) -> int:
         """How many connections there are now."""
         return len(self._crowd)
+
+    def adopt(self, settings: Pop3) -> None:
+        """Other times and rules for who connects from now on."""
+        self._surroundings = replace(
+            self._surroundings,
+            allow_plaintext_login=settings.allow_plaintext_login,
+            idle_seconds=settings.idle_seconds,
+            login_idle_seconds=settings.login_idle_seconds,
+            login_delay_seconds=settings.login_delay_seconds,
+        )
 
     def told(self) -> list[SessionInfo]:
         """Every session there is now."""

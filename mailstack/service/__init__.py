@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import uvloop
 
 from mailstack.service import lifecycle, memory, roles, sockets, supervisor
+from mailstack.service.reload import Reread
 from mailstack.settings import Settings
 
 
-def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequence[str]) -> int:
+def run(
+    settings: Settings, wanted: Sequence[str], workers: int, command: Sequence[str], reread: Reread
+) -> int:
     """Serve until told to stop; return the exit code.
 
-    `command` is what starts one process of the same service, for `workers` above one.
+    `command` is what starts one process of the same service, for `workers` above one; `reread` gives
+    the settings as they are at a reload.
     """
     memory.return_large_blocks()
     _ensure_certificate(settings)
@@ -23,7 +27,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, command: Sequen
     keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if workers == 1:
-            return runner.run(lifecycle.serve(settings, listening, keeps_house=keeps_house))
+            return runner.run(lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house))
         return runner.run(supervisor.supervise(command, share(settings, workers), workers, listening))
 
 

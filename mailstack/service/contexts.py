@@ -29,30 +29,28 @@ class TlsContext:
         channel_binding: bool = False,
         protocol: str | None = None,
     ) -> None:
-        self._certificate = certificate
-        self._private_key = private_key
         self._channel_binding = channel_binding
         self._protocol = protocol
-        self._current = self._whole()
+        self._current = self._whole(certificate, private_key)
 
     def __call__(self) -> ssl.SSLContext:
         """The context for a connection that begins now."""
         return self._current
 
     @classmethod
-    def reload(cls, contexts: Sequence[TlsContext]) -> None:
-        """Read the files again, for all or for none; raises BadSetting where they do not fit."""
-        made = [context._whole() for context in contexts]
+    def reload(cls, contexts: Sequence[TlsContext], certificate: Path, private_key: Path) -> None:
+        """Use these files from now on, for all or for none; raises BadSetting where they do not fit."""
+        made = [context._whole(certificate, private_key) for context in contexts]
         for context, new in zip(contexts, made, strict=True):
             context._current = new
 
-    def _whole(self) -> ssl.SSLContext:
-        context = self._made()
+    def _whole(self, certificate: Path, private_key: Path) -> ssl.SSLContext:
+        context = self._made(certificate, private_key)
         if self._protocol is not None:
-            alpn.insist(context, self._made(), self._protocol)
+            alpn.insist(context, self._made(certificate, private_key), self._protocol)
         return context
 
-    def _made(self) -> ssl.SSLContext:
+    def _made(self, certificate: Path, private_key: Path) -> ssl.SSLContext:
         context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -60,11 +58,11 @@ class TlsContext:
         if self._protocol is not None:
             context.set_alpn_protocols([self._protocol])
         try:
-            context.load_cert_chain(self._certificate, self._private_key)
+            context.load_cert_chain(certificate, private_key)
             if self._channel_binding:
-                context.end_point = end_point(self._certificate)
+                context.end_point = end_point(certificate)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise BadSetting(
-                f"[tls] certificate {self._certificate} and its private key cannot be used: {error}"
+                f"[tls] certificate {certificate} and its private key cannot be used: {error}"
             ) from error
         return context

@@ -14,10 +14,12 @@ from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.pop3 import listener as pop3
-from mailstack.service import housekeeping, systemd
+from mailstack.service import housekeeping
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
+from mailstack.service.heartbeat import Heartbeat
+from mailstack.service.reload import Reload, Reread
 from mailstack.service.sockets import Sockets
 from mailstack.service.watchdog import Watchdog
 from mailstack.service.watching import CertificateWatch
@@ -40,13 +42,18 @@ class Listener(Protocol):
         """Accept nothing more."""
         ...
 
+    @property
+    def sessions(self) -> int:
+        """How many connections are open."""
+        ...
+
     async def drain(self, timeout_seconds: float, /) -> None:
         """Let what is under way end, within the bound."""
         ...
 
 
-async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = False) -> int:
-    """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads the certificate anew."""
+async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_house: bool = False) -> int:
+    """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads certificate and settings anew."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,7 +66,6 @@ async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = Fal
         pop3_tls = TlsContext(*files, channel_binding=binding, protocol="pop3")
         watch = CertificateWatch(files, (tls, pop3_tls))
         stack.callback(watch.close)
-        loop.add_signal_handler(signal.SIGHUP, watch.reload)
         verifier = Verifier()
         stack.callback(verifier.close)
         directory = Directory(
@@ -76,15 +82,28 @@ async def serve(settings: Settings, sockets: Sockets, *, keeps_house: bool = Fal
         await control.open()
         stack.push_async_callback(control.close)
         stack.push_async_callback(_drain, listeners)
+        heartbeat = Heartbeat(store, list(sockets), listeners)
+
+        def adopt(new: Settings) -> None:
+            watch.follow(new.certificate_files)  # the only one that may refuse, so it comes first
+            log.configure(new.log.level)
+            directory.adopt(default_domain=new.default_domain, postmaster=new.postmaster)
+            for smtp_listener in smtp_listeners:
+                smtp_listener.adopt(new.smtp)
+            for pop3_listener in pop3_listeners:
+                pop3_listener.adopt(new.pop3)
+
+        loop.add_signal_handler(signal.SIGHUP, Reload(settings, reread, adopt, heartbeat))
         if keeps_house:
             await stack.enter_async_context(housekeeping.kept(store, settings))
         if settings.log.level == "debug":
             stack.callback(Watchdog().close)
         log.event("serving", on=_described(sockets))
-        systemd.notify("READY=1")
+        heartbeat.ready()
         print("ready", flush=True)
-        await stop.wait()
-        systemd.notify("STOPPING=1")
+        async with heartbeat.kept():
+            await stop.wait()
+        heartbeat.stopping()
         log.event("stopping")
     log.event("stopped")
     return 0
@@ -108,7 +127,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
 
 async def _smtp(
     settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
-) -> list[Listener]:
+) -> list[SmtpListener]:
     delivery = Delivery(
         store,
         hostname=settings.hostname,
@@ -118,7 +137,7 @@ async def _smtp(
         max_octets_in_flight=settings.smtp.max_octets_in_flight,
         reject_bare_newlines=settings.smtp.bare_newlines == "reject",
     )
-    listeners: list[Listener] = []
+    listeners: list[SmtpListener] = []
     for name in ("smtp", "lmtp"):
         if name in sockets:
             site = Site(

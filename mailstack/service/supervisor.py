@@ -18,6 +18,7 @@ from typing import Final
 
 from mailstack import log
 from mailstack.service import systemd
+from mailstack.service.heartbeat import ALIVE
 from mailstack.service.sockets import Sockets
 
 _PAUSE_SECONDS: Final = 1.0
@@ -42,14 +43,15 @@ async def supervise(
     running: dict[int, Process] = {}
     loop.add_signal_handler(signal.SIGHUP, lambda: _signal(running, signal.SIGHUP))
     stopping = loop.create_task(stop.wait())
+    alive = _Alive(workers)
     try:
         for number in range(workers):
             running[number] = await start()
             if not await _is_ready(running[number], stopping):
                 return await running[number].wait() if not stop.is_set() else 0
-        systemd.notify("READY=1")
+        systemd.notify("READY=1", systemd.status(f"{workers} processes are serving"))
         print("ready", flush=True)
-        keepers = [loop.create_task(_keep(number, running, start)) for number in range(workers)]
+        keepers = [loop.create_task(_keep(number, running, start, alive)) for number in range(workers)]
         await stopping
         for keeper in keepers:
             keeper.cancel()
@@ -65,7 +67,9 @@ async def _start(command: Sequence[str], environ: Mapping[str, str], sockets: So
     """Start one worker."""
     named = [(name, each) for name, several in sockets.items() for each in several]
     descriptors = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, _HIGH_DESCRIPTOR) for _, each in named]
-    inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    # The service manager hears of a worker from us alone.
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_PID")
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
     told = {"LISTEN_FDS": str(len(named)), "LISTEN_FDNAMES": ":".join(name for name, _ in named)}
     try:
         return await asyncio.create_subprocess_exec(
@@ -88,9 +92,30 @@ async def _is_ready(process: Process, stopping: asyncio.Task[bool]) -> bool:
     return line.done() and line.result() == b"ready\n"
 
 
-async def _keep(number: int, running: dict[int, Process], start: Callable[[], Awaitable[Process]]) -> None:
+class _Alive:
+    """The sign of life of all workers together: the service manager hears it once each has given its own."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._heard: set[int] = set()
+
+    async def listen(self, number: int, process: Process) -> None:
+        """Read what a worker prints until it ends."""
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            if line.strip().decode() == ALIVE:
+                self._heard.add(number)
+            if len(self._heard) == self._workers:
+                self._heard.clear()
+                systemd.notify("WATCHDOG=1")
+
+
+async def _keep(
+    number: int, running: dict[int, Process], start: Callable[[], Awaitable[Process]], alive: _Alive
+) -> None:
     """Put a new worker in the place of one that died."""
     while True:
+        await alive.listen(number, running[number])
         code = await running[number].wait()
         log.event("worker died", worker=number, pid=running[number].pid, code=code)
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -25,7 +25,7 @@ class CertificateWatch:
     """A timer on the running loop, which makes the contexts anew when the files have changed and rest."""
 
     def __init__(
-        self, files: Sequence[Path], contexts: Sequence[TlsContext], *, seconds: float = LOOK_SECONDS
+        self, files: tuple[Path, Path], contexts: Sequence[TlsContext], *, seconds: float = LOOK_SECONDS
     ) -> None:
         self._files = files
         self._contexts = contexts
@@ -40,11 +40,17 @@ class CertificateWatch:
         self._seen = self._signature()
         self._changing = False
         try:
-            TlsContext.reload(self._contexts)
+            self.follow(self._files)
         except BadSetting as error:
             log.event("certificate not reloaded", level=logging.ERROR, why=str(error))
-        else:
-            log.event("certificate reloaded", certificate=str(self._files[0]))
+
+    def follow(self, files: tuple[Path, Path]) -> None:
+        """Use these files, read now, from now on; raises BadSetting and keeps to the old ones."""
+        TlsContext.reload(self._contexts, *files)
+        self._files = files
+        self._seen = self._signature()
+        self._changing = False
+        log.event("certificate reloaded", certificate=str(files[0]))
 
     def close(self) -> None:
         """Look no more."""

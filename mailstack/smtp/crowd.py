@@ -32,6 +32,10 @@ class Crowd(Generic[T]):
         self._by_address: Counter[str] = Counter()
         self._by_network: Counter[str] = Counter()
 
+    def adopt(self, settings: Smtp) -> None:
+        """Other limits for who comes from now on."""
+        self._settings = settings
+
     def __len__(self) -> int:
         return len(self._members)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from mailstack.settings import Smtp
 from mailstack.smtp import replies
 from mailstack.smtp.receiver import Receiver, Reception
 
@@ -39,6 +41,11 @@ class Listener:
     def sessions(self) -> int:
         """How many connections are open."""
         return len(self._reception.connections)
+
+    def adopt(self, settings: Smtp) -> None:
+        """Other limits for who connects from now on; the content of a message keeps its own."""
+        self._reception.site = replace(self._reception.site, settings=settings)
+        self._reception.connections.adopt(settings)
 
     def close(self) -> None:
         """Accept nothing more; what is open goes on."""

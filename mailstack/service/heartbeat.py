@@ -1,0 +1,96 @@
+"""The sign of life: told to the service manager after a read through the store has come back, not before.
+
+A process whose loop is stuck, whose reader threads hang or whose database does not answer at all says
+nothing, and is ended and started again by WatchdogSec=. A database that refuses is another matter: no
+restart would mend it, and who goes on can at least tell senders to come back later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from mailstack import log
+from mailstack.errors import MailstackError
+from mailstack.service import systemd
+from mailstack.store.store import Store
+
+STATUS_SECONDS: Final = 10.0
+"""How often the line of `systemctl status` is made anew where no watchdog wants to hear more often."""
+
+ALIVE: Final = "alive"
+"""What a worker prints for its supervisor, who answers to the service manager for all of them."""
+
+
+class HasSessions(Protocol):
+    """What is known here of a listener."""
+
+    @property
+    def sessions(self) -> int:
+        """How many connections are open."""
+        ...
+
+
+class Heartbeat:
+    """What the service manager knows of this process."""
+
+    def __init__(self, store: Store, names: Sequence[str], listeners: Sequence[HasSessions]) -> None:
+        self._store = store
+        self._serving = f"serving {', '.join(names)}" if names else "keeping house"
+        self._listeners = listeners
+        self._trouble = ""
+        self.needs_restart: Sequence[str] = ()
+        """Settings that have changed since the start and count from the next one on."""
+
+    def status(self) -> str:
+        """One line for people."""
+        count = sum(listener.sessions for listener in self._listeners)
+        parts = [self._serving, f"{count} connection{'' if count == 1 else 's'}"]
+        if self.needs_restart:
+            parts.append(f"a restart is needed for {', '.join(self.needs_restart)}")
+        if self._trouble:
+            parts.append(self._trouble)
+        return "; ".join(parts)
+
+    def ready(self) -> None:
+        """Started, or done with a reload."""
+        systemd.notify("READY=1", systemd.status(self.status()))
+
+    def stopping(self) -> None:
+        """Nothing more is accepted."""
+        systemd.notify("STOPPING=1", systemd.status("letting what is under way end"))
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Beat for as long as the block lasts, where anybody listens."""
+        watched = systemd.watchdog_seconds(os.environ)
+        if watched is None and "NOTIFY_SOCKET" not in os.environ:
+            yield
+            return
+        task = asyncio.create_task(self._beats(min(STATUS_SECONDS, (watched or STATUS_SECONDS) / 3)))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _beats(self, seconds: float) -> None:
+        while True:
+            try:
+                await self._beat()
+            except Exception as error:  # which is no sign of life
+                log.failure("heartbeat", error)
+            await asyncio.sleep(seconds)
+
+    async def _beat(self) -> None:
+        try:
+            await self._store.check()
+            self._trouble = ""
+        except MailstackError as error:
+            self._trouble = f"the store refuses: {error}"
+        systemd.notify("WATCHDOG=1", systemd.status(self.status()))
+        if "NOTIFY_SOCKET" not in os.environ:
+            print(ALIVE, flush=True)

@@ -1,0 +1,85 @@
+"""The sign of life comes after a read through the store, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import text
+
+from mailstack.service import systemd
+from mailstack.service.heartbeat import Heartbeat
+from mailstack.service.reload import SWAPPED
+from mailstack.settings import KEYS
+from mailstack.store.engine import Database
+from mailstack.store.store import Store
+
+WATCHDOG_SECONDS = 0.15
+
+
+@pytest.fixture
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The service manager's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1_000_000)))
+        yield manager
+
+
+async def next_said(manager: socket.socket) -> str:
+    return (await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 4096), 20)).decode()
+
+
+def drained(manager: socket.socket) -> None:
+    try:
+        while manager.recv(4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+async def test_no_read_no_sign_of_life(database: Database, tmp_path: Path, heard: socket.socket) -> None:
+    store = Store(database, state_dir=tmp_path, reserve_octets=0)
+    crowd = SimpleNamespace(sessions=2)
+    go_on = threading.Event()
+    async with Heartbeat(store, ["smtp"], [crowd]).kept():
+        assert await next_said(heard) == "WATCHDOG=1\nSTATUS=serving smtp; 2 connections"
+        stuck = [asyncio.create_task(store.read(lambda _: go_on.wait())) for _ in range(8)]
+        await asyncio.sleep(2 * WATCHDOG_SECONDS)
+        drained(heard)
+        await asyncio.sleep(4 * WATCHDOG_SECONDS)
+        with pytest.raises(BlockingIOError):
+            heard.recv(4096)
+        go_on.set()
+        assert "WATCHDOG=1" in await next_said(heard)
+        await asyncio.gather(*stuck)
+    await store.close()
+
+
+async def test_a_store_that_refuses_is_told_and_is_no_reason_to_be_killed(
+    database: Database, tmp_path: Path, heard: socket.socket
+) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    store = Store(database, state_dir=tmp_path, reserve_octets=0)
+    async with Heartbeat(store, ["pop3"], []).kept():
+        said = await next_said(heard)
+    await store.close()
+    assert said.startswith("WATCHDOG=1\nSTATUS=serving pop3; 0 connections; the store refuses: ")
+
+
+def test_a_watchdog_of_another_process_is_not_ours() -> None:
+    assert systemd.watchdog_seconds({"WATCHDOG_USEC": "30000000"}) == 30
+    assert systemd.watchdog_seconds({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
+    assert systemd.watchdog_seconds({}) is None
+
+
+def test_what_a_reload_swaps_are_settings() -> None:
+    assert set(KEYS) >= SWAPPED
