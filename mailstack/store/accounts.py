@@ -20,7 +20,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.store import aliases, facts, logins, removal, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, effective, entry, removed, state
+from mailstack.store.tables import account, domain, effective, entry, imported, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -173,6 +173,7 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
             removal.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))
+    connection.execute(delete(imported).where(imported.c.account_id == found.id))
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed
 

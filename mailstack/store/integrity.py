@@ -137,7 +137,17 @@ class _Account(NamedTuple):
             )
         if row.next_uid <= row.last_uid:
             found.append(f"{name}: the next uid is {row.next_uid}, but {row.last_uid} was given out already")
-        return tuple(Finding(text, mendable=True) for text in found)
+        return (
+            *(Finding(text, mendable=True) for text in found),
+            *(
+                Finding(f"{name}: the unique-id {unique_id} stands for {count} messages", mendable=False)
+                for unique_id, count in self._repeated(connection)
+            ),
+        )
+
+    def _repeated(self, connection: Connection) -> Sequence[Any]:
+        wanted = select(entry.c.unique_id, func.count()).where(entry.c.account_id == self.id)
+        return connection.execute(wanted.group_by(entry.c.unique_id).having(func.count() > 1)).all()
 
     def lock(self, connection: Connection) -> None:
         connection.execute(select(account.c.id).where(account.c.id == self.id).with_for_update())

@@ -154,9 +154,27 @@ entry = Table(
     Column("first_read_at", BigInteger),  # when RETR first sent the whole of it
     Column("surrogate_octets", BigInteger),  # as `octets`, of the surrogate; NULL: there is none
     Column("surrogate_prefix", LargeBinary),  # as `prefix`, in ASCII
-    UniqueConstraint("account_id", "unique_id"),
     Index("ix_entry_message_id", "message_id"),
+    # The unique-ids that we give end in the uid, which is the key already. An index of those too would
+    # be another page to write for every message, for in a grown store each maildrop has its own.
+    Index(
+        "ix_entry_foreign_id",
+        "account_id",
+        "unique_id",
+        unique=True,
+        sqlite_where=text("unique_id NOT LIKE '%.' || uid"),
+        postgresql_where=text("unique_id NOT LIKE '%.' || uid"),
+    ),
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
+)
+
+imported = Table(  # every unique-id that an import brought, for as long as the account lives
+    "imported",
+    metadata,
+    # What its owner has deleted since must not come back when the same source is read once more.
+    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
+    Column("unique_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 removed = Table(  # entries that can still be brought back; no session sees them, no quota counts them

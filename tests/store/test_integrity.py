@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
@@ -63,6 +64,24 @@ def test_a_wrong_counter_is_found_and_mended(filled: Database, column: object, w
     assert found(filled) == []
     with filled.reading() as connection:
         assert accounts.find_account(connection, Mailbox("jo", "example.org")) == before
+
+
+def test_a_unique_id_that_stands_for_two_messages_is_found(filled: Database) -> None:  # RFC 1939 §7
+    with filled.writing() as connection:
+        second = connection.execute(
+            select(entry.c.unique_id).where(entry.c.account_id == 1, entry.c.uid == 2)
+        )
+        connection.execute(
+            update(entry)
+            .where(entry.c.account_id == 1, entry.c.uid == 1)
+            .values(unique_id=(unique_id := second.scalar_one()))
+        )
+    assert found(filled) == [f"jo@example.org: the unique-id {unique_id} stands for 2 messages"]
+
+
+def test_a_foreign_unique_id_can_be_there_once(filled: Database) -> None:
+    with pytest.raises(IntegrityError), filled.writing() as connection:
+        connection.execute(update(entry).where(entry.c.account_id == 1).values(unique_id="000000016b0388a7"))
 
 
 def test_the_next_uid_may_be_ahead(filled: Database) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, inspect, select, text
 
 from mailstack.errors import SchemaMismatch, StoreUnavailable
-from mailstack.store import integrity, logins, migrate, schema
+from mailstack.store import browse, integrity, logins, migrate, schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import domain, metadata
 from tests.support import maildrops
@@ -138,6 +138,18 @@ def test_migrations_and_units_are_found_in_a_checkout_and_in_a_wheel(tmp_path: P
     ).stdout
     package = target / "mailstack"
     assert found.split() == [schema.HEAD, str(package / "_migrations"), str(package / "_systemd")]
+
+
+def test_unique_ids_stay_when_their_index_changes(database: Database) -> None:
+    maildrops.add_accounts(database, "jo@example.org")
+    for number in range(3):
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, "jo@example.org")
+    before = list(browse.walk(database, 1))
+    for _ in range(2):
+        migrate.downgrade(database, lambda text: None, revision="0004")
+        migrate.upgrade(database, lambda text: None)
+    assert list(browse.walk(database, 1)) == before
+    assert not any(step.findings for step in integrity.check(database))
 
 
 def test_logins_come_and_go_and_leave_the_mail_alone(database: Database) -> None:
