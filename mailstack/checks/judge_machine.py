@@ -106,7 +106,7 @@ def clock(facts: Facts) -> Iterator[Finding]:
 def hostname(facts: Facts) -> Iterator[Finding]:
     """Whether the server's name is one that other servers can look up."""
     name, machine = facts.settings.hostname.lower(), facts.machine.name.lower() if facts.machine else ""
-    if "." not in name or name.endswith(_PRIVATE_ENDINGS):
+    if not is_public_name(name):
         yield wrong(
             "hostname",
             f"{name} is no name in the public DNS",
@@ -122,6 +122,11 @@ def hostname(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield fine("hostname", name)
+
+
+def is_public_name(name: str) -> bool:
+    """Whether a name can be one of the public DNS."""
+    return "." in name and not name.lower().endswith(_PRIVATE_ENDINGS)
 
 
 def free_ports(facts: Facts) -> Iterator[Finding]:

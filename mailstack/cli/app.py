@@ -25,6 +25,7 @@ from mailstack.cli import (
     maildrop,
     session,
     settings,
+    setup,
     status,
 )
 from mailstack.cli.admin import Admin, config_path
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("setup", epilog=setup.EXAMPLE)(setup.setup)
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("status", epilog=status.EXAMPLE)(status.status)

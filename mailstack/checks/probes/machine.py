@@ -23,13 +23,18 @@ _TIME_ERROR: Final = 5
 def look(state_dir: Path, backup_folder: Path) -> Machine:
     """All of it, within milliseconds."""
     return Machine(
-        name=full_name(socket.gethostname(), Path("/etc/hosts")),
+        name=own_name(),
         memory=memory(Path("/proc/meminfo")),
         state_disk=disk(state_dir),
         backup_disk=disk(backup_folder),
         clock_is_synchronised=clock_is_synchronised(),
         addresses=tuple(_addresses()),
     )
+
+
+def own_name() -> str:
+    """What the machine is called, with its domain where it knows one."""
+    return full_name(socket.gethostname(), Path("/etc/hosts"))
 
 
 def full_name(name: str, hosts: Path) -> str:
