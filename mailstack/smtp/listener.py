@@ -16,6 +16,9 @@ BACKLOG: Final = 1024
 _LAST_WORDS_SECONDS: Final = 2.0
 """How long an idle connection has for the end when the server stops."""
 
+_TRANSACTION_SECONDS: Final = 5.0
+"""How long a stopping server waits for senders that have said MAIL and not yet sent their message."""
+
 _SWEEP_SECONDS: Final = 5.0
 """How often deadlines are looked at, at least: one timer for all connections, not one for each."""
 
@@ -53,17 +56,22 @@ class Listener:
             server.close()
 
     async def drain(self, seconds: float) -> None:
-        """End idle connections now and the others as soon as they have their reply, within the bound."""
+        """End idle connections now and the others as soon as they have their reply, within the bound.
+
+        A sender in the middle of a transaction goes on with it, unless it lets us wait.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        began = loop.time()
+        deadline = began + seconds
         ended_at: dict[Receiver, float] = {}
         while self._reception.connections:
             now = loop.time()
             late = now >= deadline
+            patient = now - began < _TRANSACTION_SECONDS
             for connection in self._reception.connections:
                 if now - ended_at.get(connection, now) > _LAST_WORDS_SECONDS:
                     connection.transport.abort()  # a TLS peer that sleeps never answers the end of TLS
-                elif late or connection.idle:
+                elif late or (connection.idle and not (patient and connection.in_transaction)):
                     ended_at.setdefault(connection, now)
                     connection.end(replies.SHUTTING_DOWN, linger=False)
             if late:

@@ -69,6 +69,28 @@ def test_a_message_and_a_reply_that_are_under_way(appliance: Appliance) -> None:
     assert retrieved(appliance.pop3("anna"), 1).endswith(message("late", 100_000))
 
 
+def test_a_transaction_that_has_begun_goes_on(appliance: Appliance) -> None:
+    process = appliance.start()
+    with appliance.smtp() as sender:
+        sender.mail("sender@example.net")
+        process.terminate()
+        wait_until(lambda: not accepts(appliance, SMTP_PORT), what="no more connections are taken")
+        assert sender.rcpt(f"anna@{DOMAIN}")[0] == 250
+        assert sender.data(message("begun", 1_000))[0] == 250
+        assert sender.getreply()[0] == 421  # it is over, and so is the connection
+    assert process.wait(10) == 0
+    assert appliance.snapshot("anna").messages == 1
+
+
+def test_a_transaction_that_nobody_goes_on_with_is_ended(appliance: Appliance) -> None:
+    process = appliance.start()
+    with appliance.smtp() as sender:
+        sender.mail("sender@example.net")
+        process.terminate()
+        assert sender.getreply()[0] == 421
+    assert process.wait(15) == 0
+
+
 def test_idle_sessions_do_not_keep_it(appliance: Appliance) -> None:
     process = appliance.start()
     sessions = [appliance.pop3("anna"), appliance.pop3("ben", tls=True), appliance.pop3_plain()]
