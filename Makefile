@@ -17,16 +17,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test test-long lint format clean debian-run debian-test
+.PHONY: help run test test-appliance test-long lint format clean deb debian-run debian-test
 
 help:  ## print this list
-	@awk -F ':.*##  *' '/^[a-z-]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*##  *' '/^[a-z-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: debian-run $(VENV)/run.stamp  ## start a demo server on this machine; Ctrl-C stops it, its mail stays in .run
 	@$(BIN)/mailstack demo --directory $(DIRECTORY) $(if $(PORTS),--base-port $(PORTS))
 
 test: lint  ## check style and types, then run all tests but the long ones: what CI runs
 	@$(BIN)/pytest -n $(WORKERS) -m "not long"
+
+test-appliance: debian-test $(VENV)/test.stamp  ## install the Debian package on a Debian that boots here (root only)
+	@$(BIN)/pytest -m appliance -rs
 
 test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long for every day
 	@$(BIN)/pytest -m long --timeout 3600
@@ -40,6 +43,9 @@ lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders betw
 format: debian-test $(VENV)/test.stamp  ## put the code into the shape that lint asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+deb: debian-run $(VENV)/run.stamp  ## build the Debian package into dist
+	@$(BIN)/python -m debian.build dist
 
 clean:  ## remove all that make has made, but the demo's mail
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
