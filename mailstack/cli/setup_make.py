@@ -30,7 +30,11 @@ def surroundings(tell: Tell) -> bool:
     """The units, the system user and its folders; return whether systemd will start the server."""
     try:
         written = units.install()
-        tell(f"{len(written)} files for systemd are written" if written else "systemd has all its files")
+        tell(
+            f"{len(written)} files for systemd are written"
+            if written
+            else "the package has brought its units"
+        )
         managed = units.is_systemd_running()
     except NotRunning as error:
         tell(f"no units: {error}")

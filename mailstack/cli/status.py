@@ -158,5 +158,5 @@ def _connected(address: Listen) -> socket.socket:
         connection.connect(str(address.path))
         return connection
     # What listens everywhere listens on loopback too.
-    host = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(address.host, address.host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host)
     return socket.create_connection((host, address.port), timeout=_PATIENCE_SECONDS)

@@ -83,21 +83,20 @@ def packaged(root: Path = Path("/")) -> bool:
 
 
 def write(places: Places, program: Path = Path(PROGRAM)) -> list[Path]:
-    """Write every unit, drop-in, the system user and the folders; return the files that changed.
+    """Write every unit, drop-in, the system user and the folders; return the files, in order.
 
     What is there under the same name is replaced; drop-ins of the administrator's have other names.
     """
     texts = {places.units / name: text for name, text in unit_files(program).items()}
     texts[places.sysusers / "mailstack.conf"] = (source() / "sysusers.conf").read_text()
     texts[places.tmpfiles / "mailstack.conf"] = (source() / "tmpfiles.conf").read_text()
-    changed = [path for path in sorted(texts) if not path.is_file() or path.read_text() != texts[path]]
-    for path in changed:
+    for path, text in sorted(texts.items()):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.new")
-        draft.write_text(texts[path])
+        draft.write_text(text)
         draft.chmod(0o644)
         draft.replace(path)
-    return changed
+    return sorted(texts)
 
 
 def unit_files(program: Path = Path(PROGRAM)) -> dict[str, str]:
