@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailstack.checks import records
-from mailstack.checks.facts import Facts, Process, Reach, Service, Session, Store
+from mailstack.checks.facts import Facts, Policy, Process, Reach, Service, Session, Store
 from mailstack.checks.probes import certificate, machine, names, ports, reach, shown, store, units
 from mailstack.cli.admin import Admin
 from mailstack.cli.control import ask_all
@@ -78,7 +78,7 @@ def all_of_it(admin: Admin, glasses: Glasses, *, recount: bool) -> Facts:
     if glasses.offline:
         return facts
     facts = _beyond(facts, glasses)
-    return replace(facts, reach=_reached(facts), policies=_policies(facts))
+    return replace(facts, reach=_reached(facts), policies=_policies(facts, glasses))
 
 
 def _store(admin: Admin, *, recount: bool) -> Store:
@@ -124,10 +124,10 @@ def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _policies(facts: Facts) -> dict[str, Any]:
+def _policies(facts: Facts, glasses: Glasses) -> dict[str, Policy]:
     names_seen = facts.names or {}
     announced = [each for each in facts.domains if names_seen[f"_mta-sts.{each}", "TXT"].records]
-    return dict(reach.policies(announced))
+    return reach.policies(names.Asker(_server(glasses.resolver)), announced)
 
 
 def _server(resolver: str | None) -> tuple[str, int] | None:

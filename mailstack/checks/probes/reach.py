@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import http
+import http.client
 import socket
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -54,32 +54,40 @@ def _first_exchanger(answer: Answer) -> str:
 
 
 def policies(
-    domains: Iterable[str], *, port: int = 443, trusting: ssl.SSLContext | None = None
+    asker: Asker, domains: Iterable[str], *, port: int = 443, trusting: ssl.SSLContext | None = None
 ) -> dict[str, Policy]:
     """The MTA-STS policy of each domain; at the standard's port, by the world's authorities."""
-    return {domain: _policy(domain, port, trusting) for domain in domains}
+    context = trusting or ssl.create_default_context()
+    return {domain: _policy(asker, f"mta-sts.{domain}", port, context) for domain in domains}
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """RFC 8461 §3.3: a redirect is not followed."""
+class _Web(http.client.HTTPSConnection):
+    """Connects to the address that our resolver gave, and insists on the name (RFC 8461 §3.3)."""
 
-    def redirect_request(self, *_arguments: object, **_fields: object) -> None:
-        return None
+    def __init__(self, host: str, address: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=PATIENCE_SECONDS)
+        self._address = address
+        self._trusting = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self._address, self.port), PATIENCE_SECONDS)
+        self.sock = self._trusting.wrap_socket(plain, server_hostname=self.host)
 
 
-def _policy(domain: str, port: int, trusting: ssl.SSLContext | None) -> Policy:
-    place = f"https://mta-sts.{domain}{'' if port == 443 else f':{port}'}/.well-known/mta-sts.txt"
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=trusting or ssl.create_default_context()),
-        _NoRedirects(),
-    )
+def _policy(asker: Asker, host: str, port: int, context: ssl.SSLContext) -> Policy:
+    answers = asker.ask(((host, "A"), (host, "AAAA")))
+    addresses = [each for answer in answers.values() for each in answer.records]
+    if not addresses:
+        return Policy("", f"the DNS knows no address of {host}")
+    connection = _Web(host, addresses[0], port, context)
     try:
-        with opener.open(place, timeout=PATIENCE_SECONDS) as answer:
-            return Policy(answer.read(_MOST_OF_A_POLICY_OCTETS).decode(errors="replace"), "")
-    except urllib.error.HTTPError as error:
-        return Policy("", f"the web server says {error.code}")
-    except urllib.error.URLError as error:
-        return Policy("", str(error.reason))
-    except (OSError, ValueError) as error:
-        return Policy("", str(error))
+        connection.request("GET", "/.well-known/mta-sts.txt")
+        answer = connection.getresponse()
+        text = answer.read(_MOST_OF_A_POLICY_OCTETS).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return Policy("", str(error) or type(error).__name__)
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:  # a redirect is none either
+        return Policy("", f"the web server says {answer.status}")
+    return Policy(text, "")
