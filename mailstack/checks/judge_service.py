@@ -18,6 +18,16 @@ _HOUSEKEEPING_AGES: Final = 8
 """So many times its interval housekeeping may be late."""
 
 _LEAST_HOUSEKEEPING_AGE: Final = timedelta(days=1)
+_EXPECTED: Final = {
+    "mailstack.target",
+    "mailstack-smtp.socket",
+    "mailstack-pop3s.socket",
+    "mailstack-backup.timer",
+    "mailstack-housekeeping.timer",
+    "mailstack-doctor.timer",
+}
+"""What every server needs; another unit that is off is so because somebody wants it."""
+
 _HELD: Final = timedelta(hours=12)
 _IDLE_SECONDS: Final = 60.0
 
@@ -169,6 +179,8 @@ def _of_unit(unit: Unit) -> Finding:
         )
     if unit.load == "masked":
         return warning(unit.name, "it is masked", "It cannot start.", f"systemctl unmask {unit.name}")
+    if unit.enabled == "disabled" and unit.active == "inactive" and unit.name not in _EXPECTED:
+        return fine(unit.name, "off")
     if not started_by_others and unit.enabled == "disabled":
         return warning(
             unit.name,

@@ -40,9 +40,9 @@ def wanted(facts: Facts) -> list[Record]:
     return records
 
 
-def missing(facts: Facts) -> list[Record]:
-    """Those of `wanted` that no answer holds; what could not be asked counts as there."""
-    return [record for record in wanted(facts) if not _is_there(facts, record)]
+def missing(facts: Facts, *, unheard: bool = False) -> list[Record]:
+    """Those of `wanted` that no answer holds; what could not be asked counts as there, unless `unheard`."""
+    return [record for record in wanted(facts) if not _is_there(facts, record, otherwise=not unheard)]
 
 
 def public_addresses(facts: Facts) -> tuple[str, ...]:
@@ -108,12 +108,12 @@ def _of_domain(facts: Facts, domain: str, host: str) -> Iterator[Record]:
         yield Record(f"_pop3s._tcp.{domain}.", "SRV", value, False, note)
 
 
-def _is_there(facts: Facts, record: Record) -> bool:
+def _is_there(facts: Facts, record: Record, *, otherwise: bool) -> bool:
     answer = (facts.names or {}).get((record.name.removesuffix("."), record.type))
     if answer is None:
         return False
     if answer.problem:
-        return True
+        return otherwise
     if record.type == "TXT":
         return any(each.lower().startswith("v=spf1") for each in answer.records)
     if record.type == "MX":  # any preference will do

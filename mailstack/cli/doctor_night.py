@@ -94,7 +94,7 @@ def letter(facts: Facts, change: Change, domain: str) -> EmailMessage:
     parts = [paragraph(each.finding) for each in sorted(change.new, key=lambda each: -each.finding.level)]
     parts += [f"mended   {key.partition(' ')[2]}: {old.what}" for key, old in change.mended.items()]
     parts.append("mailstack doctor shows everything, at any time. Mail comes only when something changes.")
-    message.set_content("\n\n".join(parts) + "\n")
+    message.set_content("\n\n".join(parts) + "\n", cte="8bit")  # a record to copy is not broken up
     return message
 
 

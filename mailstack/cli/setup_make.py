@@ -30,11 +30,7 @@ def surroundings(tell: Tell) -> bool:
     """The units, the system user and its folders; return whether systemd will start the server."""
     try:
         written = units.install()
-        tell(
-            f"{len(written)} files for systemd are written"
-            if written
-            else "the package has brought its units"
-        )
+        tell(f"{len(written)} files for systemd are written" if written else "systemd has all its files")
         managed = units.is_systemd_running()
     except NotRunning as error:
         tell(f"no units: {error}")

@@ -17,7 +17,7 @@ from mailstack.values import Listen, TcpAddress
 
 def names(facts: Facts) -> Iterator[str]:
     """The records that are still missing; all of them where nobody was asked."""
-    found = records.wanted(facts) if facts.names is None else records.missing(facts)
+    found = records.missing(facts, unheard=True)
     if not found:
         yield "The DNS has every record that it needs."
         return

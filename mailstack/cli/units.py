@@ -83,20 +83,21 @@ def packaged(root: Path = Path("/")) -> bool:
 
 
 def write(places: Places, program: Path = Path(PROGRAM)) -> list[Path]:
-    """Write every unit, drop-in, the system user and the folders; return the files, in order.
+    """Write every unit, drop-in, the system user and the folders; return the files that changed.
 
     What is there under the same name is replaced; drop-ins of the administrator's have other names.
     """
     texts = {places.units / name: text for name, text in unit_files(program).items()}
     texts[places.sysusers / "mailstack.conf"] = (source() / "sysusers.conf").read_text()
     texts[places.tmpfiles / "mailstack.conf"] = (source() / "tmpfiles.conf").read_text()
-    for path, text in sorted(texts.items()):
+    changed = [path for path in sorted(texts) if not path.is_file() or path.read_text() != texts[path]]
+    for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.new")
-        draft.write_text(text)
+        draft.write_text(texts[path])
         draft.chmod(0o644)
         draft.replace(path)
-    return sorted(texts)
+    return changed
 
 
 def unit_files(program: Path = Path(PROGRAM)) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from mailstack.service import lifecycle, memory, roles, sockets, supervisor
+from mailstack.service import descriptors, lifecycle, memory, roles, sockets, supervisor
 from mailstack.service.reload import Reread
 from mailstack.settings import Settings
 
@@ -22,6 +22,7 @@ def run(
     the settings as they are at a reload.
     """
     memory.return_large_blocks()
+    descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     keeps_house = not wanted or "housekeeping" in wanted

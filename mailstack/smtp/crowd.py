@@ -43,10 +43,15 @@ class Crowd(Generic[T]):
         """Everybody who is there now, whoever leaves meanwhile."""
         return iter(tuple(self._members))
 
+    @property
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return len(self._members) >= self._settings.max_connections
+
     def join(self, member: T, address: str) -> bytes | None:
         """One more; or the reply that says why not."""
         limits = self._settings
-        if len(self._members) >= limits.max_connections:
+        if self.full:
             return replies.TOO_MANY_CONNECTIONS
         origin = origin_of(address)
         if origin.network:

@@ -36,6 +36,10 @@ _SHORT_SECONDS: Final = 0.001
 """What takes no longer needs no pause behind it."""
 
 _HANDSHAKE_SECONDS: Final = 30.0
+_SILENT_SECONDS: Final = 10.0
+"""How long a connection may say nothing while there is no room for another."""
+
+_GIVE_WAY_SECONDS: Final = 2.0
 _LINGER_SECONDS: Final = 30.0
 """How long a peer may take to read our last words."""
 
@@ -51,6 +55,17 @@ class Reception:
 
     def __post_init__(self) -> None:
         self.connections = Crowd(self.site.settings)
+
+    def make_room(self, now: float) -> None:
+        """Where nobody else could connect, end the oldest connection that has been silent for a while.
+
+        Whoever holds connections without a word would else keep all others out for `idle_seconds`.
+        """
+        if not self.connections.full:
+            return
+        if silent := next((each for each in self.connections if each.silent(now)), None):
+            silent.give_way()
+            self.connections.leave(silent)
 
 
 class Receiver(SMTP):
@@ -80,6 +95,7 @@ class Receiver(SMTP):
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
         delay = self._reception.site.settings.greeting_delay_milliseconds
+        self._reception.make_room(self._loop.time())
         if refusal := self._reception.connections.join(self, address):
             log.event("connection refused", address=address, reply=refusal.decode().strip())
             self.end(refusal, linger=False)
@@ -319,6 +335,16 @@ class Receiver(SMTP):
     def in_transaction(self) -> bool:
         """Whether MAIL was accepted and its message has not come to an end (RFC 5321 §3.3)."""
         return self.conversation.envelope is not None
+
+    def silent(self, now: float) -> bool:
+        """Whether no command has come for a while, and none is under way."""
+        said_at = self.deadline - self._reception.site.settings.idle_seconds
+        return self.idle and not self.conversation.content.under_way and now - said_at > _SILENT_SECONDS
+
+    def give_way(self) -> None:
+        """Make room for somebody else, at once."""
+        self.end(replies.GIVING_WAY, linger=False)
+        self._loop.call_later(_GIVE_WAY_SECONDS, self.transport.abort)  # TLS waits for its peer's farewell
 
     def _greet_no_more(self) -> None:
         if self._greeting is not None:

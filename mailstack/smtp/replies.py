@@ -88,6 +88,7 @@ TOO_MANY_CONNECTIONS_FROM_THERE: Final = Reply(
 TOO_MANY_COMMANDS: Final = Reply(421, "4.7.0", "too many commands, goodbye").octets
 EARLY_TALKER: Final = Reply(554, "5.5.1", "nothing may be said before the greeting").octets
 FULL_FOR_GOOD: Final = Reply(552, "5.2.2", "this mailbox is full").octets
+GIVING_WAY: Final = Reply(421, "4.4.2", "nothing was said while others wait, goodbye").octets
 TOO_SLOW: Final = Reply(421, "4.4.2", "the content of the message takes too long, goodbye").octets
 TIMED_OUT: Final = Reply(421, "4.4.2", "nothing was said for too long, goodbye").octets
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "the server is stopping, try again").octets

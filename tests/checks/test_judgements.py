@@ -173,6 +173,7 @@ UNITS: Final = {
         ("mailstack-backup.service", "loaded", "inactive", "dead", "static", ""),
         Level.FINE,
     ),
+    "off, as it comes": (("mailstack-lmtp.socket", "loaded", "inactive", "dead", "disabled", ""), Level.FINE),
     "masked": (("mailstack-smtp.socket", "masked", "inactive", "dead", "masked", ""), Level.WARNING),
 }
 

@@ -217,3 +217,12 @@ def test_what_is_made_for_the_service_belongs_to_it() -> None:
     finally:
         (folder / "file").unlink(missing_ok=True)
         folder.rmdir()
+
+
+def test_records_that_nobody_could_be_asked_for_are_printed(
+    command: CommandLine, arguments: list[str]
+) -> None:
+    words = [word for word in arguments if word != "--offline"]
+    said = command.good(*words, "--resolver", f"127.0.0.1:{resolver.free_port()}", ADDRESS).out
+    assert "wrong    resolver: the DNS does not answer" in said
+    assert "example.org.\t3600\tIN\tMX\t10 mail.example.org." in said

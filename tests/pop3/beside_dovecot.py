@@ -16,19 +16,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from mailstack.service.tls import write_self_signed
 from tests.pop3.test_transcripts_on_sockets import other_address
 from tests.pop3.transcript import NAME, SECRET, Event, Step, Transcript, read_all, sized
+from tests.support.beside import NOTHING, Conversation, Deviation, cell
 
 PAGE = Path(__file__).parents[2] / "docs" / "pop3-beside-dovecot.md"
 
 _OWNER = 65534
-_PATIENCE_SECONDS = 5.0
-_QUIET_SECONDS = 0.15
 _CODE = re.compile(rb"\[[A-Z/-]+\]")
 _NUMBERS = re.compile(rb"\+OK (\d+(?: \d+)?)$")
 
@@ -69,14 +67,6 @@ service pop3-login {{
   }}
 }}
 """
-
-
-class Deviation(NamedTuple):
-    """The first difference between what a transcript expects and what came."""
-
-    asked: bytes
-    expected: bytes
-    got: bytes
 
 
 class Dovecot:
@@ -140,52 +130,15 @@ def dovecot() -> Iterator[Dovecot]:
         shutil.rmtree(folder)
 
 
-class Conversation:
-    """One connection: what is said is sent, what comes is collected until nothing more does."""
-
-    def __init__(self, server: Dovecot, channel: str) -> None:
-        self._server = server
-        host = other_address() if channel == "clear" else "127.0.0.1"
-        port = server.tls_port if channel == "tls" else server.port
-        self.socket = socket.create_connection((host or "127.0.0.1", port), timeout=_PATIENCE_SECONDS)
-        if channel == "tls":
-            self.start_tls()
-        self.hear(1)
-
-    def start_tls(self) -> None:
-        """Shake hands on the connection as it is."""
-        self.socket = self._server.context.wrap_socket(self.socket, server_hostname="localhost")
-
-    def send(self, octets: bytes) -> None:
-        """Send, if anybody is there."""
-        with suppress(OSError):  # what is missing in the answers tells of it
-            self.socket.sendall(octets)
-
-    def hear(self, lines: int) -> bytes:
-        """All that comes, once there are so many lines and then nothing for a moment."""
-        got = b""
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < until:
-            enough = got.count(b"\n") >= lines
-            self.socket.settimeout(_QUIET_SECONDS if enough else until - time.monotonic() + 0.01)
-            try:
-                piece = self.socket.recv(1 << 16)
-            except (TimeoutError, OSError):
-                break
-            if not piece:
-                break
-            got += piece
-        return got
-
-    def is_over(self) -> bool:
-        """Whether the server has ended it."""
-        self.socket.settimeout(_PATIENCE_SECONDS)
-        try:
-            return self.socket.recv(1) == b""
-        except TimeoutError:
-            return False
-        except OSError:
-            return True
+def greeted(server: Dovecot, channel: str) -> Conversation:
+    """A connection whose greeting has been read."""
+    host = other_address() if channel == "clear" else "127.0.0.1"
+    port = server.tls_port if channel == "tls" else server.port
+    talk = Conversation((host or "127.0.0.1", port), server.context)
+    if channel == "tls":
+        talk.start_tls()
+    talk.hear(1)
+    return talk
 
 
 def play(server: Dovecot, transcript: Transcript) -> Deviation | None:
@@ -207,13 +160,13 @@ class _Playing:
     def __init__(self, server: Dovecot, channel: str) -> None:
         self._server = server
         self._channel = channel
-        self._talk = Conversation(server, channel)
+        self._talk = greeted(server, channel)
         self._other: Conversation | None = None
 
     def step(self, step: Step) -> Deviation | None:
         self._talk.send(step.sent)
         if step.event is Event.HALF_CLOSE:
-            self._talk.socket.shutdown(socket.SHUT_WR)
+            self._talk.half_close()
         got = self._talk.hear(len(step.expected)) if step.expected else b""
         if deviation := _differs(step, got):
             return deviation
@@ -229,16 +182,15 @@ class _Playing:
         if event is Event.TLS:
             self._talk.start_tls()
         elif event is Event.DROP:
-            self._talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            self._talk.socket.close()
+            self._talk.drop()
             time.sleep(0.3)
         elif event is Event.AGAIN:
             self._talk.socket.close()
-            self._talk = Conversation(self._server, self._channel)
+            self._talk = greeted(self._server, self._channel)
         elif event is Event.DELIVERY:
             self._server.deliver(sized(99))
         elif event is Event.LOCKED:
-            self._other = Conversation(self._server, self._channel)
+            self._other = greeted(self._server, self._channel)
             self._other.send(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
             self._other.hear(2)
         elif event is Event.UNLOCKED and self._other is not None:
@@ -263,7 +215,7 @@ def _differs(step: Step, got: bytes) -> Deviation | None:
         if not listing:
             asked = next(commands, asked)
         listing = _goes_on(asked, want, listing=listing)
-        have = lines[at] if at < len(lines) else b"(nothing)"
+        have = lines[at] if at < len(lines) else NOTHING
         if not _fits(want, have):
             return Deviation(asked, want, have)
     if len(lines) > len(step.expected):
@@ -297,8 +249,8 @@ def page(version: str, results: list[tuple[Transcript, Deviation | None]]) -> st
     """The page as text."""
     differing = [(transcript, found) for transcript, found in results if found]
     rows = "".join(
-        f"| {transcript.section} | {_cell(transcript.behaviour.encode())} | `{_cell(found.asked)}` "
-        f"| `{_cell(found.expected)}` | `{_cell(found.got)}` |\n"
+        f"| {transcript.section} | {cell(transcript.behaviour.encode())} | `{cell(found.asked)}` "
+        f"| `{cell(found.expected)}` | `{cell(found.got)}` |\n"
         for transcript, found in differing
     )
     return f"""\
@@ -321,12 +273,6 @@ mailstack on purpose is not, since two readers of a line must not understand it 
 | RFC | behaviour | asked | mailstack | Dovecot |
 |---|---|---|---|---|
 {rows}"""
-
-
-def _cell(octets: bytes) -> str:
-    shown = octets[:70] + (b"..." if len(octets) > 70 else b"")
-    text = "".join(chr(o) if 0x20 <= o < 0x7F and o not in b"|`" else f"\\x{o:02x}" for o in shown)
-    return text or "(empty line)"
 
 
 def run() -> None:

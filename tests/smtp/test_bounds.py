@@ -3,97 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 
 import pytest
 
-from mailstack import service
-from mailstack.settings import Settings, Smtp
-from mailstack.smtp.crowd import Crowd, origin_of
 from tests.smtp.doubles import Connection
 from tests.smtp.rig import Peer, Rig
 
 FROM_THERE = b"421 4.7.0 too many connections from your address or network, try again later\r\n"
-
-
-# -- connections -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("host", "address", "network"),
-    [
-        ("192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
-        ("::ffff:192.0.2.77", "192.0.2.77", "192.0.2.0/24"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::1", "fe80::/64"),
-        ("127.0.0.1", "127.0.0.1", ""),
-        ("127.99.0.1", "127.99.0.1", ""),
-        ("::1", "::1", ""),
-        ("::ffff:127.0.0.1", "127.0.0.1", ""),
-        ("", "", ""),
-    ],
-)
-def test_where_a_connection_comes_from(host: str, address: str, network: str) -> None:
-    assert origin_of(host) == (address, network)
-
-
-@pytest.mark.parametrize(
-    ("first", "next_addresses"),
-    [("192.0.2.1", "192.0.2.0/24"), ("2001:db8::1", "2001:db8::/64")],
-)
-def test_an_address_and_its_network_may_have_so_many_connections(first: str, next_addresses: str) -> None:
-    crowd = Crowd[int](Smtp(max_connections_per_address=2, max_connections_per_network=3))
-    _, second, third = (str(host) for host in list_of(next_addresses, 3))
-    assert crowd.join(1, first) is None
-    assert crowd.join(2, first) is None
-    assert crowd.join(3, first) == FROM_THERE
-    assert crowd.join(4, second) is None
-    assert crowd.join(5, third) == FROM_THERE
-    assert crowd.join(6, "203.0.113.1") is None
-    crowd.leave(1)
-    crowd.leave(1)
-    crowd.leave(3)
-    assert crowd.join(7, third) is None
-    assert len(crowd) == 4
-    for member in crowd:
-        crowd.leave(member)
-    assert not crowd._by_address
-    assert not crowd._by_network
-
-
-def list_of(network: str, most: int) -> list[object]:
-    hosts = ipaddress.ip_network(network).hosts()
-    return [next(hosts) for _ in range(most)]
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", ""])
-def test_a_peer_on_this_machine_may_have_as_many_as_there_are(address: str) -> None:
-    crowd = Crowd[int](Smtp(max_connections=10, max_connections_per_address=1, max_connections_per_network=1))
-    assert [crowd.join(number, address) for number in range(10)] == [None] * 10
-    assert (crowd.join(11, address) or b"").startswith(b"421 4.7.0 ")
-
-
-async def test_one_connection_too_many_is_refused_in_place_of_the_greeting():
-    first = Connection(max_connections_per_address=1)
-    second = Connection(reception=first.reception)
-    assert second.transport.said == FROM_THERE
-    assert second.transport.closing
-    other = Connection(reception=first.reception, address="198.51.100.1")
-    assert other.transport.said.startswith(b"220 ")
-    first.receiver.connection_lost(None)
-    second.receiver.connection_lost(None)
-    assert Connection(reception=first.reception).transport.said.startswith(b"220 ")
-
-
-def test_each_worker_has_its_part_of_the_servers_limits():
-    settings = Settings(smtp=Smtp(max_connections=1000, max_octets_in_flight=60 << 20))
-    assert service.share(settings, 3) == {
-        "MAILSTACK_SMTP__MAX_CONNECTIONS": "334",
-        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_ADDRESS": "17",
-        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_NETWORK": "67",
-        "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(50 << 20),
-    }
 
 
 # -- commands ----------------------------------------------------------------------------------------
@@ -320,62 +236,6 @@ async def begun(rig: Rig, commands: bytes) -> Peer:
     if commands == b"DATA\r\n":
         assert (await peer.one_reply()).startswith(b"354 ")
     return peer
-
-
-# -- before the greeting -----------------------------------------------------------------------------
-
-EARLY = b"554 5.5.1 nothing may be said before the greeting\r\n"
-
-
-async def test_a_stranger_is_greeted_after_a_moment():
-    connection = Connection(greeting_delay_milliseconds=20)
-    assert connection.transport.said == b""
-    await asyncio.sleep(0.1)
-    assert connection.transport.said == b"220 mx.example.org ESMTP mailstack\r\n"
-    assert await connection.feed(b"NOOP\r\n") == b"250 2.0.0 ok\r\n"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", ""])
-async def test_a_peer_on_this_machine_is_greeted_at_once(address):
-    connection = Connection(greeting_delay_milliseconds=20, address=address)
-    assert connection.transport.said.startswith(b"220 ")
-
-
-@pytest.mark.parametrize("octets", [b"E", b"HELO x\r\n", b"POST / HTTP/1.1\r\n", b"\x16\x03\x01"])
-async def test_a_stranger_that_speaks_first_is_turned_away(octets):
-    connection = Connection(greeting_delay_milliseconds=20)
-    assert await connection.feed(octets) == EARLY
-    assert connection.transport.over
-    await asyncio.sleep(0.1)
-    connection.receiver.data_received(b"MAIL FROM:<>\r\n")
-    assert connection.transport.said == EARLY
-
-
-@pytest.mark.parametrize("end", ["eof", "lost", "stop"])
-async def test_a_stranger_that_leaves_before_the_greeting_leaves_nothing_behind(end):
-    connection = Connection(greeting_delay_milliseconds=20)
-    if end == "eof":
-        connection.receiver.eof_received()
-    elif end == "stop":
-        connection.receiver.end(b"421 4.3.2 x\r\n", linger=False)
-    connection.receiver.connection_lost(None)
-    said = connection.transport.said
-    await asyncio.sleep(0.1)
-    assert connection.transport.said == said
-    assert not connection.reception.connections
-
-
-async def test_octets_that_are_there_when_the_connection_is_are_too_early(start):
-    async with start() as rig:
-        early = socket.create_connection(rig.address)
-        early.sendall(b"HELO x\r\nMAIL FROM:<>\r\n")  # while the loop, which is ours, accepts nothing
-        early.setblocking(False)
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(10):
-            assert await loop.sock_recv(early, 1000) == EARLY
-            assert await loop.sock_recv(early, 1000) == b""
-        early.close()
-        await rig.until(lambda: not rig.listener.sessions)
 
 
 # -- a full maildrop ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from mailstack.errors import StoreUnavailable
 from tests.smtp.conformance import PAGE, page
+from tests.smtp.remarks import REMARKS
 from tests.smtp.rig import Peer, Rig, running
 from tests.smtp.transcript import EHLO, HELLO, Event, Step, Transcript, read, read_all
 from tests.support.transcripts import Cut, at_random, mismatch, octet_by_octet, whole
@@ -131,6 +132,10 @@ def failing(error: Exception):
 
 def test_the_table_of_conformance_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(ALL), "run python -m tests.smtp.conformance"
+
+
+def test_what_is_said_of_another_server_is_said_of_a_conversation_that_is_held():
+    assert REMARKS.keys() <= {transcript.behaviour for transcript in ALL}
 
 
 def test_the_language_refuses_what_it_does_not_know(tmp_path):

@@ -1,4 +1,4 @@
-"""A Postfix of our own, in a temporary folder, that relays to one address all it is given.
+"""A Postfix of our own, in a temporary folder: a relay that passes on all it is given, or a receiver.
 
 Its configuration, queue and log are its own; the system's Postfix, if one runs, does not notice.
 Postfix starts as root and gives its rights up by itself.
@@ -30,6 +30,8 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 scache unix - - n - 1 scache
 anvil unix - - n - 1 anvil
 showq unix n - n - - showq
+virtual unix - n n - - virtual
+discard unix - - n - - discard
 postlog unix-dgram n - n - 1 postlogd
 """
 
@@ -39,19 +41,25 @@ queue_directory = {folder}/queue
 data_directory = {folder}/data
 mail_owner = postfix
 setgid_group = postdrop
-myhostname = postfix.example.net
 mydestination =
 inet_protocols = ipv4
 inet_interfaces = loopback-only
-mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
 local_recipient_maps =
-relayhost = [{relay_host}]:{relay_port}
 disable_dns_lookups = yes
 smtp_host_lookup = native
 maillog_file = {folder}/log
 maillog_file_prefixes = {folder}
+in_flow_delay = 0
+minimal_backoff_time = 1s
+queue_run_delay = 1s
+"""
+
+_RELAY = """
+myhostname = postfix.example.net
+mynetworks = 127.0.0.0/8
+relayhost = [{host}]:{port}
 message_size_limit = 0
 # What it is given it shall pass on: long lines, long headers, and the fields that it would drop.
 smtp_line_length_limit = 0
@@ -60,10 +68,6 @@ local_header_rewrite_clients =
 message_drop_headers =
 smtpd_forbid_bare_newline = no
 smtpd_client_connection_rate_limit = 0
-in_flow_delay = 0
-minimal_backoff_time = 1s
-queue_run_delay = 1s
-{more}
 """
 
 
@@ -78,7 +82,15 @@ def available() -> str | None:
 def running(
     folder: Path, *, listen: tuple[str, int], relay: tuple[str, int], more: str = ""
 ) -> Iterator[Path]:
-    """Run it; yields the configuration folder for `postqueue -c` and the like.
+    """Run one that relays; yields the configuration folder for `postqueue -c` and the like."""
+    settings = _RELAY.format(host=relay[0], port=relay[1]) + more
+    with started(folder, listen=listen, settings=settings) as configuration:
+        yield configuration
+
+
+@contextmanager
+def started(folder: Path, *, listen: tuple[str, int], settings: str) -> Iterator[Path]:
+    """Run one with these settings; yields the configuration folder.
 
     The folder must be searchable for everybody, and its path short.
     """
@@ -86,13 +98,12 @@ def running(
     for name in ("etc", "queue", "data"):
         (folder / name).mkdir()
     shutil.chown(folder / "data", "postfix")
-    settings = _SETTINGS.format(folder=folder, relay_host=relay[0], relay_port=relay[1], more=more)
-    (configuration / "main.cf").write_text(settings)
+    (configuration / "main.cf").write_text(_SETTINGS.format(folder=folder) + settings)
     (configuration / "master.cf").write_text(_SERVICES.format(listen=f"{listen[0]}:{listen[1]}"))
-    started = subprocess.run(
+    done = subprocess.run(
         ["postfix", "-c", configuration, "start"], capture_output=True, text=True, timeout=60
     )
-    assert started.returncode == 0, started.stderr or _log(folder) or "see `postfix check`"
+    assert done.returncode == 0, done.stderr or _log(folder) or "see `postfix check`"
     try:
         yield configuration
     finally:

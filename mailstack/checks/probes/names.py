@@ -110,5 +110,5 @@ def _text(record: Rdata) -> str:
 
 def _refusal(error: dns.resolver.NoNameservers) -> str:
     told = error.kwargs.get("errors") or ()
-    said = {str(each[3]) for each in told}
+    said = {getattr(each[3], "strerror", None) or str(each[3]) for each in told}
     return f"the resolver says {', '.join(sorted(said))}" if said else "no resolver answers"

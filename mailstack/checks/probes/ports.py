@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from mailstack.checks.facts import Port
 from mailstack.settings import Settings
-from mailstack.values import Listen, UnixAddress
+from mailstack.values import Listen, TcpAddress, UnixAddress
 
 PATIENCE_SECONDS: Final = 5.0
 _LISTENING: Final = "0A"  # in /proc/net/tcp
@@ -73,8 +73,25 @@ def _asked(role: str, address: Listen) -> tuple[bool, bool]:
                 return True, connection.recv(1) in _GREETINGS
             except OSError:
                 return True, False
+    except OSError:
+        return isinstance(address, TcpAddress) and _is_bound(address), False
+
+
+def _is_bound(address: TcpAddress) -> bool:
+    """Whether somebody has the port, though a connection did not come about."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
     except OSError as error:
-        return error.errno not in (errno.ECONNREFUSED, errno.ENOENT, None), False
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def place(address: TcpAddress) -> tuple[str, int]:
+    """Where to connect to: what listens everywhere listens on loopback, too."""
+    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host), address.port
 
 
 def _connected(address: Listen) -> socket.socket:
@@ -83,9 +100,7 @@ def _connected(address: Listen) -> socket.socket:
         connection.settimeout(PATIENCE_SECONDS)
         connection.connect(str(address.path))
         return connection
-    # What listens everywhere listens on loopback too.
-    host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host)
-    return socket.create_connection((host, address.port), timeout=PATIENCE_SECONDS)
+    return socket.create_connection(place(address), timeout=PATIENCE_SECONDS)
 
 
 def holder_of(port: int) -> Holder | None:

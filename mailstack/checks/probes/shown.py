@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+from mailstack.checks.probes.ports import place
 from mailstack.settings import Settings
 from mailstack.values import Listen, TcpAddress
 
@@ -24,7 +25,7 @@ def _seen(settings: Settings) -> Iterator[tuple[str, str]]:
     for address in _reachable(settings.pop3.tls_listen):
         try:
             with (
-                socket.create_connection(_place(address), PATIENCE_SECONDS) as plain,
+                socket.create_connection(place(address), PATIENCE_SECONDS) as plain,
                 _anybody().wrap_socket(plain) as connection,
             ):
                 yield str(address), _digest(connection)
@@ -32,7 +33,7 @@ def _seen(settings: Settings) -> Iterator[tuple[str, str]]:
             continue
     for address in _reachable(settings.smtp.listen):
         try:
-            with smtplib.SMTP(*_place(address), timeout=PATIENCE_SECONDS) as session:
+            with smtplib.SMTP(*place(address), timeout=PATIENCE_SECONDS) as session:
                 session.starttls(context=_anybody())
                 assert isinstance(session.sock, ssl.SSLSocket)
                 yield str(address), _digest(session.sock)
@@ -42,10 +43,6 @@ def _seen(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _reachable(addresses: tuple[Listen, ...]) -> Iterator[TcpAddress]:
     return (each for each in addresses if isinstance(each, TcpAddress))
-
-
-def _place(address: TcpAddress) -> tuple[str, int]:
-    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host), address.port
 
 
 def _anybody() -> ssl.SSLContext:
