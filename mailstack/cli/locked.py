@@ -23,12 +23,7 @@ def with_lock(
 async def _with_lock(
     database: Database, settings: Settings, account_id: int, work: Callable[[], T], holder: str
 ) -> T:
-    store = Store(
-        database,
-        state_dir=settings.state_dir,
-        reserve_octets=settings.store.reserve_octets,
-        keep_events=settings.trace.keep_seconds > 0,
-    )
+    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
     try:
         lock = await store.lock_maildrop(account_id, holder=holder)
         try:

@@ -325,7 +325,6 @@ class Connection(asyncio.Protocol):
             await sending.lines(self._outlet, reply.lines)
         elif reply.message is not None:
             await sending.message(self._outlet, reply.message)
-            self._session.tally.finish_sending()
         elif reply.start_tls:
             self._outlet.flush()
             await self._start_tls()
@@ -392,8 +391,10 @@ class Connection(asyncio.Protocol):
             self._over.set()
         record.write(
             self.told(),
-            session=self._session,
-            answers=self._answers,
+            tally=self._session.tally,
+            account=self._answers.account,
+            mechanism=self._session.mechanism,
+            refused=self._answers.refused,
             seconds=self._loop.time() - self._began_at,
             ended=self._reason,
         )

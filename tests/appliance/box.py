@@ -214,11 +214,16 @@ class Box:
     def client(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a program of this machine that sees the box's network and nothing else of it."""
         return subprocess.run(
-            ["nsenter", "-t", str(self._leader), "-n", "--", *command],
+            [*self.enter_network, *command],
             input=stdin,
             capture_output=True,
             timeout=120,
         )
+
+    @property
+    def enter_network(self) -> tuple[str, ...]:
+        """What stands before a command of this machine that shall run in the box's network."""
+        return ("nsenter", "-t", str(self._leader), "-n", "--")
 
     def inside(self, function: Callable[[], T]) -> T:
         """Call a function on a thread that lives in the box's network."""

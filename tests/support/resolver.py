@@ -6,9 +6,10 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import dns.exception
 import dns.message
@@ -61,16 +62,29 @@ ns.{name}. 60 IN A 127.0.0.1
 """
 
 
+class Where(NamedTuple):
+    """A network to run it in: the command that enters it, and what calls a function in it."""
+
+    enter: tuple[str, ...]
+    call: Callable[[Callable[[], None]], None]
+
+
+HERE: Final = Where((), lambda function: function())
+
+
 def available() -> str | None:
     """Why it cannot run here, or None where it can."""
     return None if shutil.which("unbound", path="/usr/sbin:/usr/bin") else "unbound is not installed"
 
 
 @contextmanager
-def running(folder: Path, lines: Sequence[str]) -> Iterator[tuple[str, int]]:
+def running(
+    folder: Path, lines: Sequence[str], *, where: Where = HERE, port: int | None = None
+) -> Iterator[tuple[str, int]]:
     """A resolver to which the world is these records, in zone-file form; yields its address and port."""
     data = "\n".join(f"    local-data: '{line}'" for line in lines)
-    with _running(folder, server=_UNSIGNED.format(data=data), modules="iterator", clauses="") as place:
+    server = _UNSIGNED.format(data=data)
+    with _running(folder, server=server, modules="iterator", clauses="", where=where, port=port) as place:
         yield place
 
 
@@ -89,18 +103,22 @@ def with_zone(folder: Path, name: str, zone: str, *, anchor: str = "") -> Iterat
 
 
 @contextmanager
-def _running(folder: Path, *, server: str, modules: str, clauses: str) -> Iterator[tuple[str, int]]:
+def _running(
+    folder: Path, *, server: str, modules: str, clauses: str, where: Where = HERE, port: int | None = None
+) -> Iterator[tuple[str, int]]:
     folder.mkdir(exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     file = folder / "unbound.conf"
     file.write_text(
         _SETTINGS.format(port=port, folder=folder, server=server, modules=modules, clauses=clauses)
     )
     process = subprocess.Popen(
-        ["/usr/sbin/unbound", "-d", "-c", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [*where.enter, "/usr/sbin/unbound", "-d", "-c", str(file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     try:
-        _wait(process, port)
+        where.call(lambda: _wait(process, port))
         yield "127.0.0.1", port
     finally:
         process.terminate()
