@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mailstack.errors import BareNewline, HeaderTooBig, MailLoop, MessageTooBig, StoreBusy
 from mailstack.mail import trace
+from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.header import HeaderFilter
 from mailstack.mail.lines import Canonicaliser
@@ -17,11 +20,15 @@ from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import in_ascii, surrogate
 from mailstack.mail.trace import Arrival
 from mailstack.store import clock
+from mailstack.store.events import Kind, Row
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
 
 MAX_RECEIVED_FIELDS: Final = 100
 """RFC 5321 §6.3: a message that has passed through this many servers is going in circles."""
+
+_HEAD_OCTETS: Final = 16 * 1024
+_MESSAGE_ID: Final = re.compile(rb"\r\nMessage-ID:[ \t\r\n]*(<[!-~]{1,500}>)", re.IGNORECASE)
 
 MAX_HEADER_OCTETS: Final = 256 * 1024
 MAX_OCTETS_IN_FLIGHT: Final = 4 * 1024**3
@@ -61,6 +68,7 @@ class Intake:
         "_limits",
         "_octets",
         "_octets_in_flight",
+        "arrival",
         "envelope",
         "failure",
         "mail_id",
@@ -72,6 +80,7 @@ class Intake:
         self,
         envelope: Envelope,
         mail_id: str,
+        arrival: Arrival,
         *,
         received: bytes,
         spool: Spool,
@@ -80,6 +89,7 @@ class Intake:
     ) -> None:
         self.envelope = envelope
         self.mail_id = mail_id
+        self.arrival = arrival
         self.spool = spool
         self.surrogate: Spool | None = None  # what clients get that know ASCII headers only (RFC 6858)
         self.failure: Exception | None = None
@@ -197,6 +207,7 @@ class Delivery:
         return Intake(
             envelope,
             mail_id,
+            arrival,
             received=received,
             spool=Spool(self._spool_dir),
             limits=self._limits,
@@ -237,8 +248,70 @@ class Delivery:
                 recipients=recipients,
                 at=clock.now(),
                 surrogate=intake.surrogate,
+                event=self._event(intake),
             )
         )
+
+    def _event(self, intake: Intake) -> Row | None:
+        journal = self._store.journal
+        if not journal.kept:
+            return None
+        told = _told(intake) | {"message_id": _message_id(intake.spool)}
+        return journal.row(intake.mail_id, Kind.ACCEPTED, _about(told), told)
+
+    def note_failed(self, intake: Intake, outcome: str) -> None:
+        """Remember that this message was not taken, and what its sender has heard."""
+        told = _told(intake) | {"outcome": outcome}
+        self._store.journal.note(intake.mail_id, Kind.REFUSED, _about(told), **told)
+
+    def note_refused(
+        self,
+        session_id: str,
+        arrival: Arrival,
+        *,
+        reverse_path: Mailbox | None,
+        refused: Sequence[tuple[str, str]],
+        number: int,
+    ) -> None:
+        """Remember recipients, or a sender (""), that were refused, each with the reply."""
+        sender = str(reverse_path or "")
+        told = _came(arrival) | {"reverse_path": sender, "refused": refused, "number": number}
+        about = (arrival.address, sender, *(forward_path for forward_path, _ in refused))
+        self._store.journal.note(session_id, Kind.REFUSED, about, **told)
+
+
+def _came(arrival: Arrival) -> dict[str, Any]:
+    return {
+        "session": arrival.session,
+        "connected_at": arrival.connected_at,
+        "address": arrival.address,
+        "helo": arrival.helo,
+        "protocol": arrival.protocol,
+        "tls": arrival.tls,
+    }
+
+
+def _told(intake: Intake) -> dict[str, Any]:
+    envelope = intake.envelope
+    return _came(intake.arrival) | {
+        "reverse_path": str(envelope.reverse_path or ""),
+        "forward_paths": list(map(str, envelope.forward_paths)),
+        "octets": intake.octets,
+    }
+
+
+def _about(told: dict[str, Any]) -> tuple[str, ...]:
+    """What the event of a message can be found by."""
+    return (told["address"], told["reverse_path"], *told["forward_paths"], told.get("message_id") or "")
+
+
+def _message_id(spool: Spool) -> str | None:
+    """The msg-id of RFC 5322 §3.6.4, which other people know the message by; not where it comes late."""
+    head = spool.head(_HEAD_OCTETS)
+    found = _MESSAGE_ID.search(head)
+    if found is None or b"\r\n\r\n" in head[: found.start()]:  # there it is text, of a message that is quoted
+        return None
+    return found[1].decode("ascii")
 
 
 def _with_surrogates(recipients: tuple[Recipient, ...], *, always: bool) -> tuple[Recipient, ...]:

@@ -29,7 +29,7 @@ _logger: Final = logging.getLogger("mailstack")
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Send every line of at least `level`, our own and the libraries', to `stream` (standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    # The journal stamps each line itself.
+    # The journal stamps each line itself, and takes its severity from the line (sd-daemon(3)).
     handler.setFormatter(_Formatter(stamped="JOURNAL_STREAM" not in os.environ))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -87,9 +87,17 @@ class _Formatter(logging.Formatter):
             fields = {**fields, **_trace(record.exc_info[1], record.exc_info[2])}
         written = line(name, record.levelname.lower(), fields)
         if not self._stamped:
-            return written
+            return f"<{_severity(record.levelno)}>{written}"
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         return f"time={at.replace('+00:00', 'Z')} {written}"
+
+
+def _severity(level: int) -> int:
+    """Of syslog (RFC 5424 §6.2.1)."""
+    return next((severity for least, severity in _SEVERITIES.items() if level >= least), 7)
+
+
+_SEVERITIES: Final = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 
 
 def _trace(error: BaseException, where: TracebackType | None) -> dict[str, Value]:

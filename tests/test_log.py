@@ -35,11 +35,18 @@ def test_an_event_is_one_line_of_pairs_in_the_order_given(stream: io.StringIO) -
     )
 
 
-def test_the_journal_stamps_lines_itself(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_journal_stamps_lines_itself_and_takes_their_severity_from_them(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
     log.configure("info", stream)
     log.event("ready")
-    assert stream.getvalue() == "level=info event=ready\n"
+    log.event("late", level=logging.WARNING)
+    log.failure("broken", RuntimeError("x"))
+    first, second, third = stream.getvalue().splitlines()
+    assert first == "<6>level=info event=ready"
+    assert second == "<4>level=warning event=late"
+    assert third.startswith("<3>level=error event=broken ")
 
 
 @pytest.mark.parametrize(

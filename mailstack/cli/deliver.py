@@ -87,7 +87,12 @@ async def deposited(
 
     spool_dir = settings.state_dir / "spool"
     spool_dir.mkdir(mode=0o700, exist_ok=True)
-    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    store = Store(
+        database,
+        state_dir=settings.state_dir,
+        reserve_octets=settings.store.reserve_octets,
+        keep_events=settings.trace.keep_seconds > 0,
+    )
     try:
         delivery = Delivery(
             store,

@@ -52,11 +52,16 @@ def run(
 
 
 async def _run(database: Database, settings: Settings, *, dry_run: bool) -> Report:
-    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    store = Store(
+        database,
+        state_dir=settings.state_dir,
+        reserve_octets=settings.store.reserve_octets,
+        keep_events=settings.trace.keep_seconds > 0,
+    )
     try:
         if dry_run:
-            return await housekeeping.preview(store, Rules.of(settings.retention))
-        return await housekeeping.run(store, Rules.of(settings.retention), postmaster=settings.postmaster)
+            return await housekeeping.preview(store, Rules.of(settings))
+        return await housekeeping.run(store, Rules.of(settings), postmaster=settings.postmaster)
     finally:
         await store.close()
 

@@ -99,7 +99,7 @@ def quota(account: Account) -> str:
 
 def of_account(context: typer.Context, database: Database, account_id: int) -> Limits:
     """What holds for an account, the settings' defaults included."""
-    default = Rules.of(admin(context).settings.retention).default
+    default = Rules.of(admin(context).settings).default
     with database.reading() as connection:
         return limits.of_account(connection, account_id, default)
 

@@ -23,7 +23,12 @@ def with_lock(
 async def _with_lock(
     database: Database, settings: Settings, account_id: int, work: Callable[[], T], holder: str
 ) -> T:
-    store = Store(database, state_dir=settings.state_dir, reserve_octets=settings.store.reserve_octets)
+    store = Store(
+        database,
+        state_dir=settings.state_dir,
+        reserve_octets=settings.store.reserve_octets,
+        keep_events=settings.trace.keep_seconds > 0,
+    )
     try:
         lock = await store.lock_maildrop(account_id, holder=holder)
         try:

@@ -52,6 +52,12 @@ class Spool:
         """How many octets are held in memory now."""
         return len(self._buffer)
 
+    def head(self, octets: int) -> bytes:
+        """The first octets, at most so many and at most a part."""
+        if self._file is None:
+            return bytes(self._buffer[:octets])
+        return self._read(0)[:octets]
+
     def write(self, chunk: bytes) -> None:
         """Append the chunk. StoreFull or StoreUnavailable where the disk does not take it.
 

@@ -32,6 +32,10 @@ class Arrival:
     """The keyword of RFC 3848 or RFC 6531 §4.3, such as `ESMTPS` or `UTF8SMTP`."""
     tls: str | None
     """Version and cipher of the TLS session, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+    session: str | None = None
+    """The id of the connection, as the log has it."""
+    connected_at: int | None = None
+    """When the connection began, in microseconds since the epoch."""
 
 
 def return_path(reverse_path: Mailbox | None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from mailstack.auth.logins import Guest
 from mailstack.auth.mechanisms import offered
@@ -22,6 +22,7 @@ from mailstack.pop3.asks import (
     OpenMessage,
 )
 from mailstack.pop3.surroundings import Surroundings
+from mailstack.store.events import Kind, account_mark
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
 
@@ -69,6 +70,11 @@ class Answers:
         self.close()
         if self._last_lock is not None:
             await self._last_lock.released()
+
+    def note(self, session_id: str, **told: Any) -> None:
+        """Have it remembered what this session did."""
+        about = (account_mark(self.account_id), self.account or "", self._peer)
+        self._store.journal.note(session_id, Kind.SESSION, about, **told)
 
     @property
     def closes_slowly(self) -> bool:

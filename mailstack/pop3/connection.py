@@ -325,6 +325,7 @@ class Connection(asyncio.Protocol):
             await sending.lines(self._outlet, reply.lines)
         elif reply.message is not None:
             await sending.message(self._outlet, reply.message)
+            self._session.tally.finish_sending()
         elif reply.start_tls:
             self._outlet.flush()
             await self._start_tls()
@@ -391,10 +392,8 @@ class Connection(asyncio.Protocol):
             self._over.set()
         record.write(
             self.told(),
-            tally=self._session.tally,
-            account=self._answers.account,
-            mechanism=self._session.mechanism,
-            refused=self._answers.refused,
+            session=self._session,
+            answers=self._answers,
             seconds=self._loop.time() - self._began_at,
             ended=self._reason,
         )

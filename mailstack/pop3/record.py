@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mailstack import log
-from mailstack.pop3.session import Tally
+from mailstack.pop3.answers import Answers
+from mailstack.pop3.session import Session
 
 
 class SessionInfo(NamedTuple):
@@ -22,24 +23,18 @@ class SessionInfo(NamedTuple):
 
 
 def write(
-    info: SessionInfo,
-    *,
-    tally: Tally,
-    account: str | None,
-    mechanism: str | None,
-    refused: int,
-    seconds: float,
-    ended: str | None,
+    info: SessionInfo, *, session: Session, answers: Answers, seconds: float, ended: str | None
 ) -> None:
-    """The session's one line in the log."""
+    """The session's one line in the log; and an event, where it took or removed mail."""
+    tally = session.tally
     log.event(
         "pop3.session",
         session=info.session,
         peer=info.address,
         tls=info.tls,
-        account=account,
-        mechanism=mechanism,
-        refused=refused or None,
+        account=answers.account,
+        mechanism=session.mechanism,
+        refused=answers.refused or None,
         retrieved=tally.retrieved,
         retrieved_octets=tally.retrieved_octets,
         deleted=tally.deleted,
@@ -47,3 +42,16 @@ def write(
         seconds=round(seconds, 3),
         ended=ended,
     )
+    if tally.sent or tally.removed:
+        answers.note(
+            info.session,
+            address=info.address,
+            tls=info.tls,
+            began_at=round(info.since * 1_000_000),
+            account=answers.account,
+            account_id=answers.account_id,
+            retrieved=str(tally.sent) or None,
+            retrieved_octets=tally.retrieved_octets,
+            deleted=str(tally.removed) or None,
+            ended=ended,
+        )

@@ -8,7 +8,7 @@ as text in, text out.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from mailstack import __version__
@@ -23,6 +23,7 @@ from mailstack.pop3.maildrop import Entry, Maildrop
 from mailstack.pop3.replies import Message, Reply, challenge, negative, ok, positive, reply_to
 from mailstack.pop3.stuffing import Transfer
 from mailstack.store.messages import Snapshot
+from mailstack.store.runs import Runs
 
 MAX_BAD_COMMANDS: Final = 20
 """So many lines in a row that are no commands: this is not a mail program."""
@@ -76,6 +77,15 @@ class Tally:
     retrieved_octets: int = 0
     deleted: int = 0
     deleted_octets: int = 0
+    sending: int | None = None  # the uid of what RETR is about to send
+    sent: Runs = field(default_factory=Runs)  # the uids of what RETR has sent whole
+    removed: Runs = field(default_factory=Runs)  # the uids of what QUIT has removed
+
+    def finish_sending(self) -> None:
+        """What was to be sent has been sent."""
+        if self.sending is not None:
+            self.sent.add(self.sending)
+            self.sending = None
 
 
 class Session:
@@ -192,7 +202,9 @@ class Session:
         return ok("bye")
 
     def _update(self, maildrop: Maildrop) -> Turn:
-        yield Expunge(maildrop.deleted_uids())
+        uids = maildrop.deleted_uids()
+        yield Expunge(uids)
+        self.tally.removed.extend(uids)
         self.tally.deleted = maildrop.deleted
         self.tally.deleted_octets = maildrop.deleted_octets
         return ok(f"bye, {maildrop.deleted} deleted")
@@ -299,6 +311,7 @@ class Session:
         """RETR (RFC 1939 §5)."""
         entry = yield from self._entry(maildrop, number)
         content = yield OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
+        self.tally.sending = entry.uid
         self.tally.retrieved += 1
         self.tally.retrieved_octets += content.octets
         transfer = Transfer(dotted=content.dotted)

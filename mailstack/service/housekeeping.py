@@ -46,7 +46,7 @@ async def _runs(store: Store, settings: Settings) -> None:
             sweep = now() - swept_at > _SWEEPS_EVERY_SECONDS * 1_000_000
             with suppress(MaildropInUse):  # another process keeps house now
                 done = await housekeeping.run(
-                    store, Rules.of(settings.retention), postmaster=settings.postmaster, sweep=sweep
+                    store, Rules.of(settings), postmaster=settings.postmaster, sweep=sweep
                 )
                 swept_at = now() if sweep else swept_at
                 tell(done)

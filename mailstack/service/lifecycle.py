@@ -120,6 +120,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
         state_dir=settings.state_dir,
         reserve_octets=settings.store.reserve_octets,
         keep_deleted=settings.retention.undo_deleted_seconds > 0,
+        keep_events=settings.trace.keep_seconds > 0,
     )
     stack.push_async_callback(store.close)
     return store

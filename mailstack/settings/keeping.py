@@ -49,6 +49,18 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """What `mailstack trace` can tell."""
+
+    keep_seconds: int = key(
+        values.duration,
+        "30d",
+        "How long the store remembers what happened to mail; 0s remembers nothing.",
+        name="keep",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Housekeeping:
     """Work that is done while nobody waits for it."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from mailstack.delivery import Intake
+from mailstack import log
+from mailstack.delivery import Delivery, Intake
 from mailstack.smtp.data import ChunkReader, DotReader
 
 Begin = Callable[[], Intake | None]
@@ -83,6 +84,14 @@ class Content:
         """The whole message, which is the caller's to close, or None where it was dropped as it came."""
         intake, self._intake = self._intake, None
         return intake
+
+    def note_lost(self, delivery: Delivery, *, session_id: str) -> None:
+        """The connection is gone before the content had ended: tell the log, and whoever asks later."""
+        outcome = "the connection was lost within the content"
+        mail_id = None if self._intake is None else self._intake.mail_id
+        log.event("mail", id=mail_id, session=session_id, outcome=outcome)
+        if self._intake is not None:
+            delivery.note_failed(self._intake, outcome)
 
     def close(self) -> None:
         """Give back what an unfinished message holds."""

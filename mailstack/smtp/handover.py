@@ -5,7 +5,6 @@ from __future__ import annotations
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
 from mailstack.errors import MailstackError
-from mailstack.mail.trace import Arrival
 from mailstack.smtp.replies import Reply, reply_to
 
 
@@ -22,19 +21,20 @@ def protocol(*, lmtp: bool, extended: bool, utf8: bool, tls: bool) -> str:
     return base + "S" if tls else base
 
 
-async def deliver(delivery: Delivery, intake: Intake, arrival: Arrival, *, session_id: str) -> bytes:
+async def deliver(delivery: Delivery, intake: Intake, *, session_id: str) -> bytes:
     """Deposit the message and say how that went, in one reply; never raises."""
     try:
         number = await delivery.deliver(intake)
     except Exception as error:
         reply = failed(error, session_id=session_id)
         outcome = reply.decode().strip()
+        delivery.note_failed(intake, outcome)
     else:
         reply = Reply(250, "2.0.0", f"{intake.mail_id} is delivered").octets
         outcome = f"delivered as message {number}"
     finally:
         intake.close()
-    envelope = intake.envelope
+    envelope, arrival = intake.envelope, intake.arrival
     log.event(
         "mail",
         id=intake.mail_id,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
-from mailstack import log
 from mailstack.delivery import Intake
 from mailstack.errors import BadAddress, MaildropFull, MailstackError, MessageTooBig
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
@@ -18,7 +17,9 @@ from mailstack.mail.trace import Arrival
 from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
 from mailstack.smtp.lines import Fault
+from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.site import Peer, Site
+from mailstack.store import clock
 from mailstack.store.routing import Reached
 
 Answer = bytes | Coroutine[Any, Any, bytes]
@@ -28,11 +29,13 @@ class Session:
     """The state of one connection between its greeting and its end, or the next TLS handshake."""
 
     __slots__ = (
+        "_began_at",
         "_commands",
         "_esmtp",
         "_helo",
         "_mails",
         "_refusals",
+        "_refused",
         "_site",
         "broken_off",
         "closing",
@@ -61,6 +64,8 @@ class Session:
         self._mails = 0
         self._commands = 0  # since the last message
         self._refusals = 0
+        self._refused = Refusals()  # of the transaction under way
+        self._began_at = clock.now()
 
     # -- what the connection calls ---------------------------------------------------------------
 
@@ -112,7 +117,7 @@ class Session:
     def abandon(self) -> None:
         """The connection is gone, or begins anew under TLS: forget the transaction."""
         if self.content.wanted:
-            log.event("mail", session=self.id, outcome="the connection was lost within the content")
+            self.content.note_lost(self._site.delivery, session_id=self.id)
         self._reset()
 
     # -- verbs, in the order of RFC 5321 §4.1.1 --------------------------------------------------
@@ -164,7 +169,8 @@ class Session:
             return replies.bad_sender(error)
         delivery = self._site.delivery
         if command.octets > delivery.max_message_octets:
-            raise MessageTooBig(f"{command.octets} octets were announced")
+            too_big = MessageTooBig(f"{command.octets} octets were announced")
+            return self._noted(handover.failed(too_big, session_id=self.id), command.reverse_path, None)
         delivery.flight.require(command.octets)
         envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
         if command.octets and not delivery.surely_fits(command.octets):
@@ -214,14 +220,15 @@ class Session:
             reply = replies.FULL_FOR_GOOD
         else:
             reply = handover.failed(error, session_id=self.id)
-        log.event(
-            "recipient refused",
-            session=self.id,
-            address=self.peer.address,
-            helo=self._helo,
-            reverse_path=str((self.envelope and self.envelope.reverse_path) or "<>"),
-            forward_path=str(forward_path),
-            reply=reply.decode().strip(),
+        return self._noted(reply, self.envelope.reverse_path if self.envelope else None, forward_path)
+
+    def _noted(self, reply: bytes, reverse_path: Mailbox | None, forward_path: Mailbox | None) -> bytes:
+        self._refused.add(
+            reply,
+            session_id=self.id,
+            arrival=self._arrival(utf8=False),
+            reverse_path=reverse_path,
+            forward_path=forward_path,
         )
         return reply
 
@@ -301,14 +308,14 @@ class Session:
             return None
         self._mails += 1
         return self._site.delivery.begin(
-            self.envelope, self._arrival(self.envelope), f"{self.id}-{self._mails}"
+            self.envelope, self._arrival(utf8=self.envelope.utf8), f"{self.id}-{self._mails}"
         )
 
-    def _arrival(self, envelope: Envelope) -> Arrival:
+    def _arrival(self, *, utf8: bool) -> Arrival:
         protocol = handover.protocol(
-            lmtp=self._site.lmtp, extended=self._esmtp, utf8=envelope.utf8, tls=self.peer.tls is not None
+            lmtp=self._site.lmtp, extended=self._esmtp, utf8=utf8, tls=self.peer.tls is not None
         )
-        return Arrival(self._helo, self.peer.address, protocol, self.peer.tls)
+        return Arrival(self._helo, self.peer.address, protocol, self.peer.tls, self.id, self._began_at)
 
     def _content_ended(self) -> Answer:
         if self.content.ended:
@@ -327,8 +334,7 @@ class Session:
         return self._counted(refusal)
 
     async def _delivered(self, intake: Intake) -> bytes:
-        arrival = self._arrival(intake.envelope)
-        reply = await handover.deliver(self._site.delivery, intake, arrival, session_id=self.id)
+        reply = await handover.deliver(self._site.delivery, intake, session_id=self.id)
         if replies.refuses(reply):
             reply = self._counted(reply)
         else:
@@ -340,6 +346,8 @@ class Session:
     # -- the end of things -----------------------------------------------------------------------
 
     def _reset(self) -> None:
+        if self._refused:
+            self._refused.tell(self._site.delivery, self._arrival(utf8=False), session_id=self.id)
         self.content.close()
         self.content = Content()
         self.envelope = None

@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, facts, logins, removal, routing
+from mailstack.store import aliases, events, facts, logins, removal, routing
 from mailstack.store.clock import moment, now
+from mailstack.store.events import Kind
 from mailstack.store.routing import Place
 from mailstack.store.tables import account, domain, effective, entry, imported, removed, state
 
@@ -174,6 +175,7 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))
     connection.execute(delete(imported).where(imported.c.account_id == found.id))
+    events.add(connection, Kind.REMOVED, found.id, account=str(found.mailbox), why="the account was removed")
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed
 

@@ -13,14 +13,17 @@ from typing import Final, Self
 
 from sqlalchemy import Connection
 
+from mailstack import log
 from mailstack.errors import MaildropInUse
-from mailstack.settings import Retention
-from mailstack.store import facts, fullness, integrity, limits, removal, retention, space, undo
+from mailstack.settings import Settings
+from mailstack.store import events, facts, fullness, integrity, limits, removal, retention, space, undo
 from mailstack.store.clock import now
+from mailstack.store.events import Kind
 from mailstack.store.limits import Limits
 from mailstack.store.locks import HOUSEKEEPING
 from mailstack.store.removal import Expunge
 from mailstack.store.retention import Doomed
+from mailstack.store.runs import Runs
 from mailstack.store.store import Store
 from mailstack.store.tables import REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
 
@@ -38,10 +41,12 @@ class Rules:
     default: Limits
     undo_seconds: int
     undo_deleted_seconds: int
+    trace_seconds: int = events.KEEP_SECONDS
 
     @classmethod
-    def of(cls, retention: Retention) -> Self:
+    def of(cls, settings: Settings) -> Self:
         """What the settings say of keeping and undoing."""
+        retention = settings.retention
         default = Limits(
             keep_seconds=retention.keep_seconds,
             keep_read_seconds=retention.keep_read_seconds,
@@ -51,6 +56,7 @@ class Rules:
             default=default,
             undo_seconds=retention.undo_seconds,
             undo_deleted_seconds=retention.undo_deleted_seconds,
+            trace_seconds=settings.trace.keep_seconds,
         )
 
 
@@ -66,6 +72,8 @@ class Report:
     """Removed messages that can no longer be brought back."""
     orphans: int = 0
     """Messages and content that belonged to nothing."""
+    events: int = 0
+    """Events that are too old to be told by `mailstack trace`."""
     freed_octets: int = 0
     """What the file system got back."""
     warned: list[int] = field(default_factory=list)
@@ -93,6 +101,7 @@ async def run(store: Store, rules: Rules, *, postmaster: str | None = None, swee
         for account_id, found in (await store.read(limits.of_all, rules.default)).items():
             await _retain(store, account_id, found, rules, report)
         await _forget(store, rules, report)
+        await _forget_events(store, rules, report)
         report.warned = await store.write(fullness.warn, fullness.Warn(postmaster, now()))
         if sweep:
             report.orphans = await asyncio.to_thread(_swept, store)
@@ -117,14 +126,30 @@ async def _retain(store: Store, account_id: int, found: Limits, rules: Rules, re
         return
     removed_by = REMOVED_BY_HOUSEKEEPING if rules.undo_seconds else None
     total = Doomed(0, 0)
+    uids = Runs()
     try:
         while doomed := await store.read(retention.doomed, account_id, found, at):
             await store.write(removal.expunge, Expunge(account_id, list(doomed), removed_by, lock.backend))
+            uids.extend(doomed)
             total = Doomed(total.messages + len(doomed), total.octets + sum(doomed.values()))
             await asyncio.sleep(_PAUSE_SECONDS)
     finally:
         lock.release()
+        _tell(store, account_id, uids, undo_until=at + rules.undo_seconds * _MICROSECONDS)
     report.maildrops[account_id] = total
+
+
+def _tell(store: Store, account_id: int, uids: Runs, *, undo_until: int) -> None:
+    if uids:
+        store.journal.note(
+            log.new_session_id(),
+            Kind.REMOVED,
+            [events.account_mark(account_id)],
+            account_id=account_id,
+            uids=str(uids),
+            why="retention",
+            undo_until=undo_until,
+        )
 
 
 async def _forget(store: Store, rules: Rules, report: Report) -> None:
@@ -137,6 +162,13 @@ async def _forget(store: Store, rules: Rules, report: Report) -> None:
         while count := await store.write(undo.forget, undo.Forget(removed_by, before)):
             report.forgotten += count
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _forget_events(store: Store, rules: Rules, report: Report) -> None:
+    before = now() - rules.trace_seconds * _MICROSECONDS
+    while count := await store.write(events.forget, before):
+        report.events += count
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _swept(store: Store) -> int:

@@ -24,7 +24,8 @@ from sqlalchemy import (
 
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import digests, surrogate
+from mailstack.store import digests, events, surrogate
+from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
@@ -51,6 +52,7 @@ class Deposit(NamedTuple):
     recipients: tuple[Recipient, ...]
     at: int  # microseconds since the epoch
     surrogate: Spool | None = None  # the content for clients that have not said UTF8, if that differs
+    event: Row | None = None  # what is told of it; the entries that it gets are added here
 
 
 class Snapshot(NamedTuple):
@@ -111,9 +113,11 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     if surrogates:
         originals = (number for number, d in numbered if d.surrogate is not None)
         surrogate.LINK.run_many(connection, list(zip(ids[len(deposits) :], originals, strict=False)))
-    entries = []
+    entries: list[tuple[int, int, str, int, int, bytes, int]] = []
+    events_of: list[Row] = []
     growth: dict[int, list[int]] = {}
     for number, d in numbered[: len(deposits)]:
+        first = len(entries)
         for account_id, prefix, _ in d.recipients:
             if account_id not in accounts:
                 continue
@@ -124,10 +128,14 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
             grown[0] += 1
             grown[1] += octets
             entries.append((account_id, uid, f"{uid_validity}.{uid}", number, octets, prefix, d.at))
+        if d.event is not None:
+            events_of.append(d.event.entered([each[:2] for each in entries[first:]]))
     _INSERT_ENTRY.run_many(connection, entries)
     _GROW.run_many(
         connection, [(messages, octets, key) for key, (messages, octets) in sorted(growth.items())]
     )
+    if events_of:
+        events.INSERT.run_many(connection, events_of)
     _note_surrogates(
         connection, [(d, r) for d in deposits for r in d.recipients if r.account_id in accounts], entries
     )

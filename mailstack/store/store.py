@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from mailstack.errors import MessageDamaged, StoreFull
 from mailstack.store import damage, digests, messages, removal, schema
 from mailstack.store.engine import Database, reusable_octets
+from mailstack.store.events import Journal
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Listing, Opened, Snapshot
 from mailstack.store.reads import Reads
@@ -87,7 +88,13 @@ class Store:
     """One process's way to the mail: reader threads, the writer thread, the maildrop locks."""
 
     def __init__(
-        self, database: Database, *, state_dir: Path, reserve_octets: int, keep_deleted: bool = False
+        self,
+        database: Database,
+        *,
+        state_dir: Path,
+        reserve_octets: int,
+        keep_deleted: bool = False,
+        keep_events: bool = True,
     ) -> None:
         """`keep_deleted`: what sessions delete can be brought back, until housekeeping removes it."""
         self._removed_by = REMOVED_BY_CLIENT if keep_deleted else None
@@ -100,6 +107,7 @@ class Store:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
+        self.journal = Journal(self._writer, kept=keep_events)
         self.on_locks_lost: list[Callable[[], None]] = []
         self._locks: MaildropLocks = (
             FileLocks(state_dir / "maildrops.lock")
@@ -110,6 +118,7 @@ class Store:
     async def close(self) -> None:
         """Finish what was handed over, then give everything back."""
         await self.reads.close()
+        await self.journal.close()
         await self._writer.close()
         await asyncio.to_thread(self._readers.shutdown)
         await self._locks.settled()

@@ -239,6 +239,19 @@ maildrop_holder = Table(  # UNLOGGED on PostgreSQL: a login writes here and must
 """Who holds the lock of a maildrop, where hosts share a database; SQLite's lock file has that itself."""
 
 
+event = Table(  # what happened to mail, a row a finished transaction or session, see store/events.py
+    "event",
+    metadata,
+    # Nothing but this is an index, so that writing only ever appends; a trace reads the whole table.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),  # the mail's or session's id, as in `Received:`, reply and log
+    Column("kind", Text, nullable=False),  # one of events.Kind
+    Column("about", Text, nullable=False),  # a line each: folded addresses, a peer's address, `#account_id`
+    Column("told", Text, nullable=False),  # JSON
+)
+
+
 def effective(name: str) -> ColumnElement[Any]:
     """A limit in a query that joins `account` and `domain`: NULL means none."""
     return func.nullif(func.coalesce(account.c[name], domain.c[name]), UNLIMITED)

@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, func, insert, literal, select, tuple_, update
 
 from mailstack.errors import NotFound
-from mailstack.store import removal, surrogate
+from mailstack.store import events, removal, surrogate
 from mailstack.store.clock import moment, now
+from mailstack.store.events import Kind
+from mailstack.store.runs import Runs
 from mailstack.store.tables import account, entry, message, removed
 
 _SLICE: Final = 500
@@ -85,6 +87,8 @@ def bring_back(
         )
     )
     surrogate.recount(connection, account_id)
+    uids = str(Runs.of(each.uid for each in found))
+    events.add(connection, Kind.RESTORED, account_id, uids=uids, how="undone")
     return found
 
 
@@ -107,6 +111,11 @@ def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
         if keys:
             connection.execute(delete(removed).where(tuple_(removed.c.account_id, removed.c.uid).in_(keys)))
             removal.remove_orphans(connection, {row.message_id for row in rows})
+            uids: dict[int, Runs] = {}
+            for row in sorted(rows, key=lambda row: row.uid):
+                uids.setdefault(row.account_id, Runs()).add(row.uid)
+            for account_id, runs in uids.items():
+                events.add(connection, Kind.FORGOTTEN, account_id, uids=str(runs))
         gone.append(len(rows))
     return gone
 

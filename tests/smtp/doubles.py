@@ -77,8 +77,19 @@ class People:
         return (Reached(len(path.local_part), path, 0, None, disabled=False),)
 
 
+class NothingKept:
+    """A journal that is switched off, as `[trace] keep = "0s"` has it."""
+
+    kept = False
+
+    def note(self, *_: Any, **__: Any) -> None:
+        """Nothing is remembered."""
+
+
 class Deposits:
     """Takes messages and remembers their content."""
+
+    journal: Any = NothingKept()
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []

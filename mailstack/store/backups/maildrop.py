@@ -13,12 +13,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import accounts, messages
+from mailstack.store import accounts, events, messages
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.make import Progress
 from mailstack.store.engine import Database
+from mailstack.store.events import Kind
 from mailstack.store.inspection import Inspection
+from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024
@@ -90,6 +92,7 @@ class Return:
         self._target = target
         self.findings: list[str] = []
         self.restored = 0
+        self._uids = Runs()
 
     def run(self) -> Iterator[Progress]:
         """Restore message by message, some at a time in a transaction; can be done again after a stop."""
@@ -97,9 +100,21 @@ class Return:
         for each in self._plan.missing:
             waiting.setdefault(each.message_id, []).append(each)
         ids = ", ".join(map(str, waiting))  # whole numbers out of a table
-        total, done = self._copy.want(f"id IN ({ids})"), 0
+        total = self._copy.want(f"id IN ({ids})")
         with self._database.writing() as connection:
             accounts.renew_uid_validities(connection, self._target.id)
+        try:
+            yield from self._brought_back(waiting, total)
+        finally:
+            if self._uids:
+                with self._database.writing() as connection:
+                    uids, name = str(self._uids), str(self._target.mailbox)
+                    events.add(
+                        connection, Kind.RESTORED, self._target.id, account=name, uids=uids, how="backup"
+                    )
+
+    def _brought_back(self, waiting: dict[int, list[Kept]], total: int) -> Iterator[Progress]:
+        done = 0
         for found, rows in self._copy.contents(self.findings):
             # A message is in memory whole here: one at a time, and an administrator is waiting.
             parts = list(rows)
@@ -135,6 +150,7 @@ class Return:
         for each in kept:
             uid = each.uid if each.uid not in taken else next_uid
             next_uid = max(next_uid, uid + 1)
+            self._uids.add(uid)
             values = each._asdict() | {"uid": uid, "message_id": message_id, "account_id": self._target.id}
             connection.execute(insert(entry).values(values))
             octets += each.octets

@@ -1,0 +1,130 @@
+"""What happened is remembered without costing what happens anything, and for as long as one wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from mailstack.store import events, housekeeping, runs, story
+from mailstack.store.clock import now
+from mailstack.store.engine import Database
+from mailstack.store.events import Kind
+from mailstack.store.housekeeping import Rules
+from mailstack.store.limits import Limits
+from mailstack.store.runs import Runs
+from mailstack.store.store import Store
+from mailstack.store.tables import event
+
+DAY = 86_400
+
+
+@asynccontextmanager
+async def opened(database: Database, tmp_path: Path, *, keep_events: bool = True) -> AsyncIterator[Store]:
+    store = Store(database, state_dir=tmp_path, reserve_octets=0, keep_events=keep_events)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def counted(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(event)).scalar_one())
+
+
+@given(st.lists(st.integers(1, 60), unique=True))
+def test_runs_name_the_numbers_that_they_were_made_of(numbers: list[int]) -> None:
+    text = str(Runs.of(numbers))
+    assert {number for number in range(1, 61) if runs.among(number, text)} == set(numbers)
+    assert runs.count(text) == len(numbers)
+
+
+def test_a_walk_through_a_maildrop_is_one_run() -> None:
+    assert str(Runs.of([*range(1, 20_001), 20_005])) == "1-20000,20005"
+
+
+async def test_events_are_written_together_and_all_of_them_at_the_end(
+    database: Database, tmp_path: Path
+) -> None:
+    async with opened(database, tmp_path) as store:
+        for number in range(1000):
+            store.journal.note(f"session{number}", Kind.SESSION, ["jo@example.org"], account_id=1)
+        assert counted(database) == 0
+    assert counted(database) == 1000
+
+
+async def test_nothing_is_remembered_where_nothing_is_to_be(database: Database, tmp_path: Path) -> None:
+    async with opened(database, tmp_path, keep_events=False) as store:
+        store.journal.note("session", Kind.SESSION, ["jo@example.org"], account_id=1)
+    assert counted(database) == 0
+
+
+async def test_what_is_too_much_for_the_memory_is_lost_and_counted(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, "_AT_MOST", 3)
+    database = Database(sqlite_url)
+    async with opened(database, tmp_path) as store:
+        for number in range(5):
+            store.journal.note(f"session{number}", Kind.SESSION, [], account_id=1)
+    assert counted(database) == 3
+    assert [(record.getMessage(), record.fields) for record in caplog.records] == [
+        ("events lost", {"number": 2})
+    ]
+
+
+async def test_what_the_database_refuses_is_written_later(database: Database, tmp_path: Path) -> None:
+    async with opened(database, tmp_path) as store:
+        store.journal.note("session", Kind.SESSION, [], account_id=1)
+        with database.writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE event RENAME TO elsewhere")
+        with pytest.raises(Exception, match="event"):
+            await store.journal.flush()
+        with database.writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO event")
+        await store.journal.flush()
+    assert counted(database) == 1
+
+
+async def test_housekeeping_forgets_old_events_in_slices(database: Database, tmp_path: Path) -> None:
+    old = now() - 31 * DAY * 1_000_000
+    rows = [events.row(old + n, f"old{n}", Kind.SESSION, [], {"account_id": 1}) for n in range(1200)]
+    rows.append(events.row(now(), "new", Kind.SESSION, [], {"account_id": 1}))
+    with database.writing() as connection:
+        events.write(connection, [rows])
+    rules = Rules(default=Limits(), undo_seconds=0, undo_deleted_seconds=0, trace_seconds=30 * DAY)
+    async with opened(database, tmp_path) as store:
+        assert (await housekeeping.run(store, rules)).events == 1200
+    assert counted(database) == 1
+
+
+async def test_two_events_never_have_the_same_time(database: Database, tmp_path: Path) -> None:
+    async with opened(database, tmp_path) as store:
+        rows = [store.journal.row("same", Kind.SESSION, [], {}) for _ in range(500)]
+        await asyncio.sleep(0)
+    assert len({row.at for row in rows}) == 500
+    assert all(json.loads(row.told) == {} for row in rows)
+
+
+@pytest.mark.parametrize("what", ["jo", "a b", "", "abcdefgh-x", "0x1.2"])
+def test_what_is_neither_address_nor_id_is_refused_in_words(database: Database, what: str) -> None:
+    with database.reading() as connection, pytest.raises(Exception, match="no address"):
+        story.find(connection, what, 0)
+
+
+def test_percent_and_underscore_mean_themselves(database: Database) -> None:
+    names = ("a_b@example.org", "axb@example.org", "a%b@example.org")
+    with database.writing() as connection:
+        rows = [events.row(n, str(n), Kind.REFUSED, [name], {}) for n, name in enumerate(names, 1)]
+        events.write(connection, [rows])
+    with database.reading() as connection:
+        for number, name in enumerate(names, 1):
+            assert [each.name for each in story.find(connection, name, 0).events] == [str(number)]
