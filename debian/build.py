@@ -124,6 +124,9 @@ def environment(home: Path, trees: list[Path]) -> None:
         found = [tree / name for tree in trees if (tree / name).exists()]
         if len(found) == len(trees) and all(same(found[0], other) for other in found[1:]):
             found[0].rename(shared / name)
+            if name.endswith(".libs"):  # what the compiled half of a package looks for beside itself
+                for place in places.values():
+                    (place / name).symlink_to(f"../../shared/{name}")
         else:
             for each in found:
                 each.rename(places[each.parent] / name)

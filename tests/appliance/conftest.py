@@ -12,7 +12,7 @@ from tests.appliance import box as boxes
 from tests.appliance.box import Box
 from tests.appliance.rootfs import CannotBuild, rootfs
 
-MakeBox = Callable[[str], Box]
+MakeBox = Callable[..., Box]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def fresh(tmp_path: Path) -> Iterator[MakeBox]:
         pytest.skip(reason)
     with ExitStack() as stack:
 
-        def make(suite: str) -> Box:
+        def make(suite: str, *packages: str) -> Box:
             try:
-                root = rootfs(suite)
+                root = rootfs(suite, *packages)
             except CannotBuild as error:
                 pytest.skip(str(error))
             made = stack.enter_context(Box(tmp_path / suite, root))

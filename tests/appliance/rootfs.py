@@ -35,23 +35,30 @@ def alone(name: str) -> Iterator[None]:
         yield
 
 
-def rootfs(suite: str) -> Path:
-    """The folder of a suite's root file system; raises CannotBuild."""
-    made = CACHE / suite
-    with alone(suite):
+def rootfs(suite: str, *more: str) -> Path:
+    """The folder of a suite's root file system, with more packages if need be; raises CannotBuild."""
+    name = "-".join((suite, *more))
+    made = CACHE / name
+    with alone(name):
         if not made.exists():
-            draft = CACHE / f"{suite}.new"
+            draft = CACHE / f"{name}.new"
             shutil.rmtree(draft, ignore_errors=True)
-            _build(suite, draft)
+            _build(suite, draft, more)
             draft.rename(made)
     return made
 
 
-def _build(suite: str, target: Path) -> None:
+def _build(suite: str, target: Path, more: tuple[str, ...]) -> None:
     lines = [f"deb {mirror} {name} main" for mirror, name in _mirrors(suite)]
     done = subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={PACKAGES}"),
+            *(
+                "mmdebstrap",
+                "--quiet",
+                "--mode=root",
+                "--variant=minbase",
+                f"--include={','.join((PACKAGES, *more))}",
+            ),
             *(f"--customize-hook={CUSTOMISE}", suite, str(target), *lines),
         ],
         capture_output=True,

@@ -219,6 +219,17 @@ def a_reboot_comes_back_by_itself(box: Box) -> None:
     assert box.unit("mailstack-backup.timer", "ActiveState") == "active"
 
 
+@pytest.mark.long
+def test_the_same_package_on_the_next_debian(fresh: MakeBox) -> None:
+    box = fresh("trixie")
+    install(box, package())
+    set_up(box)
+    mail_flows_in_and_out(box)
+    services_run_without_any_right(box)
+    a_reload_swaps_the_certificate(box)
+    timers_run(box)
+
+
 def test_upgrades_keep_mail_and_a_purge_leaves_nothing(fresh: MakeBox, tmp_path: Path) -> None:
     box = fresh("bookworm")
     install(box, older_package(tmp_path))
