@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -18,6 +16,7 @@ from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Listing, Opened, Snapshot
+from mailstack.store.readers import Readers
 from mailstack.store.reads import Reads
 from mailstack.store.removal import Expunge
 from mailstack.store.tables import REMOVED_BY_CLIENT
@@ -26,7 +25,6 @@ from mailstack.store.writer import Job, Result, Work, Writer
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_READERS: Final = 3
 _SPACE_CHECK_SECONDS: Final = 1.0
 _COPIES: Final = 2
 """A message is written twice before its space in the log can be used again: there, and in the file."""
@@ -104,7 +102,7 @@ class Store:
         self._disk = Path(database.path).parent if database.path else state_dir
         self._space_checked = -_SPACE_CHECK_SECONDS
         self._space_left = 0  # octets above the reserve
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self._readers = Readers(database)
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
         self.journal = Journal(self._writer, kept=keep_events)
@@ -120,7 +118,7 @@ class Store:
         await self.reads.close()
         await self.journal.close()
         await self._writer.close()
-        await asyncio.to_thread(self._readers.shutdown)
+        await self._readers.close()
         await self._locks.settled()
         self._locks.close()
         self.database.dispose()
@@ -128,13 +126,8 @@ class Store:
     async def read(
         self, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run one reading function in a short transaction of its own, on a reader thread."""
-
-        def read() -> R:
-            with self.database.reading() as connection:
-                return function(connection, *args, **kwargs)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        """Run one reading function in a short transaction that begins after this call, on a reader thread."""
+        return await self._readers.read(lambda connection: function(connection, *args, **kwargs))
 
     async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
         """Hand one job to the writer and wait until it is committed and synced."""
