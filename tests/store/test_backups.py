@@ -16,7 +16,7 @@ from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts, browse, bulk, facts, integrity, messages, migrate, removal
 from mailstack.store.backups import maildrop, prune
 from mailstack.store.backups.copy import upgraded
-from mailstack.store.backups.folder import Facts, Folder, Made
+from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup, Progress
 from mailstack.store.backups.restore import Restoration
 from mailstack.store.backups.verify import Verification
@@ -60,19 +60,6 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     yield database
     database.dispose()
     postgresql.drop_database(server, "other")
-
-
-@pytest.fixture(autouse=True)
-def _quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backups are named by the second; tests make several in one."""
-    count = iter(range(1000))
-    finish = Folder.finish
-
-    def later(self: Folder, begun: Path, told: Facts) -> Made:
-        at = told.made_at.replace(year=2030, second=0, minute=next(count))
-        return finish(self, begun, told._replace(made_at=at))
-
-    monkeypatch.setattr(Folder, "finish", later)
 
 
 def back_up(database: Database, folder: Folder) -> Backup:

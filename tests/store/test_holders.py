@@ -75,7 +75,7 @@ async def test_nothing_is_expunged_once_the_lock_is_lost(postgresql_url, tmp_pat
         await store.deposit(Deposit("test", "", spool, False, (Recipient(account.id, b""),), 0))
     lock = await store.lock_maildrop(account.id, holder="192.0.2.1")
     with database.writing() as connection:  # as when a firewall forgets the connection
-        connection.execute(text(f"SELECT pg_terminate_backend({lock.backend})"))
+        connection.execute(text(f"SELECT pg_terminate_backend({lock.backend}, 10000)"))
     with pytest.raises(StoreUnavailable, match="lock of the maildrop was lost"):
         await store.expunge(account.id, [1], lock=lock)
     assert (await store.open_maildrop(account.id)).messages == 1

@@ -139,7 +139,9 @@ def cut_off(url: str) -> None:
     """End every connection that holds an advisory lock, as a network does."""
     database = Database(url)
     with database.writing() as connection:
-        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
+        connection.execute(
+            text("SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory'")
+        )
     database.dispose()
 
 

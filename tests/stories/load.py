@@ -7,7 +7,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from tests.support import reference
@@ -15,6 +15,15 @@ from tests.support.appliance import DOMAIN, PASSWORD, POP3_PORT, SMTP_PORT, Appl
 
 SIZES = (200, 2_000, 2_000, 2_000, 30_000, 300_000)
 """Octets of bodies: the last needs more than one part in the store."""
+
+
+@dataclass
+class Quit:
+    """What a session deleted, when it said QUIT, and when it heard +OK, if it did."""
+
+    marks: frozenset[str]
+    said: int
+    heard: int | None = None
 
 
 @dataclass
@@ -36,6 +45,12 @@ class Record:
     sessions: int = 0
     """How often the collecting client has come as far as its QUIT."""
     progress: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], int] = lambda: 0
+    """What time it is, by whatever the promises are to be compared with."""
+    promised: dict[str, int] = field(default_factory=dict)
+    """When each 250 was heard."""
+    quits: list[Quit] = field(default_factory=list)
+    """Every session's."""
 
 
 def message(mark: str, octets: int) -> bytes:
@@ -113,6 +128,7 @@ async def _transaction(
         record.refused[reply] += 1
         return not reply.startswith(b"421")
     record.acknowledged.add(mark)
+    record.promised[mark] = record.clock()
     record.progress.set()
     return True
 
@@ -157,11 +173,13 @@ async def _collect_once(
         marks.add(mark)
         await ask(f"DELE {number}")
     record.undecided.append(marks)
+    record.quits.append(Quit(frozenset(marks), record.clock()))
     record.sessions += 1
     record.progress.set()
     if (await ask("QUIT")).startswith(b"+OK"):
         record.undecided.remove(marks)
         record.removed |= marks
+        record.quits[-1].heard = record.clock()
 
 
 def check_maildrops(appliance: Appliance, record: Record, accounts: Sequence[str], collected: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
+from collections.abc import Sequence
 
 import pytest
 
+from mailstack.store import migrate, schema, snapshots
 from tests.stories.load import Record, check_maildrops, collect, deliver
-from tests.support.appliance import Appliance
+from tests.support import maildrops
+from tests.support.appliance import DOMAIN, Appliance
 
 pytestmark = pytest.mark.crash
 
@@ -23,9 +27,27 @@ def the_seed() -> int:
     return int(os.environ.get("MAILSTACK_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
-async def killed_once(appliance: Appliance, record: Record, rng: random.Random, name: str) -> None:
+BESIDE = (
+    ("serve", "housekeeping"),
+    ("housekeeping", "run"),
+    ("database", "backup", "backups"),
+    ("database", "check"),
+    ("database", "upgrade"),
+)
+"""What else may be at work on the store, and is killed in the middle of it."""
+
+
+async def killed_once(
+    appliance: Appliance,
+    record: Record,
+    rng: random.Random,
+    name: str,
+    beside: Sequence[Sequence[str]] = (),
+) -> None:
     """One life of the server: started, loaded, killed after some acknowledgement and a little more."""
-    process = await asyncio.to_thread(appliance.start)
+    await asyncio.to_thread(appliance.start)
+    for command in beside:
+        appliance.begin(*command)
     record.progress.clear()
     acknowledged = len(record.acknowledged) + rng.randrange(40)
     # To log in takes longer than to deliver; so in some lives the load goes on until that is done.
@@ -40,12 +62,11 @@ async def killed_once(appliance: Appliance, record: Record, rng: random.Random, 
         record.progress.clear()
     # Not to wait for anything: so that the moment has nothing to do with what the server does.
     await asyncio.sleep(rng.uniform(0, 0.03))
-    process.kill()
+    appliance.kill()
     await asyncio.wait_for(asyncio.gather(*clients), timeout=20)
-    appliance.processes.clear()
 
 
-async def killed_often(appliance: Appliance, times: int) -> Record:
+async def killed_often(appliance: Appliance, times: int, beside: Sequence[Sequence[str]] = ()) -> Record:
     """So many lives, then one in which everything is looked at."""
     seed = the_seed()
     print(f"MAILSTACK_SEED={seed}")
@@ -53,7 +74,9 @@ async def killed_often(appliance: Appliance, times: int) -> Record:
     record = Record()
     appliance.add_accounts(COLLECTED)
     for life in range(times):
-        await killed_once(appliance, record, rng, f"life{life}")
+        await killed_once(
+            appliance, record, rng, f"life{life}", beside[life % len(beside) :][:1] if beside else ()
+        )
     await asyncio.to_thread(appliance.start)
     await asyncio.to_thread(check_maildrops, appliance, record, KEPT, COLLECTED)
     await asyncio.to_thread(appliance.stop)
@@ -71,6 +94,49 @@ async def test_fifty_kills_under_load(appliance: Appliance) -> None:
         f"{len(record.acknowledged)} acknowledged, {len(record.complete)} sent whole,"
         f" {len(record.removed)} removed, {len(record.undecided)} QUITs unanswered"
     )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_two_hundred_kills_of_all_that_works_on_the_store(appliance: Appliance) -> None:
+    record = await killed_often(appliance, 200, BESIDE)
+
+    assert record.refused == {}
+    assert len(record.acknowledged) > 200
+    assert len(record.removed) > 200
+    appliance.command("database", "backup", "backups")
+    appliance.command("backup", "verify", "backups")
+    assert appliance.findings() == []
+    print(
+        f"{len(record.acknowledged)} acknowledged, {len(record.removed)} removed,"
+        f" {len(record.undecided)} QUITs unanswered"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(appliance: Appliance) -> None:
+    rng = random.Random(the_seed())
+    for number in range(200):
+        with appliance.database() as database:
+            maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, f"anna@{DOMAIN}")
+    with appliance.database() as database:
+        mail = snapshots.fingerprint(database)
+        migrate.downgrade(database, lambda said: None, revision="0001")
+    revisions = set()
+    for _ in range(40):
+        process = appliance.begin("database", "upgrade")
+        time.sleep(rng.uniform(0.3, 1.5))  # to be cut off anywhere, not to wait for anything
+        process.kill()
+        appliance.processes.clear()
+        with appliance.database() as database:
+            with database.reading() as connection:
+                revisions.add(schema.revision(connection))
+            assert snapshots.fingerprint(database) == mail
+            migrate.downgrade(database, lambda said: None, revision="0001")
+    assert revisions == {"0001", schema.HEAD}
+    appliance.command("database", "upgrade")
+    assert appliance.findings() == []
 
 
 async def test_kills_on_postgresql(appliance_on_postgresql: Appliance) -> None:

@@ -42,6 +42,7 @@ STOP_SECONDS = 30.0
 # poplib refuses lines of more than 2048 octets, which mail has and RFC 1939 allows.
 poplib._MAXLINE = 64 * 1024 * 1024  # type: ignore[attr-defined]
 
+_ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(1)
 
 
@@ -72,10 +73,12 @@ def _own_address() -> str:
 class Process:
     """One `mailstack serve`."""
 
-    def __init__(self, arguments: Sequence[str], *, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, environ: Mapping[str, str], log: Path, module: str = "mailstack"
+    ) -> None:
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mailstack", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -140,7 +143,9 @@ class Appliance:
         settings: str = "",
         smtp: str = "",
         store: str = "",
+        module: str = "mailstack",
     ) -> None:
+        self._module = module  # what is run in the place of the server's own
         self.folder = folder
         self.host = _own_address()
         self.config = folder / "mailstack.toml"
@@ -186,14 +191,29 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Process:
         """Start `mailstack serve ARGUMENTS` and do not wait for it."""
+        return self.begin("serve", *arguments, environ=environ)
+
+    def begin(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Process:
+        """Start any command of `mailstack` and do not wait for it."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
         process = Process(
-            ["--config", str(self.config), "serve", *arguments],
-            environ={**mine, **(environ or {})},
+            ["--config", str(self.config), *arguments],
+            environ={**mine, "PYTHONPATH": str(_ROOT), **(environ or {})},
             log=self.log,
+            module=self._module,
         )
         self.processes.append(process)
         return process
+
+    def command(self, *arguments: str, seconds: float = 60.0) -> bytes:
+        """Run any command of `mailstack` to its end, which must be a good one; what it says."""
+        process = self.begin(*arguments)
+        said = process.read_stdout()
+        code = process.wait(seconds)
+        process.kill()
+        self.processes.remove(process)
+        assert code == 0, f"{arguments} ended with {code}:\n{self.said()[-2000:]}"
+        return said
 
     def start(self, *arguments: str) -> Process:
         """Start `mailstack serve ARGUMENTS` and wait until it is ready."""

@@ -1,0 +1,294 @@
+"""Every kind of work that changes the store, on a store that has something of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert, update
+
+from mailstack.errors import AlreadyThere
+from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.store import (
+    accounts,
+    aliases,
+    domains,
+    housekeeping,
+    integrity,
+    limits,
+    messages,
+    removal,
+    retention,
+    undo,
+)
+from mailstack.store.backups import maildrop
+from mailstack.store.backups.copy import upgraded
+from mailstack.store.backups.folder import Folder
+from mailstack.store.backups.make import Backup
+from mailstack.store.backups.restore import Restoration
+from mailstack.store.backups.verify import Verification
+from mailstack.store.clock import now
+from mailstack.store.engine import Database
+from mailstack.store.housekeeping import Rules
+from mailstack.store.limits import Limits
+from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.removal import Expunge
+from mailstack.store.retention import Read
+from mailstack.store.store import Store
+from mailstack.store.tables import (
+    PARTS_A_MESSAGE,
+    REMOVED_BY_CLIENT,
+    REMOVED_BY_HOUSEKEEPING,
+    account,
+    content,
+    removed,
+)
+from tests.support.contents import findings
+
+JO, KIM, LEE = (Mailbox(name, "example.org") for name in ("jo", "kim", "lee"))
+JO_ID, KIM_ID, LEE_ID = 1, 2, 3
+PREFIX = b"Return-Path: <eve@example.net>\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
+RULES = Rules(default=Limits(), undo_seconds=7 * 86_400, undo_deleted_seconds=7 * 86_400)
+
+
+class Operation(NamedTuple):
+    """Some work, and what has to hold when a part of it has failed."""
+
+    name: str
+    run: Callable[[Database, Path], object]
+    whole: bool = True
+    """One transaction: all of it is done, or nothing."""
+    prepare: Callable[[Database, Path], object] = lambda database, folder: None
+    between: Callable[[Database, Path], object] = lambda database, folder: None
+    """Looks at what a failure left."""
+    into_empty: bool = False
+    """It works on a store that has nothing yet, after `prepare` had the furnished one."""
+
+
+# -- the store --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _spooled(*octets: bytes) -> Iterator[list[Spool]]:
+    with tempfile.TemporaryDirectory() as folder:
+        spools = [Spool(Path(folder)) for _ in octets]
+        for spool, each in zip(spools, octets, strict=True):
+            spool.write(each)
+        yield spools
+        for spool in spools:
+            spool.close()
+
+
+def deposited(connection: Connection, *batch: tuple[bytes, tuple[int, ...]], surrogate: bytes = b"") -> None:
+    """One batch; with a surrogate, that of its last message."""
+    with _spooled(*(octets for octets, _ in batch), surrogate) as (*spools, in_ascii):
+        jobs = [
+            Deposit(
+                mail_id=f"id{number}",
+                reverse_path="eve@example.net",
+                spool=spool,
+                dotted=False,
+                recipients=tuple(
+                    Recipient(each, PREFIX, PREFIX if surrogate and number == len(batch) else None)
+                    for each in to
+                ),
+                at=1,
+                surrogate=in_ascii if surrogate and number == len(batch) else None,
+            )
+            for number, (spool, (_, to)) in enumerate(zip(spools, batch, strict=True), 1)
+        ]
+        messages.deposit(connection, jobs)
+
+
+def furnish(database: Database) -> None:
+    """Three maildrops that share messages, large and small; removed mail, a surrogate, limits, an alias."""
+    with database.writing() as connection:
+        domains.add_domain(connection, "example.org")
+        for mailbox in (JO, KIM, LEE):
+            accounts.add_account(connection, mailbox, password_hash="$hash$")
+        aliases.add_alias(connection, parse_mailbox("info@example.org"), [JO])
+        limits.set_for_account(connection, LEE_ID, keep_messages=2)
+        limits.set_for_account(connection, KIM_ID, quota_octets=2 * len(LARGE))
+        everybody = (JO_ID, KIM_ID, LEE_ID)
+        deposited(connection, *((b"Subject: %d\r\n\r\n" % n, everybody) for n in range(5)))
+        deposited(connection, (LARGE, (KIM_ID,)), (b"Subject: gone\r\n\r\n", (JO_ID, KIM_ID)))
+        deposited(connection, ("Subject: ö\r\n\r\n".encode(), (JO_ID,)), surrogate=b"Subject: o\r\n\r\n")
+        deposited(connection, (b"Subject: old\r\n\r\n" + LARGE, (JO_ID,)), (b"Subject: x\r\n\r\n", (JO_ID,)))
+        removal.expunge(
+            connection,
+            [
+                Expunge(JO_ID, [2, 6], REMOVED_BY_CLIENT),
+                Expunge(KIM_ID, [7], REMOVED_BY_HOUSEKEEPING),
+                Expunge(JO_ID, [8, 9], REMOVED_BY_CLIENT),
+            ],
+        )
+        forgettable = (removed.c.account_id == JO_ID) & (removed.c.uid >= 8)
+        connection.execute(update(removed).where(forgettable).values(removed_at=1))
+
+
+# -- work -------------------------------------------------------------------------------------------
+
+
+def _in_one_transaction(work: Callable[[Connection], object]) -> Callable[[Database, Path], object]:
+    def run(database: Database, folder: Path) -> None:
+        with database.writing() as connection:
+            work(connection)
+
+    return run
+
+
+def _deposit(connection: Connection) -> None:
+    deposited(
+        connection,
+        (b"Subject: new\r\n\r\n", (JO_ID,)),
+        (LARGE, (JO_ID, KIM_ID, LEE_ID)),
+        ("Subject: ä\r\n\r\n".encode(), (KIM_ID,)),
+        surrogate=b"Subject: a\r\n\r\n",
+    )
+
+
+def _expunge(connection: Connection) -> None:
+    jobs = [Expunge(JO_ID, [1, 3, 7]), Expunge(KIM_ID, [1, 6]), Expunge(LEE_ID, [1, 2], REMOVED_BY_CLIENT)]
+    removal.expunge(connection, jobs)
+
+
+def _housekeeping(database: Database, folder: Path) -> None:
+    async def run() -> None:
+        store = Store(database, state_dir=folder, reserve_octets=0)
+        try:
+            await housekeeping.run(store, RULES)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def _litter(database: Database, folder: Path) -> None:
+    with database.writing() as connection:
+        connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"litter"))
+        connection.execute(update(account).where(account.c.id == JO_ID).values(messages=77, octets=7))
+
+
+def _litter_alone(database: Database, folder: Path) -> None:
+    with database.writing() as connection:
+        connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"litter"))
+
+
+def _back_up(database: Database, folder: Path) -> None:
+    _exhaust(Backup(database, Folder(folder / "backups")).run())
+
+
+def _backups_are_whole(database: Database, folder: Path) -> None:
+    """What is called a backup is one, whatever happened to the others."""
+    backups = Folder(folder / "backups")
+    if not backups.path.exists():
+        return
+    backups.open()
+    for made in backups.backups():
+        verification = Verification(backups, made)
+        _exhaust(verification.run())
+        assert verification.findings == []
+
+
+def _restore(database: Database, folder: Path) -> None:
+    backups = Folder(folder / "backups")
+    try:
+        _exhaust(Restoration(database, backups, backups.find(None), folder).run())
+    except AlreadyThere:
+        assert findings(database) == []  # the last COMMIT was done, only not heard of
+
+
+def _nothing_half_restored(database: Database, folder: Path) -> None:
+    with database.reading() as connection:
+        names = {str(each.mailbox) for each in accounts.list_accounts(connection)}
+    assert names in (set(), {str(each) for each in (JO, KIM, LEE)})
+    if names:
+        assert findings(database) == []
+
+
+def _restore_maildrop(database: Database, folder: Path) -> None:
+    backups = Folder(folder / "backups")
+    with upgraded(backups, backups.find(None), folder) as copy:
+        with database.reading() as connection:
+            plan = maildrop.plan(connection, copy, KIM)
+            target = accounts.find_account(connection, KIM)
+        _exhaust(maildrop.Return(database, copy, plan, target).run())
+
+
+def _back_up_then_lose(database: Database, folder: Path) -> None:
+    _back_up(database, folder)
+    with database.writing() as connection:
+        removal.expunge(connection, [Expunge(KIM_ID, [1, 2, 6])])
+
+
+def _exhaust(steps: Iterable[Any]) -> None:
+    for _ in steps:
+        pass
+
+
+def _adds_up(database: Database, folder: Path) -> None:
+    assert findings(database) == []
+
+
+OPERATIONS = (
+    Operation("deposit a batch", _in_one_transaction(_deposit)),
+    Operation("expunge", _in_one_transaction(_expunge)),
+    Operation(
+        "note what was read",
+        _in_one_transaction(lambda c: retention.mark_read(c, [[Read(JO_ID, 1, 5), Read(KIM_ID, 2, 5)]])),
+    ),
+    Operation("bring back", _in_one_transaction(lambda c: undo.bring_back(c, JO_ID))),
+    Operation(
+        "forget",
+        _in_one_transaction(lambda c: undo.forget(c, [undo.Forget(REMOVED_BY_CLIENT, now())])),
+    ),
+    Operation(
+        "add an account",
+        _in_one_transaction(
+            lambda c: accounts.add_account(c, Mailbox("max", "example.org"), password_hash="")
+        ),
+    ),
+    Operation("remove an account", _in_one_transaction(lambda c: accounts.remove_account(c, KIM))),
+    Operation(
+        "rename an account",
+        _in_one_transaction(lambda c: accounts.rename_account(c, JO, Mailbox("joe", "example.org"))),
+    ),
+    Operation(
+        "rename a domain",
+        _in_one_transaction(lambda c: domains.rename_domain(c, "example.org", "example.net")),
+    ),
+    Operation(
+        "keep house",
+        _housekeeping,
+        whole=False,
+        prepare=_litter_alone,
+    ),
+    Operation(
+        "repair",
+        lambda database, folder: _exhaust(integrity.check(database, repair=True)),
+        whole=False,
+        prepare=_litter,
+    ),
+    Operation("back up", _back_up, whole=False, between=_backups_are_whole),
+    Operation(
+        "restore all",
+        _restore,
+        whole=False,
+        prepare=_back_up,
+        between=_nothing_half_restored,
+        into_empty=True,
+    ),
+    Operation(
+        "restore a maildrop",
+        _restore_maildrop,
+        whole=False,
+        prepare=_back_up_then_lose,
+        between=_adds_up,
+    ),
+)

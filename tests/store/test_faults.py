@@ -1,0 +1,185 @@
+"""Every statement and every COMMIT of everything that writes fails once, in each way that it can.
+
+The points are found by going on until the work comes through, so none is left out: a statement that
+somebody adds tomorrow is a point tomorrow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mailstack.errors import Temporary
+from mailstack.store.engine import Database
+from tests.store.operations import OPERATIONS, Operation, furnish
+from tests.support import postgresql
+from tests.support.contents import Contents, contents, findings
+from tests.support.faults import Faults, Kind
+
+_numbers = itertools.count()
+
+
+class Stores:
+    """Makes stores that are alike: furnished, prepared for one operation, and opened."""
+
+    def __init__(self, copy: Callable[[str], str], folder: Path, operation: Operation) -> None:
+        self._copy = copy
+        self._folder = folder
+        self._operation = operation
+        self._opened: list[Database] = []
+
+    def fresh(self) -> tuple[Database, Path]:
+        """A store nobody has touched, and a folder of its own."""
+        self.close()
+        folder = self._folder / f"fresh{next(_numbers)}"
+        folder.mkdir()
+        source = Database(self._copy("furnished"))
+        self._opened.append(source)
+        self._operation.prepare(source, folder)
+        if not self._operation.into_empty:
+            return source, folder
+        empty = Database(self._copy("empty"))
+        self._opened.append(empty)
+        return empty, folder
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.pop().dispose()
+
+
+@pytest.fixture(scope="module")
+def furnished_sqlite(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the two databases that copies are made of."""
+    folder = tmp_path_factory.mktemp("furnished")
+    for name in ("empty", "furnished"):
+        shutil.copy(sqlite_template, folder / f"{name}.db")
+    database = Database(f"sqlite:///{folder / 'furnished.db'}")
+    furnish(database)
+    database.checkpoint("RESTART")
+    database.dispose()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def furnished_postgresql(postgresql_server: str) -> Iterator[str]:
+    """The same two as databases of a server."""
+    postgresql.create_database(postgresql_server, "empty", template="template")
+    database = Database(postgresql.create_database(postgresql_server, "furnished", template="template"))
+    furnish(database)
+    database.dispose()
+    yield postgresql_server
+    for name in ("empty", "furnished"):
+        postgresql.drop_database(postgresql_server, name)
+
+
+@pytest.fixture
+def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Makes a copy of one of the two and gives its URL; the parameter says on which kind of database."""
+    made: list[str] = []
+    if request.param == "sqlite":
+        folder = request.getfixturevalue("furnished_sqlite")
+
+        def on_sqlite(name: str) -> str:
+            target = tmp_path / f"{name}{next(_numbers)}.db"
+            shutil.copy(folder / f"{name}.db", target)
+            return f"sqlite:///{target}"
+
+        yield on_sqlite
+        return
+    server = request.getfixturevalue("furnished_postgresql")
+
+    def on_postgresql(name: str) -> str:
+        made.append(f"{name}{next(_numbers)}")
+        return postgresql.create_database(server, made[-1], template=name)
+
+    yield on_postgresql
+    for name in made:
+        postgresql.drop_database(server, name)
+
+
+def failure(operation: Operation, database: Database, folder: Path) -> Exception | None:
+    """Do it; what came of it."""
+    try:
+        operation.run(database, folder)
+    except Exception as error:
+        return error
+    return None
+
+
+def after(stores: Stores, operation: Operation) -> Contents:
+    """What the store has when nothing fails."""
+    database, folder = stores.fresh()
+    assert failure(operation, database, folder) is None
+    assert findings(database) == []
+    return contents(database)
+
+
+def cases() -> list[object]:
+    """Everything; what has many points and many transactions takes long, so every day only a part of that."""
+    made: list[object] = []
+    for database, operation, kind in itertools.product(("sqlite", "postgresql"), OPERATIONS, Kind):
+        daily = operation.whole or kind is (Kind.UNHEARD if database == "sqlite" else Kind.CUT)
+        name = f"{database}-{operation.name}-{kind.value}"
+        marks = () if daily else pytest.mark.long
+        made.append(pytest.param(database, operation, kind, id=name, marks=marks))
+    return made
+
+
+@pytest.mark.parametrize(("copy", "operation", "kind"), cases(), indirect=["copy"])
+def test_a_fault_at_every_point(
+    copy: Callable[[str], str], operation: Operation, kind: Kind, tmp_path: Path
+) -> None:
+    stores = Stores(copy, tmp_path, operation)
+    wanted = after(stores, operation)
+    check = _all_or_nothing if operation.whole else _goes_on
+    number = check(stores, operation, kind, wanted)
+    stores.close()
+    print(f"{operation.name}: {number} points, {kind.value}")
+    assert number >= 2, "a statement and a COMMIT at least"
+
+
+def _all_or_nothing(stores: Stores, operation: Operation, kind: Kind, wanted: Contents) -> int:
+    """After a failure the store is as before, or as wanted where the COMMIT was only not heard of."""
+    database, folder = stores.fresh()
+    before, faults = contents(database), Faults(database)
+    for number in itertools.count():
+        with faults.at(number, kind):
+            error = failure(operation, database, folder)
+        if faults.struck is None:
+            assert error is None
+            assert contents(database) == wanted
+            assert findings(database) == []
+            return number
+        assert isinstance(error, Temporary), faults.struck
+        found = contents(database)
+        if kind is Kind.UNHEARD and faults.struck == "COMMIT":
+            assert found == wanted
+            database, folder = stores.fresh()
+            faults = Faults(database)
+        else:
+            assert found == before, faults.struck
+    raise AssertionError
+
+
+def _goes_on(stores: Stores, operation: Operation, kind: Kind, wanted: Contents) -> int:
+    """After a failure nothing is half done, and doing it again does the rest."""
+    for number in itertools.count():
+        database, folder = stores.fresh()
+        faults = Faults(database)
+        with faults.at(number, kind):
+            error = failure(operation, database, folder)
+        if faults.struck is None:
+            assert error is None
+            assert contents(database) == wanted
+            return number
+        assert error is None or isinstance(error, Temporary), faults.struck
+        operation.between(database, folder)
+        assert failure(operation, database, folder) is None, faults.struck
+        operation.between(database, folder)
+        assert contents(database) == wanted, faults.struck
+        assert findings(database) == []
+    raise AssertionError
