@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from mailstack.mail.lines import canonical
+from tests.smtp.doubles import Connection
 from tests.smtp.rig import Peer
 
 LINE_ENDS = [b"\r\n", b"\n", b"\r", b"\n\r", b"\r\r\n", b"\r\n\0", b"\0\r\n", b"\r\0\n", b""]
@@ -99,3 +100,24 @@ async def test_every_split_of_a_false_end(start, end):
             await one_message(peer, stream, lambda s, at=at: [s[:at], s[at:]])
         assert await rig.mail("mrose") == []
         assert len(await rig.mail("jones")) == len(end) + 2
+
+
+@pytest.mark.parametrize("by_chunks", [False, True], ids=["data", "bdat"])
+async def test_every_split_of_all_false_ends(by_chunks):
+    """Segments as the loop hands them over, so that no two of them can arrive as one."""
+    connection = Connection()
+    await connection.feed(b"EHLO client.example\r\n")
+    sent = []
+    for end in [*FALSE_ENDS, b"\r\n.\r\n"] if by_chunks else FALSE_ENDS:
+        content = b"x" + end + SMUGGLED + b"\r\n"
+        begin = b"BDAT %d LAST\r\n" % len(content) if by_chunks else b"DATA\r\n"
+        for at in range(len(begin), len(begin) + len(end) + 4):
+            await connection.feed(b"MAIL FROM:<eve@example.net>\r\nRCPT TO:<fast@x>\r\n")
+            stream = begin + content + (b"" if by_chunks else b".\r\n")
+            said = await connection.feed(stream[:at]) + await connection.feed(stream[at:])
+            assert [line[:3] for line in said.splitlines()] == ([] if by_chunks else [b"354"]) + [b"250"]
+            sent.append(canonical(content if by_chunks else unstuffed(content)))
+    assert len(sent) > 400
+    for kept, content in zip(connection.deposits.contents, sent, strict=True):
+        assert kept.endswith(b"\r\n" + content)
+    assert await connection.feed(b"NOOP\r\n") == b"250 2.0.0 ok\r\n"
