@@ -63,7 +63,7 @@ def deliver(
     try:
         settings = admin(context).settings
         with admin(context).database() as database:
-            asyncio.run(deposited(settings, database, recipients, sender, sys.stdin.buffer))
+            asyncio.run(deposited(settings, database, recipients, sender, _standard_input()))
     except Exception as error:
         if admin(context).debug:
             traceback.print_exc()
@@ -71,6 +71,12 @@ def deliver(
             print(f"mailstack: {line}", file=sys.stderr)
         return code(error)
     return 0
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:  # closed by whoever started us
+        raise errors.BadData("there is no standard input, where the message has to come from")
+    return sys.stdin.buffer
 
 
 def code(error: Exception) -> int:

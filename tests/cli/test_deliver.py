@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -148,6 +150,14 @@ def test_what_may_be_put_right_is_temporary(mailstack: CommandLine) -> None:
         OSError("x"),
     ):
         assert deliver.code(error) == os.EX_TEMPFAIL
+
+
+def test_a_closed_standard_input_is_no_empty_message(mailstack: CommandLine, store: Database) -> None:
+    command = [sys.executable, "-m", "mailstack", "--config", mailstack.file, "deliver", "jo@example.org"]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, timeout=60)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert done.stderr == b"mailstack: there is no standard input, where the message has to come from\n"
+    assert mail(store, "jo") == []
 
 
 def test_without_a_default_domain_a_bare_name_is_no_address(mailstack: CommandLine, store: Database) -> None:
