@@ -1,7 +1,7 @@
-"""What an idle POP3 session costs in memory: `python bench/idle_sessions.py [--sessions 1000]`.
+"""What an idle session costs in memory: `python bench/idle_sessions.py [--sessions 1000]`.
 
-For plain and TLS, greeted and logged in: starts a server in a temporary folder, opens sessions, and
-prints by how much the PSS of the server's process grew for each.
+For POP3, plain and TLS, greeted and logged in, and for SMTP, plain and TLS: starts a server in a
+temporary folder, opens sessions, and prints by how much the PSS of the server's process grew for each.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from mailstack.auth import passwords
@@ -56,17 +57,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(file: Path, plain: int, tls: int) -> Iterator[int]:
-    """A server of one process; its number."""
-    listening = {
-        "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{plain}",
-        "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{tls}",
-        "MAILSTACK_LOG__LEVEL": "error",
-        "MAILSTACK_POP3__LOGIN_IDLE": "1h",
-        "MAILSTACK_POP3__IDLE": "1h",
-    }
-    command = [sys.executable, "-m", "mailstack", "--config", file, "serve", "pop3"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **listening})
+def served(file: Path, role: str, listening: Mapping[str, str]) -> Iterator[int]:
+    """A server of one process; its number. `listening` are settings as the environment says them."""
+    settings = {"MAILSTACK_LOG__LEVEL": "error", **listening}
+    command = [sys.executable, "-m", "mailstack", "--config", file, "serve", role]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "ready\n"
@@ -85,8 +80,9 @@ def pss(pid: int) -> int:
     raise RuntimeError("the kernel tells no PSS")
 
 
-def opened(port: int, context: ssl.SSLContext | None, account: str | None) -> socket.socket:
-    """One idle session."""
+def pop3_session(port: int, context: ssl.SSLContext | None, number: int, *, log_in: bool) -> socket.socket:
+    """One idle POP3 session."""
+    account = f"u{number}" if log_in else None
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     if context is not None:
         connection = context.wrap_socket(connection, server_hostname="localhost")
@@ -100,18 +96,39 @@ def opened(port: int, context: ssl.SSLContext | None, account: str | None) -> so
     return connection
 
 
-def measured(pid: int, port: int, context: ssl.SSLContext | None, sessions: int, *, log_in: bool) -> float:
+def smtp_session(port: int, context: ssl.SSLContext | None, _number: int) -> socket.socket:
+    """One idle SMTP connection that has said EHLO, under TLS where there is a context."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    said = [b"EHLO client.example\r\n", *([b"STARTTLS\r\n"] if context else [])]
+    assert connection.recv(100).startswith(b"220")
+    for line in said:
+        connection.sendall(line)
+        assert connection.recv(1000).startswith(b"2")
+    if context is None:
+        return connection
+    return context.wrap_socket(connection, server_hostname="localhost")
+
+
+def measured(pid: int, open_one: Callable[[int], socket.socket], sessions: int) -> float:
     """KiB a session, once the first few have had the process load what it needs for any."""
     for number in range(10):
-        opened(port, context, f"u{number}" if log_in else None).close()
+        open_one(number).close()
     before = pss(pid)
-    idle = [opened(port, context, f"u{number}" if log_in else None) for number in range(sessions)]
+    idle = [open_one(number) for number in range(sessions)]
     time.sleep(1)
     each = (pss(pid) - before) / sessions / 1024
     for connection in idle:
         connection.close()
     time.sleep(2)
     return each
+
+
+def told(kind: str, pid: int, open_one: Callable[[int], socket.socket], sessions: int) -> None:
+    """Measure one kind and print its line."""
+    alone = pss(pid) / 1024 / 1024
+    each = measured(pid, open_one, sessions)
+    after = pss(pid) / 1024 / 1024
+    print(f"{kind:<23} {each:5.1f} KiB each; the process {alone:.1f} MiB before, {after:.1f} after")
 
 
 def run() -> None:
@@ -124,18 +141,27 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = made(Path(folder), sessions)
         context = ssl.create_default_context(cafile=str(load(file, {}).tls.certificate))
-        plain, tls = free_port(), free_port()
+        plain, tls, smtp = free_port(), free_port(), free_port()
+        pop3 = {
+            "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{plain}",
+            "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{tls}",
+            "MAILSTACK_POP3__LOGIN_IDLE": "1h",
+            "MAILSTACK_POP3__IDLE": "1h",
+        }
         print(f"{sessions} idle sessions, each kind in a process of its own")
         for log_in in (False, True):
             for port, how in ((plain, None), (tls, context)):
-                with served(file, plain, tls) as pid:
-                    alone = pss(pid) / 1024 / 1024
-                    each = measured(pid, port, how, sessions, log_in=log_in)
-                    after = pss(pid) / 1024 / 1024
-                kind = f"{'TLS' if how else 'plain'}, {'logged in' if log_in else 'greeted'}:"
-                print(
-                    f"{kind:<17} {each:5.1f} KiB each; the process {alone:.1f} MiB before, {after:.1f} after"
-                )
+                with served(file, "pop3", pop3) as pid:
+                    kind = f"POP3, {'TLS' if how else 'plain'}, {'logged in' if log_in else 'greeted'}:"
+                    told(kind, pid, partial(pop3_session, port, how, log_in=log_in), sessions)
+        listen = {
+            "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",
+            "MAILSTACK_SMTP__MAX_CONNECTIONS": "100000",
+        }
+        for how in (None, context):
+            with served(file, "smtp", listen) as pid:
+                kind = f"SMTP, {'TLS' if how else 'plain'}:"
+                told(kind, pid, partial(smtp_session, smtp, how), sessions)
 
 
 if __name__ == "__main__":

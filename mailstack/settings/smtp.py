@@ -40,7 +40,7 @@ class Smtp:
         values.at_least(1, values.count, "nobody could send mail"),
         1000,
         "Connections open at the same time; one more is asked to come back later, unless another has been"
-        " silent for 10 seconds and makes room.",
+        " silent for 2 seconds and makes room.",
     )
     max_connections_per_address: int = key(
         values.at_least(1, values.count, "nobody could send mail"),

@@ -36,7 +36,7 @@ _SHORT_SECONDS: Final = 0.001
 """What takes no longer needs no pause behind it."""
 
 _HANDSHAKE_SECONDS: Final = 30.0
-_SILENT_SECONDS: Final = 10.0
+_SILENT_SECONDS: Final = 2.0
 """How long a connection may say nothing while there is no room for another."""
 
 _GIVE_WAY_SECONDS: Final = 2.0
@@ -57,13 +57,14 @@ class Reception:
         self.connections = Crowd(self.site.settings)
 
     def make_room(self, now: float) -> None:
-        """Where nobody else could connect, end the oldest connection that has been silent for a while.
+        """Where nobody else could connect, end the connection that has been silent for longest.
 
         Whoever holds connections without a word would else keep all others out for `idle_seconds`.
         """
         if not self.connections.full:
             return
-        if silent := next((each for each in self.connections if each.silent(now)), None):
+        silent = max(self.connections, key=lambda each: each.silence(now))
+        if silent.silence(now) > _SILENT_SECONDS:
             silent.give_way()
             self.connections.leave(silent)
 
@@ -336,10 +337,11 @@ class Receiver(SMTP):
         """Whether MAIL was accepted and its message has not come to an end (RFC 5321 §3.3)."""
         return self.conversation.envelope is not None
 
-    def silent(self, now: float) -> bool:
-        """Whether no command has come for a while, and none is under way."""
-        said_at = self.deadline - self._reception.site.settings.idle_seconds
-        return self.idle and not self.conversation.content.under_way and now - said_at > _SILENT_SECONDS
+    def silence(self, now: float) -> float:
+        """For how many seconds no command has come; none, where one is under way."""
+        if not self.idle or self.conversation.content.under_way:
+            return 0.0
+        return now - self.deadline + self._reception.site.settings.idle_seconds
 
     def give_way(self) -> None:
         """Make room for somebody else, at once."""

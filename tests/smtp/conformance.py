@@ -21,7 +21,8 @@ What no transcript can show is in the other tests of `tests/smtp/`: peers that l
 limits of time, speed, memory, space and connections, SMTP smuggling (every combination of line ends around a
 dot, split at every octet, by DATA and by BDAT), the trace fields, and any octets at all on the command loop.
 
-How Postfix holds the same conversations is in [SMTP beside Postfix](smtp-beside-postfix.md).
+How Postfix holds the same conversations is in [SMTP beside Postfix](smtp-beside-postfix.md);
+what the limits are worth under attack in [figures](smtp-bounds.md).
 
 Deliberate deviations:
 
