@@ -9,7 +9,9 @@ from typing import Final
 
 import pytest
 
+from mailstack.service.tls import write_self_signed
 from tests.appliance.box import Box
+from tests.appliance.clients import certificate_of
 from tests.appliance.conftest import MakeBox
 from tests.appliance.package import package
 from tests.support import resolver
@@ -79,6 +81,7 @@ def test_the_page_leads_from_a_fresh_debian_to_a_message_in_a_mail_program(
     follow(box, "mailstack status")
     fingerprint = part(r"^ +((?:[0-9A-F]{2}:){31}[0-9A-F]{2})$", said)
     a_mail_program_reads_it(box, tmp_path / "mpop", password, fingerprint)
+    the_hook_of_certbot_and_lego_puts_a_certificate_in_place(box, tmp_path)
     the_doctor_sees_the_world_and_writes_at_night(box, tmp_path / "resolver")
 
 
@@ -119,6 +122,26 @@ def a_mail_program_reads_it(box: Box, folder: Path, password: str, fingerprint: 
     mail = (folder / "mbox").read_text()
     assert "\nSubject: hello\n\nIt works.\n" in mail
     assert f"Delivered-To: {ADDRESS}\n" in mail
+
+
+def the_hook_of_certbot_and_lego_puts_a_certificate_in_place(box: Box, folder: Path) -> None:
+    """The script of the page, called as each of them calls it; the server takes the files by itself."""
+    hook = box.root / "usr/local/sbin/mailstack-certificate"
+    hook.write_text(part(r"^```sh\n(#!/bin/sh\n# Puts a new certificate(?:.|\n)+?)^```", PAGE))
+    hook.chmod(0o755)
+    for environ in (
+        ("RENEWED_LINEAGE=/root/new",),
+        ("LEGO_CERT_PATH=/root/new/fullchain.pem", "LEGO_CERT_KEY_PATH=/root/new/privkey.pem"),
+        ("LEGO_HOOK_CERT_PATH=/root/new/fullchain.pem", "LEGO_HOOK_CERT_KEY_PATH=/root/new/privkey.pem"),
+    ):
+        before = certificate_of(box, 995)
+        write_self_signed(folder / "fullchain.pem", folder / "privkey.pem", "mail.example.org")
+        (box.root / "root/new").mkdir(exist_ok=True)
+        for name in ("fullchain.pem", "privkey.pem"):
+            shutil.copy(folder / name, box.root / "root/new" / name)
+        box.good("env", *environ, "/usr/local/sbin/mailstack-certificate")
+        wait_until(lambda old=before: certificate_of(box, 995) != old, what=f"the files of {environ}")
+    assert "ok       private key: fits, and is private" in box.run("mailstack", "doctor", "--offline").stdout
 
 
 def the_doctor_sees_the_world_and_writes_at_night(box: Box, folder: Path) -> None:

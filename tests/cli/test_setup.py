@@ -16,7 +16,7 @@ import pytest
 
 from mailstack.cli import setup_place
 from tests.cli.conftest import CommandLine
-from tests.support import resolver
+from tests.support import postgresql, resolver
 from tests.support.appliance import Process
 
 ADDRESS = "jo@example.org"
@@ -226,3 +226,22 @@ def test_records_that_nobody_could_be_asked_for_are_printed(
     said = command.good(*words, "--resolver", f"127.0.0.1:{resolver.free_port()}", ADDRESS).out
     assert "wrong    resolver: the DNS does not answer" in said
     assert "example.org.\t3600\tIN\tMX\t10 mail.example.org." in said
+
+
+def test_a_store_on_postgresql_is_set_up_as_the_settings_say(
+    command: CommandLine, arguments: list[str], postgresql_server: str
+) -> None:
+    url = postgresql.create_database(postgresql_server, f"setup{os.getpid()}")
+    command.file.parent.mkdir()
+    command.file.write_text(f'hostname = "mail.example.org"\ndatabase_url = "{url}"\nstate_dir = "state"\n')
+    try:
+        said = command.good(*arguments, ADDRESS).out
+        assert "an empty store is made" in said
+        assert "password: " in said
+        assert "password: " not in command.good(*arguments, ADDRESS).out
+        found = command("doctor", "--offline", "--json").json["findings"]
+        levels = {each["check"]: each["level"] for each in found}
+        assert (levels["database"], levels["accounts"]) == ("ok", "ok")
+        assert not (command.file.parent / "state/mail.db").exists()
+    finally:
+        postgresql.drop_database(postgresql_server, f"setup{os.getpid()}")
