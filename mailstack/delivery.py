@@ -188,6 +188,7 @@ class Delivery:
     ) -> None:
         self.max_message_octets = max_message_octets
         self.flight = Flight(max_octets_in_flight)
+        self.counts = store.counts
         self._limits = Limits(max_message_octets, max_header_octets)
         self._store = store
         self._hostname = hostname
@@ -239,7 +240,7 @@ class Delivery:
             async with self._making_surrogates:
                 intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
             recipients = _with_surrogates(recipients, always=intake.surrogate is not None)
-        return await self._store.deposit(
+        number = await self._store.deposit(
             Deposit(
                 mail_id=intake.mail_id,
                 reverse_path=str(envelope.reverse_path or ""),
@@ -251,6 +252,10 @@ class Delivery:
                 event=self._event(intake),
             )
         )
+        self.counts.add("messages_accepted")
+        self.counts.add("octets_accepted", intake.octets)
+        self.counts.add("deliveries", len(recipients))
+        return number
 
     def _event(self, intake: Intake) -> Row | None:
         journal = self._store.journal
@@ -261,6 +266,7 @@ class Delivery:
 
     def note_failed(self, intake: Intake, outcome: str) -> None:
         """Remember that this message was not taken, and what its sender has heard."""
+        self.counts.add_replies("messages_refused", [outcome if outcome[:3].isdecimal() else "lost"])
         told = _told(intake) | {"outcome": outcome}
         self._store.journal.note(intake.mail_id, Kind.REFUSED, _about(told), **told)
 
@@ -274,6 +280,7 @@ class Delivery:
         number: int,
     ) -> None:
         """Remember recipients, or a sender (""), that were refused, each with the reply."""
+        self.counts.add_replies("recipients_refused", (reply for _, reply in refused))
         sender = str(reverse_path or "")
         told = _came(arrival) | {"reverse_path": sender, "refused": refused, "number": number}
         about = (arrival.address, sender, *(forward_path for forward_path, _ in refused))

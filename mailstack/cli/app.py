@@ -27,6 +27,7 @@ from mailstack.cli import (
     settings,
     setup,
     status,
+    top,
     trace,
 )
 from mailstack.cli.admin import Admin, config_path
@@ -49,6 +50,7 @@ app.command("dns", epilog=dns.EXAMPLE)(dns.dns)
 app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
 app.add_typer(domain.app)
 app.add_typer(account.app)
+app.command("top", epilog=top.EXAMPLE)(top.top)
 app.command("trace", epilog=trace.EXAMPLE)(trace.trace)
 app.add_typer(alias.app)
 app.add_typer(maildrop.app)

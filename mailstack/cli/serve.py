@@ -12,7 +12,7 @@ from mailstack.cli import exits
 from mailstack.cli.admin import Admin, become_owner, config_path
 from mailstack.errors import BadSetting
 
-ROLES = ("smtp", "lmtp", "pop3", "housekeeping")
+ROLES = ("smtp", "lmtp", "pop3", "metrics", "housekeeping")
 """What one process can do; without a role it does all."""
 
 _OPTIONS_WITH_VALUE = frozenset({"--config"})

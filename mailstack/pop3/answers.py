@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -70,6 +71,12 @@ class Answers:
         self.close()
         if self._last_lock is not None:
             await self._last_lock.released()
+
+    def count(self, numbers: Mapping[str, int]) -> None:
+        """Add to what this process has done."""
+        for name, number in numbers.items():
+            if number:
+                self._store.counts.add(name, number)
 
     def note(self, session_id: str, **told: Any) -> None:
         """Have it remembered what this session did."""

@@ -42,6 +42,16 @@ def write(
         seconds=round(seconds, 3),
         ended=ended,
     )
+    answers.count(
+        {
+            "pop3_sessions": 1,
+            "logins": int(answers.account is not None),
+            "logins_refused": answers.refused,
+            "retrieved": tally.retrieved,
+            "retrieved_octets": tally.retrieved_octets,
+            "deleted": tally.deleted,
+        }
+    )
     if tally.sent or tally.removed:
         answers.note(
             info.session,

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mailstack import __version__
-from mailstack.errors import BadAddress
+from mailstack.errors import BadAddress, MailstackError
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
 from mailstack.pop3.listener import Listener
 from mailstack.pop3.record import SessionInfo
 from mailstack.service.control import Answer
+from mailstack.service.numbers import numbers
+from mailstack.smtp.listener import Listener as SmtpListener
+from mailstack.store.store import Store
+
+_HEALTH_SECONDS: Final = 4.0
 
 
-def answers(pop3: Sequence[Listener], *, sockets: Sequence[str]) -> Mapping[str, Answer]:
-    """The commands of one process, over its listeners."""
+def answers(
+    store: Store, smtp: Sequence[SmtpListener], pop3: Sequence[Listener], *, sockets: Sequence[str]
+) -> Mapping[str, Answer]:
+    """The commands of one process, over its store and its listeners."""
     since = time.time()
 
     async def status(_request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -27,6 +35,24 @@ def answers(pop3: Sequence[Listener], *, sockets: Sequence[str]) -> Mapping[str,
             "since": since,
             "pop3_sessions": sum(listener.sessions for listener in pop3),
         }
+
+    async def told_numbers(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+        in_flight = max((listener.octets_in_flight for listener in smtp), default=0)
+        told = numbers(store, smtp=smtp, pop3=pop3, octets_in_flight=in_flight)
+        return {"version": __version__, "sockets": list(sockets), "since": since, **told}
+
+    async def health(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+        why: str | None = None
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await store.check()
+                if smtp:
+                    await store.require_space(0)
+        except TimeoutError:
+            why = f"the store has not answered for {_HEALTH_SECONDS:.0f} s"
+        except MailstackError as error:
+            why = str(error)
+        return {"pid": os.getpid(), "why": why}
 
     async def sessions(_request: Mapping[str, Any]) -> Mapping[str, Any]:
         told = [session for listener in pop3 for session in listener.told()]
@@ -42,7 +68,13 @@ def answers(pop3: Sequence[Listener], *, sockets: Sequence[str]) -> Mapping[str,
 
         return {"kicked": sum([await listener.kick(is_wanted) for listener in pop3])}
 
-    return {"status": status, "sessions": sessions, "kick": kick}
+    return {
+        "status": status,
+        "numbers": told_numbers,
+        "health": health,
+        "sessions": sessions,
+        "kick": kick,
+    }
 
 
 def _folded(name: str) -> str:

@@ -87,6 +87,35 @@ class Control:
             return {"error": "local error"}
 
 
+def ask(
+    directory: Path, request: Mapping[str, object], *, patience_seconds: float = _PATIENCE_SECONDS
+) -> list[Mapping[str, Any]]:
+    """The answer of each process that has a socket there, oldest first; who is silent has an `error`."""
+    line = json.dumps(request).encode() + b"\n"
+    try:
+        found = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    answers = (
+        _asked(path, line, patience_seconds)
+        for path in sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+    )
+    return [answer for answer in answers if answer is not None]
+
+
+def _asked(path: Path, line: bytes, patience_seconds: float) -> Mapping[str, Any] | None:
+    try:
+        with connected(path) as connection, connection.makefile("rb") as answers:
+            connection.settimeout(patience_seconds)
+            connection.sendall(line)
+            answer: Mapping[str, Any] = json.loads(answers.readline())
+    except TimeoutError:
+        return {"error": f"process {path.name.partition('-')[0]} does not answer"}
+    except (ConnectionError, FileNotFoundError, ValueError):  # it was killed, or is just ending
+        return None
+    return answer
+
+
 def sweep(directory: Path) -> None:
     """Remove the sockets that nobody listens on any more."""
     for path in directory.iterdir():

@@ -78,10 +78,16 @@ async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_h
         smtp_listeners = await _smtp(settings, sockets, directory, store, tls)
         pop3_listeners = await _pop3(settings, sockets, directory, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
-        control = Control(settings.control_dir, answers(pop3_listeners, sockets=list(sockets)))
+        control = Control(
+            settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=list(sockets))
+        )
         await control.open()
         stack.push_async_callback(control.close)
         stack.push_async_callback(_drain, listeners)
+        if "metrics" in sockets:
+            from mailstack.service import metrics  # with a library that no other process needs
+
+            stack.callback(metrics.serve(sockets["metrics"], settings, store))
         heartbeat = Heartbeat(store, list(sockets), listeners)
 
         def adopt(new: Settings) -> None:

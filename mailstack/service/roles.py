@@ -13,6 +13,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "smtp": ("smtp",),
     "lmtp": ("lmtp",),
     "pop3": ("pop3", "pop3s"),
+    "metrics": ("metrics",),
     "housekeeping": (),
 }
 """Each role, with the names of its sockets; systemd's socket units use the same names."""
@@ -25,6 +26,7 @@ def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, Sequence[Li
         "lmtp": settings.lmtp.listen,
         "pop3": settings.pop3.listen,
         "pop3s": settings.pop3.tls_listen,
+        "metrics": settings.metrics.listen,
     }
     for role in roles:
         if ROLES[role] and not any(configured[name] for name in ROLES[role]):

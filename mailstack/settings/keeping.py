@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mailstack import values
 from mailstack.settings.field import key
+from mailstack.values import Listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,15 @@ class Trace:
         "30d",
         "How long the store remembers what happened to mail; 0s remembers nothing.",
         name="keep",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Numbers for Prometheus, and `/health`."""
+
+    listen: tuple[Listen, ...] = key(
+        values.listeners, [], "Addresses that answer HTTP; whoever can connect may read, so loopback alone."
     )
 
 

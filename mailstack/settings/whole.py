@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mailstack import values
 from mailstack.settings.field import key
-from mailstack.settings.keeping import Backup, Housekeeping, Retention, Store, Trace
+from mailstack.settings.keeping import Backup, Housekeeping, Metrics, Retention, Store, Trace
 from mailstack.settings.log import Log
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.security import Auth, Tls
@@ -45,6 +45,7 @@ class Settings:
     store: Store = field(default_factory=Store)
     retention: Retention = field(default_factory=Retention)
     trace: Trace = field(default_factory=Trace)
+    metrics: Metrics = field(default_factory=Metrics)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
     backup: Backup = field(default_factory=Backup)
     log: Log = field(default_factory=Log)
@@ -71,7 +72,8 @@ class Settings:
 
 SECTIONS: Mapping[str, type[Any]] = {
     "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
-    "store": Store, "retention": Retention, "trace": Trace, "housekeeping": Housekeeping, "backup": Backup,
+    "store": Store, "retention": Retention, "trace": Trace, "metrics": Metrics,
+    "housekeeping": Housekeeping, "backup": Backup,
     "log": Log,
 }  # fmt: skip
 """The tables of the settings file; the keys above all tables are those of ""."""

@@ -45,6 +45,11 @@ class Listener:
         """How many connections are open."""
         return len(self._reception.connections)
 
+    @property
+    def octets_in_flight(self) -> int:
+        """Octets of the messages that are being received or stored."""
+        return self._reception.site.delivery.flight.octets
+
     def adopt(self, settings: Smtp) -> None:
         """Other limits for who connects from now on; the content of a message keeps its own."""
         self._reception.site = replace(self._reception.site, settings=settings)

@@ -97,8 +97,10 @@ class Receiver(SMTP):
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
         delay = self._reception.site.settings.greeting_delay_milliseconds
         self._reception.make_room(self._loop.time())
+        self._reception.site.delivery.counts.add("smtp_connections")
         if refusal := self._reception.connections.join(self, address):
             log.event("connection refused", address=address, reply=refusal.decode().strip())
+            self._reception.site.delivery.counts.add("smtp_connections_refused")
             self.end(refusal, linger=False)
         elif _has_spoken(transport):
             self._refuse_early_talker()
@@ -116,6 +118,7 @@ class Receiver(SMTP):
 
     def _refuse_early_talker(self) -> None:
         log.event("connection refused", address=self.conversation.peer.address, reply="it spoke first")
+        self._reception.site.delivery.counts.add("smtp_connections_refused")
         self.conversation.broken_off = True
         self.end(replies.EARLY_TALKER, linger=True)
 

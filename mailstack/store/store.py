@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import MessageDamaged, StoreFull
 from mailstack.store import damage, digests, messages, removal, schema
+from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
@@ -106,6 +107,8 @@ class Store:
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
         self.journal = Journal(self._writer, kept=keep_events)
+        self.counts = Counts()
+        self.commits = self._writer.commits
         self.on_locks_lost: list[Callable[[], None]] = []
         self._locks: MaildropLocks = (
             FileLocks(state_dir / "maildrops.lock")
@@ -128,6 +131,11 @@ class Store:
     ) -> R:
         """Run one reading function in a short transaction that begins after this call, on a reader thread."""
         return await self._readers.read(lambda connection: function(connection, *args, **kwargs))
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many jobs wait for the writer, and how much memory they hold."""
+        return self._writer.waiting
 
     async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
         """Hand one job to the writer and wait until it is committed and synced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import StoreBusy, StoreUnavailable, Temporary
 from mailstack.store.checkpoint import Checkpointer
+from mailstack.store.counts import Commits
 from mailstack.store.engine import Database
 
 Job = TypeVar("Job")
@@ -53,6 +55,7 @@ class Writer:
         self._queue_octets = 0
         self._something_to_do = threading.Condition()
         self._closing = False
+        self.commits = Commits()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -73,6 +76,11 @@ class Writer:
             self._something_to_do.notify()
         return await future
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many jobs wait, and how much memory they hold."""
+        return len(self._queue), self._queue_octets
+
     async def close(self) -> None:
         """Do what waits, then end the thread."""
         with self._something_to_do:
@@ -87,8 +95,11 @@ class Writer:
 
     def _run(self) -> None:
         while batch := self._next_batch():
+            began = time.monotonic()
+            outcomes = self._outcomes(batch)
+            self.commits.add(len(batch), time.monotonic() - began)
             # One wake-up of the loop for the batch, not one for each job.
-            self._loop.call_soon_threadsafe(_deliver, self._outcomes(batch))
+            self._loop.call_soon_threadsafe(_deliver, outcomes)
             if self._checkpointer is not None:
                 self._checkpointer.after_commit()
 

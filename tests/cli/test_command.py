@@ -87,7 +87,7 @@ def test_serve_is_told_from_the_rest_without_typer(arguments: list[str], underst
     [
         (
             ("serve", "imap"),
-            "there is no role imap; there are smtp, lmtp, pop3, housekeeping; see",
+            "there is no role imap; there are smtp, lmtp, pop3, metrics, housekeeping; see",
         ),
         (("serve", "--workers", "0"), "0 is not a number of processes from 1 to 64"),
         (("serve", "--frob"), "unrecognized arguments: --frob"),

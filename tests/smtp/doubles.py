@@ -12,6 +12,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.settings import Smtp
 from mailstack.smtp.receiver import Receiver, Reception
 from mailstack.smtp.site import Site
+from mailstack.store.counts import Counts
 from mailstack.store.routing import Reached
 
 
@@ -90,6 +91,7 @@ class Deposits:
     """Takes messages and remembers their content."""
 
     journal: Any = NothingKept()
+    counts = Counts()
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []

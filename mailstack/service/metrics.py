@@ -1,0 +1,228 @@
+"""`/metrics` for Prometheus and `/health` for whoever watches, on sockets named `metrics`.
+
+Whichever process is asked asks all processes of this host, by their control sockets: one address
+tells everything, however many processes and workers there are. It runs on a thread of its own, one
+request at a time, and is imported only where such a socket is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, Final, TypeVar
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from mailstack.errors import MailstackError
+from mailstack.service import certificates, control, measures
+from mailstack.settings import Settings
+from mailstack.store import facts
+from mailstack.store.counts import SLOW_SECONDS
+from mailstack.store.store import Store
+from mailstack.store.totals import totals
+
+R = TypeVar("R")
+
+_PATIENCE_SECONDS: Final = 5.0
+_MICROSECONDS: Final = 1_000_000
+_FACTS: Final = {"last_backup": facts.LAST_BACKUP, "last_housekeeping": facts.LAST_HOUSEKEEPING}
+
+
+class Observer:
+    """What one request needs to know; its methods are called on the server's thread, never on the loop."""
+
+    def __init__(self, settings: Settings, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._store = store
+        self._loop = loop
+
+    def processes(self, command: str) -> list[Mapping[str, Any]]:
+        """What each process of this host answers."""
+        return control.ask(
+            self._settings.control_dir, {"command": command}, patience_seconds=_PATIENCE_SECONDS
+        )
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether all is well, and what is not."""
+        told = self.processes("health")
+        reasons = [f"process {each.get('pid', '?')}: {each['why']}" for each in told if each.get("why")]
+        reasons += [f"a process says: {each['error']}" for each in told if "error" in each]
+        if not told:
+            reasons.append("no process answers")
+        trouble = self._certificate_trouble()
+        warnings = [trouble] if trouble else []
+        status = "failing" if reasons else "ok"
+        return not reasons, {
+            "status": status,
+            "reasons": reasons,
+            "warnings": warnings,
+            "processes": len(told),
+        }
+
+    def _certificate_trouble(self) -> str | None:
+        try:
+            found = certificates.standing(self._settings.certificate_files[0])
+        except MailstackError as error:
+            return str(error)
+        return certificates.trouble(found, self._settings.hostname)
+
+    def whole(self) -> dict[str, float]:
+        """The numbers of the server as a whole, as far as they can be had."""
+        found: dict[str, float] = {
+            "free_octets": shutil.disk_usage(self._settings.state_dir).free,
+            "reserve_octets": self._settings.store.reserve_octets,
+        }
+        with suppress(MailstackError, TimeoutError):  # mailstack_up tells
+            found |= self._run(self._store.read(totals))
+            for name, fact in _FACTS.items():
+                if (at := self._run(self._store.read(facts.get, fact))) is not None:
+                    found[name] = at / _MICROSECONDS
+        with suppress(MailstackError):
+            standing = certificates.standing(self._settings.certificate_files[0])
+            found["certificate_end"] = standing.not_after.timestamp()
+        return found
+
+    def _run(self, work: Coroutine[Any, Any, R]) -> R:
+        future: Future[R] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(_PATIENCE_SECONDS)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+
+class Numbers(Collector):
+    """All metrics of this host, looked up when they are asked for."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def collect(self) -> Iterator[Metric]:
+        """One family after the other, in the order of the documentation."""
+        well, _ = self._observer.health()
+        yield GaugeMetricFamily(measures.UP.name, measures.UP.meaning, value=float(well))
+        told = [each for each in self._observer.processes("numbers") if "counts" in each]
+        yield _info(told)
+        for measure in measures.COUNTS:
+            yield _counted(measure, told)
+        for measure in measures.NOW:
+            yield _now(measure, told)
+        yield _commits(told)
+        whole = self._observer.whole()
+        for measure in measures.STORE:
+            if measure.source in whole:
+                yield GaugeMetricFamily(measure.name, measure.meaning, value=whole[measure.source])
+
+
+def _info(told: Sequence[Mapping[str, Any]]) -> Metric:
+    family = GaugeMetricFamily(measures.INFO.name, measures.INFO.meaning, labels=("pid", "version", "roles"))
+    for each in told:
+        family.add_metric((str(each["pid"]), each["version"], "+".join(each["sockets"]) or "housekeeping"), 1)
+    return family
+
+
+def _counted(measure: measures.Measure, told: Sequence[Mapping[str, Any]]) -> Metric:
+    labels = ("pid", measure.label) if measure.label else ("pid",)
+    family = CounterMetricFamily(measure.name, measure.meaning, labels=labels)
+    for each in told:
+        pid, counts = str(each["pid"]), each["counts"]
+        if not measure.label:
+            family.add_metric((pid,), counts.get(measure.source, 0))
+            continue
+        for name, number in counts.items():
+            source, _, value = name.partition(":")
+            if source == measure.source:
+                family.add_metric((pid, value), number)
+    return family
+
+
+def _now(measure: measures.Measure, told: Sequence[Mapping[str, Any]]) -> Metric:
+    kind = CounterMetricFamily if measure.name.endswith("_total") else GaugeMetricFamily
+    family = kind(measure.name, measure.meaning, labels=("pid",))
+    for each in told:
+        family.add_metric((str(each["pid"]),), each["now"][measure.source])
+    return family
+
+
+def _commits(told: Sequence[Mapping[str, Any]]) -> Metric:
+    family = HistogramMetricFamily(measures.COMMIT.name, measures.COMMIT.meaning, labels=("pid",))
+    for each in told:
+        buckets, total = [], 0
+        for step, number in zip((*map(str, SLOW_SECONDS), "+Inf"), each["commits"]["steps"], strict=True):
+            total += number
+            buckets.append((step, total))
+        family.add_metric((str(each["pid"]),), buckets, each["commits"]["seconds"])
+    return family
+
+
+def _handler(observer: Observer) -> type[BaseHTTPRequestHandler]:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Numbers(observer))
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_SECONDS
+        server_version, sys_version = "mailstack", ""
+
+        def do_GET(self) -> None:
+            answer = {"/metrics": self._metrics, "/health": self._health}.get(self.path.partition("?")[0])
+            if answer is None:
+                self._say(404, "text/plain; charset=utf-8", b"there are /metrics and /health\n")
+            else:
+                answer()
+
+        do_HEAD = do_GET  # noqa: N815 -- both names are those of http.server
+
+        def _metrics(self) -> None:
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._say(200, content_type, encode(registry))
+
+        def _health(self) -> None:
+            well, told = observer.health()
+            self._say(200 if well else 503, "application/json", json.dumps(told).encode() + b"\n")
+
+        def _say(self, code: int, content_type: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """A scrape every few seconds is no news."""
+
+    return Handler
+
+
+class _Server(HTTPServer):
+    def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("", 0), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who went away, or spoke no HTTP, gets no answer."""
+
+
+def serve(sockets: Sequence[socket.socket], settings: Settings, store: Store) -> Callable[[], None]:
+    """Answer on bound sockets from now on; what is returned ends that."""
+    handler = _handler(Observer(settings, store, asyncio.get_running_loop()))
+    servers = [_Server(bound, handler) for bound in sockets]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+    def close() -> None:
+        for server in servers:
+            server.socket.close()
+
+    return close
