@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mailstack.service.watchdog import DEAF_SECONDS, Watchdog
+from tests.mail.test_surrogate import HOSTILE
 from tests.smtp.rig import Peer
 from tests.smtp.test_command_loop import SHAPES
 from tests.support.appliance import DOMAIN, SMTP_PORT, Appliance
@@ -33,7 +34,16 @@ COMMANDS = {
     "without an end": b"x" * 1000,
     "nothing but LF": b"\n",
     "NUL": b"\0" * 100 + b"\r\n",
+    "no TLS behind STARTTLS": b"STARTTLS\r\n",
+    "refused chunks": b"RSET\r\n" + b"BDAT 10\r\n0123456789" * 50,
+    "names of a group": b"RCPT TO:<sales+7@example.org>\r\n",
+    "address literals": b"MAIL FROM:<a@[IPv6:" + b"1:" * 700 + b":]>\r\n",
+    "source routes": b"MAIL FROM:<" + b"@a.b," * 390 + b"@c:d@e.f>\r\n",
+    "words that are no parameters": b"MAIL FROM:<> " + b"= " * 990 + b"\r\n",
 }
+
+LOOKED_UP = {"unknown recipients": 2000}
+"""How often what is looked up in the store each time, so that it takes seconds and no minutes."""
 
 
 @asynccontextmanager
@@ -71,7 +81,8 @@ async def test_commands(start, name):
     async with start(max_commands=10**9, max_errors=10**9) as rig:
         peer = await rig.connect()
         await peer.trio()
-        octets = COMMANDS[name] * (1_000_000 // len(COMMANDS[name]))
+        times = 1_000_000 // len(COMMANDS[name])
+        octets = COMMANDS[name] * min(times, LOOKED_UP.get(name, times))
         async with watched() as dog:
             await swallow(peer, octets)
     assert dog.worst_seconds < DEAF_SECONDS
@@ -88,6 +99,32 @@ async def test_content(start, shape):
         async with watched() as dog:
             await swallow(peer, octets)
     assert dog.worst_seconds < DEAF_SECONDS
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_headers_that_have_to_be_understood(start, name):
+    """They are taken apart on a thread, which must let the loop run meanwhile."""
+    asyncio.get_running_loop().set_debug(False)
+    async with start() as rig:
+        peer, other = await rig.connect(), await rig.connect()
+        await peer.reply(b"EHLO client.example")
+        await peer.reply(b"MAIL FROM:<eve@example.net> SMTPUTF8")
+        await peer.reply(b"RCPT TO:<jones@example.org>")
+        await peer.reply(b"DATA")
+        content = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n"
+        content += (b"--a\r\n" + HOSTILE[name] + b"\r\n") * (500_000 // len(HOSTILE[name]))
+        waits = []
+        async with watched() as dog:
+            peer.send(content + b".\r\n")
+            answer = asyncio.create_task(peer.one_reply())
+            while not answer.done():
+                began = time.monotonic()
+                assert (await other.reply(b"NOOP")).startswith(b"250 ")
+                waits.append(time.monotonic() - began)
+                await asyncio.sleep(0.01)
+        assert (await answer).startswith(b"250 2.0.0 ")
+    assert dog.worst_seconds < DEAF_SECONDS
+    assert max(waits) < 1.0, "it was half a minute while one regular expression searched"
 
 
 async def swallow(peer: Peer, octets: bytes) -> None:
