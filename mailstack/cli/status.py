@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import typer
 
 from mailstack import __version__
+from mailstack.checks.probes import ports
 from mailstack.cli import show
 from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
@@ -18,11 +18,8 @@ from mailstack.cli.settings import without_password
 from mailstack.errors import BadSetting, NotRunning
 from mailstack.settings import Settings
 from mailstack.store import accounts, clock, domains, facts, logins, schema
-from mailstack.values import Listen, UnixAddress
 
 EXAMPLE = "Example: mailstack status --json"
-
-_PATIENCE_SECONDS = 5.0
 
 
 class Listener(NamedTuple):
@@ -36,7 +33,7 @@ class Listener(NamedTuple):
 def status(context: typer.Context, json: Json = False) -> None:
     """Show whether the service answers and what it holds; the exit code is 69 where it does not."""
     found = admin(context).settings
-    listeners = [_asked(role, address) for role, address in _addresses(found)]
+    listeners = [Listener(each.role, each.address, each.answers) for each in ports.look(found)]
     with admin(context).database() as database, database.reading() as connection:
         revision = schema.revision(connection)
         backed_up = _time(facts.get(connection, facts.LAST_BACKUP))
@@ -130,33 +127,3 @@ def _scram(keyless: int) -> str:
 
 def _time(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else clock.moment(microseconds)
-
-
-def _addresses(found: Settings) -> list[tuple[str, Listen]]:
-    return [
-        *(("smtp", each) for each in found.smtp.listen),
-        *(("pop3", each) for each in found.pop3.listen),
-        *(("pop3s", each) for each in found.pop3.tls_listen),
-        *(("lmtp", each) for each in found.lmtp.listen),
-    ]
-
-
-def _asked(role: str, address: Listen) -> Listener:
-    try:
-        with _connected(address) as connection:
-            # With TLS from the first octet the server speaks second; that it accepts has to do.
-            answers = role == "pop3s" or connection.recv(1) in (b"2", b"+")
-    except OSError:
-        answers = False
-    return Listener(role, str(address), answers)
-
-
-def _connected(address: Listen) -> socket.socket:
-    if isinstance(address, UnixAddress):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_PATIENCE_SECONDS)
-        connection.connect(str(address.path))
-        return connection
-    # What listens everywhere listens on loopback too.
-    host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host)
-    return socket.create_connection((host, address.port), timeout=_PATIENCE_SECONDS)
