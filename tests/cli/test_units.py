@@ -114,6 +114,15 @@ def test_no_socket_goes_down_with_its_service() -> None:
         assert not {"PartOf", "BindsTo", "Requires"} & set(parsed(name)["Unit"])
 
 
+def test_the_page_on_systemd_has_every_unit_and_no_other() -> None:
+    page = (SOURCE.parent / "docs" / "systemd.md").read_text()
+    told = set(re.findall(r"`(mailstack[\w@-]*\.(?:socket|timer|service|target))`", page))
+    by_timer = {name.replace(".timer", ".service") for name in names(".timer")}
+    templates = {re.sub(r"@\w+", "@", name) for name in told}
+    shipped = {*names(".socket"), *names(".timer"), *names(".service"), *names(".target")}
+    assert templates - by_timer == shipped - by_timer
+
+
 def test_every_password_may_be_a_file_that_only_root_can_read() -> None:
     sandbox = (SOURCE / "sandbox.conf").read_text()
     assert "LoadCredential=mailstack:/etc/mailstack/credentials\n" in sandbox
