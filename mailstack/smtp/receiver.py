@@ -9,9 +9,7 @@ over from aiosmtpd by a private name is listed in `tests/smtp/test_receiver.py`.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import ssl
-import termios
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from mailstack.smtp.crowd import Crowd, origin_of
 from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.session import Answer, Session
 from mailstack.smtp.site import Peer, Site
+from mailstack.smtp.transport import describe_tls, has_spoken
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
@@ -38,6 +37,9 @@ _SHORT_SECONDS: Final = 0.001
 _HANDSHAKE_SECONDS: Final = 30.0
 _SILENT_SECONDS: Final = 2.0
 """How long a connection may say nothing while there is no room for another."""
+
+_CONTENT_PATIENCE: Final = 15
+"""How many times as long within the content of a message, which is worth more than a connection."""
 
 _GIVE_WAY_SECONDS: Final = 2.0
 _LINGER_SECONDS: Final = 30.0
@@ -102,7 +104,7 @@ class Receiver(SMTP):
             log.event("connection refused", address=address, reply=refusal.decode().strip())
             self._reception.site.delivery.counts.add("smtp_connections_refused")
             self.end(refusal, linger=False)
-        elif _has_spoken(transport):
+        elif has_spoken(transport):
             self._refuse_early_talker()
         elif delay and origin_of(address).network:
             # What spams blindly speaks at once. A mail server loses less than it takes to reach us, and
@@ -341,13 +343,17 @@ class Receiver(SMTP):
         return self.conversation.envelope is not None
 
     def silence(self, now: float) -> float:
-        """For how many seconds no command has come; none, where one is under way."""
-        if not self.idle or self.conversation.content.under_way:
+        """For how many seconds nothing has come, content weighed; none, where we are the one to speak."""
+        if self._awaiting and not self.conversation.starting_tls:
             return 0.0
-        return now - self.deadline + self._reception.site.settings.idle_seconds
+        seconds = now - self.deadline + self._reception.site.settings.idle_seconds
+        return seconds / _CONTENT_PATIENCE if self.conversation.content.under_way else seconds
 
     def give_way(self) -> None:
         """Make room for somebody else, at once."""
+        if self.conversation.starting_tls:  # a reply would come into the middle of the handshake
+            self.transport.abort()
+            return
         self.end(replies.GIVING_WAY, linger=False)
         self._loop.call_later(_GIVE_WAY_SECONDS, self.transport.abort)  # TLS waits for its peer's farewell
 
@@ -378,18 +384,3 @@ class Receiver(SMTP):
             self._resume_reading()
         else:
             self.transport.close()
-
-
-def _has_spoken(transport: asyncio.BaseTransport) -> bool:
-    """Whether octets of the peer are there already; one system call, and no waiting."""
-    connection = transport.get_extra_info("socket")
-    if connection is None:
-        return False
-    waiting = fcntl.ioctl(connection.fileno(), termios.FIONREAD, b"\0\0\0\0")
-    return any(waiting)
-
-
-def describe_tls(transport: asyncio.BaseTransport) -> str:
-    """Version and cipher, as in `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
-    name, version, _bits = transport.get_extra_info("cipher") or ("unknown", "TLS", 0)
-    return f"{version} {name}"

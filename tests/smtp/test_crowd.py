@@ -128,6 +128,38 @@ async def test_who_says_nothing_makes_room_for_a_newcomer(start, tls, monkeypatc
             await peer.close()
 
 
+async def test_who_does_not_go_on_with_the_handshake_makes_room(start, tls, monkeypatch):
+    monkeypatch.setattr(receiver, "_SILENT_SECONDS", 0.1)
+    async with start(tls=tls, max_connections=1) as rig:
+        stalling = await rig.connect()
+        await stalling.reply(b"EHLO client.example")
+        await stalling.reply(b"STARTTLS")
+        stalling.send(b"\x16\x03\x01")
+        await asyncio.sleep(0.2)
+        newcomer = await rig.connect()
+        assert (await newcomer.reply(b"NOOP")).startswith(b"250 ")
+        await rig.until(lambda: not rig.reception.tasks)
+        assert rig.listener.sessions == 1
+        for peer in (stalling, newcomer):
+            await peer.close()
+
+
+async def test_who_does_not_go_on_with_the_content_makes_room_in_the_end(start, monkeypatch):
+    monkeypatch.setattr(receiver, "_SILENT_SECONDS", 0.02)
+    async with start(max_connections=1) as rig:
+        stalling = await rig.connect()
+        await stalling.trio()
+        await stalling.reply(b"DATA")
+        await asyncio.sleep(0.1)
+        await refused(rig)
+        await asyncio.sleep(0.4)
+        newcomer = await rig.connect()
+        assert await stalling.rest() == GIVES_WAY
+        assert await rig.mail("jones") == []
+        for peer in (stalling, newcomer):
+            await peer.close()
+
+
 async def test_between_chunks_nobody_is_silent(start, monkeypatch):
     monkeypatch.setattr(receiver, "_SILENT_SECONDS", 0.1)
     async with start(max_connections=1) as rig:
