@@ -37,7 +37,7 @@ CONNECTIONS = 12
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    with logged_disk(tmp_path / "disk", 400) as made:
+    with logged_disk(tmp_path / "disk", 1000) as made:
         yield made
 
 

@@ -123,17 +123,21 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(applianc
     with appliance.database() as database:
         mail = snapshots.fingerprint(database)
         migrate.downgrade(database, lambda said: None, revision="0001")
+    began = time.monotonic()
+    appliance.command("database", "upgrade")
+    seconds = time.monotonic() - began
     revisions = set()
     for _ in range(40):
+        with appliance.database() as database:
+            migrate.downgrade(database, lambda said: None, revision="0001")
         process = appliance.begin("database", "upgrade")
-        time.sleep(rng.uniform(0.3, 1.5))  # to be cut off anywhere, not to wait for anything
+        time.sleep(rng.uniform(seconds / 3, 1.2 * seconds))  # to be cut off anywhere
         process.kill()
         appliance.processes.clear()
         with appliance.database() as database:
             with database.reading() as connection:
                 revisions.add(schema.revision(connection))
             assert snapshots.fingerprint(database) == mail
-            migrate.downgrade(database, lambda said: None, revision="0001")
     assert revisions == {"0001", schema.HEAD}
     appliance.command("database", "upgrade")
     assert appliance.findings() == []
