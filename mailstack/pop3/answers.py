@@ -16,6 +16,7 @@ from mailstack.pop3.asks import (
     Expunge,
     FindKeys,
     Judge,
+    LoadExpiry,
     LoadListing,
     LoadMechanisms,
     LoadUniqueIds,
@@ -24,6 +25,7 @@ from mailstack.pop3.asks import (
 )
 from mailstack.pop3.surroundings import Surroundings
 from mailstack.store.events import Kind, account_mark
+from mailstack.store.limits import Expiry
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
 
@@ -32,6 +34,7 @@ class Answers:
     """One connection's way to the mail: it holds the lock from login until `close`."""
 
     __slots__ = (
+        "_expiries",
         "_known",
         "_last_lock",
         "_last_uid",
@@ -49,6 +52,7 @@ class Answers:
     def __init__(self, surroundings: Surroundings, *, peer: str) -> None:
         self._store: Final = surroundings.store
         self._logins: Final = surroundings.directory.logins
+        self._expiries: Final = surroundings.expiries
         self._login_delay_seconds: Final = surroundings.login_delay_seconds
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
@@ -97,6 +101,8 @@ class Answers:
         """The answer; raises the error that came instead."""
         if isinstance(ask, LoadMechanisms):
             return offered(ask.channel, keys=await self._logins.scram_works())
+        if isinstance(ask, LoadExpiry):
+            return await self._expiry()
         if isinstance(ask, LogIn | FindKeys | Judge | Enter):
             return await self._authenticated(ask)
         if self._lock is None:
@@ -116,6 +122,11 @@ class Answers:
                 finally:
                     self.expunging = False
                 return None
+
+    async def _expiry(self) -> Expiry | None:
+        if self._lock is None:
+            return await self._expiries.of_all()
+        return await self._expiries.of_account(self.account_id)
 
     async def _authenticated(self, ask: LogIn | FindKeys | Judge | Enter) -> object:
         guest = Guest(self._peer, self.refused)

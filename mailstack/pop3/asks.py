@@ -13,7 +13,7 @@ from typing import Protocol
 from mailstack.auth.sasl import Channel, Enter, FindKeys, Judge, LogIn
 
 __all__ = ["Ask", "Content", "Enter", "Expunge", "FindKeys", "Judge", "LoadListing", "LoadMechanisms"]
-__all__ += ["LoadUniqueIds", "LogIn", "OpenMessage"]
+__all__ += ["LoadExpiry", "LoadUniqueIds", "LogIn", "OpenMessage"]
 
 
 class Content(Protocol):
@@ -36,6 +36,11 @@ class LoadMechanisms:
     """The answer is the names of the SASL mechanisms that may be used now over this channel."""
 
     channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class LoadExpiry:
+    """The answer is the Expiry of the open maildrop, else that of all; None where nobody knows now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +79,11 @@ class Expunge:
     uids: Sequence[int]
 
 
-Ask = LogIn | FindKeys | Judge | Enter | LoadMechanisms | LoadListing | LoadUniqueIds | OpenMessage | Expunge
+Authenticate = LogIn | FindKeys | Judge | Enter
+"""Who is there."""
+
+Announce = LoadMechanisms | LoadExpiry
+"""What may be announced now, with or without a maildrop."""
+
+Ask = Authenticate | Announce | LoadListing | LoadUniqueIds | OpenMessage | Expunge
 """Who is let in by `LogIn` and `Enter` has the maildrop locked; their answer is a Snapshot of the store."""

@@ -11,11 +11,13 @@ from typing import Final
 
 from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
+from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
 from mailstack.pop3.tlsserver import TlsServer
 from mailstack.settings import Pop3
+from mailstack.store.limits import NO_LIMITS, Limits
 from mailstack.store.store import Store
 
 _LOOK_SECONDS: Final = 5.0
@@ -36,15 +38,18 @@ async def serve(
     idle_seconds: float = 600.0,
     login_idle_seconds: float = 60.0,
     login_delay_seconds: int = 0,
+    retention: Limits = NO_LIMITS,
 ) -> Listener:
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
     `tls` is asked at each handshake; with `implicit_tls` (RFC 8314 §3.3) the handshake comes first,
-    else STLS is offered while `tls` has a context.
+    else STLS is offered while `tls` has a context. `retention` is what holds for an account that says
+    nothing, for EXPIRE.
     """
     surroundings = Surroundings(
         store=store,
         directory=directory,
+        expiries=Expiries(store, retention),
         tls=tls,
         allow_plaintext_login=allow_plaintext_login,
         idle_seconds=idle_seconds,

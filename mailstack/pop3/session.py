@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from mailstack import __version__
 from mailstack.auth import sasl
 from mailstack.errors import MailstackError, StoreUnavailable
-from mailstack.pop3 import authentication, commands, expiry
-from mailstack.pop3.asks import Ask, Expunge, LoadListing, LoadMechanisms, LoadUniqueIds, LogIn, OpenMessage
+from mailstack.pop3 import asks, authentication, commands, expiry
+from mailstack.pop3.asks import Ask
 from mailstack.pop3.authentication import Dialogue
 from mailstack.pop3.commands import BadCommand, Refused
 from mailstack.pop3.lines import LONGEST_OCTETS
@@ -163,8 +163,8 @@ class Session:
         and SASL stay after it (§6.3, §6.1 allow both).
         """
         logged_in = isinstance(state, Maildrop)
-        expire = expiry.announced(state.snapshot if isinstance(state, Maildrop) else None)
-        mechanisms = yield LoadMechanisms(self._channel.sasl)
+        expire = yield asks.LoadExpiry()
+        mechanisms = yield asks.LoadMechanisms(self._channel.sasl)
         announced = {
             "TOP": True,  # RFC 2449 §6.2
             "USER": self._channel.may_log_in,  # §6.3
@@ -172,7 +172,7 @@ class Session:
             "RESP-CODES": True,  # §6.4
             f"LOGIN-DELAY {self._channel.login_delay_seconds}": self._channel.login_delay_seconds > 0,  # §6.5
             "PIPELINING": True,  # §6.6
-            f"EXPIRE {expire}": expire is not None,  # §6.7
+            f"EXPIRE {expire and expiry.announced(expire)}": expire is not None,  # §6.7
             "UIDL": True,  # §6.8
             f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
             "STLS": self._can_stls() and not logged_in,  # RFC 2595 §4
@@ -203,7 +203,7 @@ class Session:
 
     def _update(self, maildrop: Maildrop) -> Turn:
         uids = maildrop.deleted_uids()
-        yield Expunge(uids)
+        yield asks.Expunge(uids)
         self.tally.removed.extend(uids)
         self.tally.deleted = maildrop.deleted
         self.tally.deleted_octets = maildrop.deleted_octets
@@ -223,12 +223,12 @@ class Session:
         name, state.name = state.name, None
         if name is None:
             raise BadCommand("USER comes first")
-        snapshot = yield LogIn(name, secret)
+        snapshot = yield asks.LogIn(name, secret)
         return self._entered(snapshot, "USER")
 
     def auth(self, state: Authorization, mechanism: str | None, initial: str | None) -> Turn:
         """AUTH (RFC 5034 §4)."""
-        mechanisms = yield LoadMechanisms(self._channel.sasl)
+        mechanisms = yield asks.LoadMechanisms(self._channel.sasl)
         if mechanism is None:
             # No RFC has it, but Outlook asks so what there is, and other servers answer.
             lines = "".join(f"{name}\r\n" for name in mechanisms)
@@ -310,7 +310,7 @@ class Session:
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
         entry = yield from self._entry(maildrop, number)
-        content = yield OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
+        content = yield asks.OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
         self.tally.sending = entry.uid
         self.tally.retrieved += 1
         self.tally.retrieved_octets += content.octets
@@ -335,7 +335,7 @@ class Session:
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
         entry = yield from self._entry(maildrop, number)
-        content = yield OpenMessage(entry.uid, entry.message, peek=True, surrogates=maildrop.surrogates)
+        content = yield asks.OpenMessage(entry.uid, entry.message, peek=True, surrogates=maildrop.surrogates)
         transfer = Transfer(dotted=content.dotted, lines=lines)
         return Reply(positive("top of message follows"), message=Message(content, transfer))
 
@@ -345,7 +345,7 @@ class Session:
             maildrop.check(number)
         unique_ids = self._unique_ids
         if unique_ids is None:
-            unique_ids = yield LoadUniqueIds()
+            unique_ids = yield asks.LoadUniqueIds()
             if len(unique_ids) != maildrop.all_messages:
                 raise StoreUnavailable("the maildrop's unique-ids do not agree with its counters")
         if number is None:
@@ -361,7 +361,7 @@ class Session:
 
     def _loaded(self, maildrop: Maildrop) -> Generator[Ask, Any, None]:
         if not maildrop.loaded:
-            maildrop.load((yield LoadListing(maildrop.surrogates)))
+            maildrop.load((yield asks.LoadListing(maildrop.surrogates)))
 
 
 class Verb(NamedTuple):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mailstack.directory import Directory
+from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.session import Channel
 from mailstack.pop3.tcp import Peer
 from mailstack.store.store import Store
@@ -28,6 +29,7 @@ class Surroundings:
 
     store: Store
     directory: Directory
+    expiries: Expiries
     tls: TlsProvider
     allow_plaintext_login: bool
     idle_seconds: float

@@ -29,6 +29,7 @@ from mailstack.smtp.receiver import Reception
 from mailstack.smtp.site import Site
 from mailstack.store import schema
 from mailstack.store.engine import Database
+from mailstack.store.housekeeping import Rules
 from mailstack.store.store import Store
 
 DRAIN_SECONDS: Final = 20.0
@@ -175,6 +176,7 @@ async def _pop3(
             idle_seconds=settings.pop3.idle_seconds,
             login_idle_seconds=settings.pop3.login_idle_seconds,
             login_delay_seconds=settings.pop3.login_delay_seconds,
+            retention=Rules.of(settings).default,
         )
         for name in ("pop3", "pop3s")
         if name in sockets

@@ -286,6 +286,7 @@ def run() -> None:
         and transcript.scram
         and transcript.channel != "bound"
         and not transcript.login_delay_seconds
+        and transcript.keep_days is None
     ]
     results = []
     with dovecot() as server:

@@ -18,6 +18,7 @@ from mailstack.pop3.asks import (
     Expunge,
     FindKeys,
     Judge,
+    LoadExpiry,
     LoadListing,
     LoadMechanisms,
     LoadUniqueIds,
@@ -27,6 +28,7 @@ from mailstack.pop3.asks import (
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Channel, Session
+from mailstack.store.limits import Expiry
 from mailstack.store.messages import Listing, Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
@@ -72,6 +74,7 @@ class Maildrops:
     failing: set[type[object]] = field(default_factory=set)
     part_octets: int = 7
     surrogates: dict[int, bytes] = field(default_factory=dict)
+    expiry: Expiry | None = field(default_factory=lambda: Expiry(None, differs=False))
     asked: list[Ask] = field(default_factory=list)
 
     @classmethod
@@ -157,6 +160,8 @@ class PureServer:
         match ask:
             case LoadMechanisms() | LogIn() | FindKeys() | Judge() | Enter():
                 return self._authenticate(ask)
+            case LoadExpiry():
+                return maildrops.expiry
             case LoadListing(surrogates):
                 uids = self._uids()
                 sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)

@@ -315,7 +315,7 @@ async def test_an_idle_session_is_a_few_small_objects(start):
             ours = type(thing).__module__.startswith("mailstack.pop3") or isinstance(
                 thing, list | bytearray | dict
             )
-            shared = type(thing).__name__ in {"Surroundings", "Crowd", "type", "module"}
+            shared = type(thing).__name__ in {"Surroundings", "Expiries", "Crowd", "type", "module"}
             if id(thing) not in seen and ours and not shared and not isinstance(thing, type):
                 seen[id(thing)] = thing.__sizeof__()
                 assert not hasattr(thing, "__dict__"), f"{type(thing)} has no slots"

@@ -8,6 +8,7 @@ import pytest
 
 from mailstack.pop3.asks import Expunge, LogIn
 from mailstack.pop3.session import VERBS
+from mailstack.store.limits import Expiry
 from tests.pop3.conformance import PAGE, page
 from tests.pop3.pure import CHANNELS, Maildrops, PureServer
 from tests.pop3.transcript import Event, Transcript, read, read_all, sized
@@ -27,6 +28,7 @@ def test_pure_session(transcript, cut):
 def play(transcript: Transcript, cut) -> None:
     maildrops = Maildrops.of(*transcript.messages)
     maildrops.all_have_keys = transcript.scram
+    maildrops.expiry = Expiry(transcript.keep_days, differs=False)
     channel = replace(
         CHANNELS[transcript.channel],
         stls=transcript.certificate,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
+from mailstack.store.limits import Limits
 from tests.pop3.rig import Client, Rig
 from tests.pop3.transcript import Event, Step, Transcript, read_all, sized
 from tests.support.transcripts import mismatch
@@ -34,6 +36,13 @@ def is_about_no_tls(transcript: Transcript) -> bool:
     )
 
 
+def rules(transcript: Transcript) -> dict[str, Any]:
+    """What the server of a transcript is told besides where it listens."""
+    days = transcript.keep_days
+    retention = Limits(keep_seconds=None if days is None else days * 86400)
+    return {"login_delay_seconds": transcript.login_delay_seconds, "retention": retention}
+
+
 @pytest.mark.parametrize("octets_at_once", [None, 1], ids=["whole", "octet-by-octet"])
 @pytest.mark.parametrize("transcript", ALL, ids=str)
 async def test_plain(transcript, octets_at_once, start, server_context, client_context):
@@ -44,8 +53,7 @@ async def test_plain(transcript, octets_at_once, start, server_context, client_c
         pytest.skip("every address of this machine is loopback")
     implicit_tls = transcript.channel == "tls"
     tls = server_context if transcript.certificate else None
-    delay = transcript.login_delay_seconds
-    async with start(tls=tls, host=host, implicit_tls=implicit_tls, login_delay_seconds=delay) as rig:
+    async with start(tls=tls, host=host, implicit_tls=implicit_tls, **rules(transcript)) as rig:
         await rig.deliver(*transcript.messages)
         context = client_context if implicit_tls else None
         await Play(rig, transcript, octets_at_once, context, client_context).run()
@@ -53,8 +61,7 @@ async def test_plain(transcript, octets_at_once, start, server_context, client_c
 
 @pytest.mark.parametrize("transcript", [t for t in ALL if not is_about_no_tls(t)], ids=str)
 async def test_tls(transcript, start, server_context, client_context):
-    delay = transcript.login_delay_seconds
-    async with start(tls=server_context, implicit_tls=True, login_delay_seconds=delay) as rig:
+    async with start(tls=server_context, implicit_tls=True, **rules(transcript)) as rig:
         await rig.deliver(*transcript.messages)
         await Play(rig, transcript, None, client_context, client_context).run()
 
