@@ -13,6 +13,7 @@ from mailstack.cli import (
     account,
     alias,
     backup,
+    certificate,
     database,
     deliver,
     demo,
@@ -57,6 +58,7 @@ app.add_typer(maildrop.app)
 app.add_typer(session.app)
 app.add_typer(database.app)
 app.add_typer(backup.app)
+app.add_typer(certificate.app)
 app.add_typer(housekeeping.app)
 app.add_typer(settings.app)
 

@@ -93,10 +93,32 @@ _KEY_USAGE = x509.KeyUsage(
 )
 
 
+def replace(certificate: Path, private_key: Path, chain: bytes, key: bytes) -> None:
+    """Put a new certificate, with its chain, and its key in the place of the old ones.
+
+    Both are on disk before the first takes its place, so there is but a moment between the two; a
+    service that looks in between waits until they rest.
+    """
+    drafts = [_drafted(private_key, key, mode=0o600), _drafted(certificate, chain, mode=0o644)]
+    for draft, place in zip(drafts, (private_key, certificate), strict=True):
+        draft.replace(place)
+
+
+def write_private(path: Path, octets: bytes) -> None:
+    """A file for its owner alone, whole or not at all."""
+    _write(path, octets, mode=0o600)
+
+
 def _write(path: Path, octets: bytes, *, mode: int) -> None:
     """Write a file that never exists half or with a wider mode, replacing what was there."""
+    _drafted(path, octets, mode=mode).replace(path)
+
+
+def _drafted(path: Path, octets: bytes, *, mode: int) -> Path:
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with open(draft, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, mode)) as file:
         file.write(octets)
-    draft.replace(path)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailstack import values
+from mailstack.settings.acme import Acme
 from mailstack.settings.field import key
 from mailstack.settings.keeping import Backup, Housekeeping, Metrics, Retention, Store, Trace
 from mailstack.settings.log import Log
@@ -38,6 +39,7 @@ class Settings:
         "The store, like `sqlite:////path/mail.db` or `postgresql://user@host/name`.",
     )
     tls: Tls = field(default_factory=Tls)
+    acme: Acme = field(default_factory=Acme)
     smtp: Smtp = field(default_factory=Smtp)
     pop3: Pop3 = field(default_factory=Pop3)
     lmtp: Lmtp = field(default_factory=Lmtp)
@@ -71,7 +73,7 @@ class Settings:
 
 
 SECTIONS: Mapping[str, type[Any]] = {
-    "": Settings, "tls": Tls, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
+    "": Settings, "tls": Tls, "acme": Acme, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,
     "store": Store, "retention": Retention, "trace": Trace, "metrics": Metrics,
     "housekeeping": Housekeeping, "backup": Backup,
     "log": Log,

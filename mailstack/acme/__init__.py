@@ -1,0 +1,1 @@
+"""A certificate that everybody knows, from an authority that speaks ACME (RFC 8555)."""
