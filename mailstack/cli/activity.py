@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime
 
 from rich.text import Text
@@ -16,12 +17,16 @@ _APART = frozenset({"time", "level", "event", "session", "id"})
 """Fields that are shown in another way, or that only help where many lines have to be searched."""
 
 _SENTENCES = {
-    "serving": "{on}",
-    "mail": "{reverse_path} -> {forward_path}, {octets}: {outcome}",
-    "recipient refused": "{reverse_path} -> {forward_path}: {reply}",
-    "pop3.session": "{account}: {retrieved} fetched ({retrieved_octets}), {deleted} deleted",
+    "serving": ("{on}",),
+    "mail": ("{reverse_path} -> {forward_path}, {octets}: {outcome}",),
+    "recipient refused": ("{reverse_path} -> {forward_path}: {reply}",),
+    "pop3.session": (
+        "{account}: {retrieved} fetched ({retrieved_octets}), {deleted} deleted",
+        "{peer}: nobody logged in, {refused} refused, {ended}",
+        "{peer}: nobody logged in, {ended}",
+    ),
 }
-"""How everyday events read; any other event, or one that lacks a field of these, shows all it has."""
+"""How everyday events read: the first sentence whose fields are all there; else all fields are shown."""
 
 _COLOURS = {"debug": "dim", "info": "cyan", "warning": "yellow", "error": "red", "critical": "red"}
 
@@ -40,11 +45,11 @@ def told(line: str) -> Text:
     text.append(f"{_clock(known.get('time'))}  ", "dim")
     text.append(f"{known['event']:<18}", f"bold {_COLOURS.get(known.get('level', ''), 'cyan')}")
     readable = {key: _readable(key, value) for key, value in known.items() if key not in _APART}
-    try:
-        text.append(f" {_SENTENCES[known['event']].format_map(readable)}")
-    except KeyError:
-        for key, value in readable.items():
-            text.append(f" {key.replace('_', ' ')} ", "dim").append(value)
+    for sentence in _SENTENCES.get(known["event"], ()):
+        with suppress(KeyError):
+            return text.append(f" {sentence.format_map(readable)}")
+    for key, value in readable.items():
+        text.append(f" {key.replace('_', ' ')} ", "dim").append(value)
     return text
 
 

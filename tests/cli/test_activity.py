@@ -37,3 +37,13 @@ def test_event_without_the_fields_of_its_sentence_shows_what_it_has() -> None:
 
 def test_line_that_is_no_event_is_shown_as_it_is() -> None:
     assert activity.told("Segmentation fault, level=0").plain == "Segmentation fault, level=0"
+
+
+@pytest.mark.parametrize(
+    ("refused", "sentence"),
+    [(None, "192.0.2.7: nobody logged in, quit"), (2, "192.0.2.7: nobody logged in, 2 refused, quit")],
+)
+def test_a_session_without_login_says_who_it_was_and_why_it_ended(refused: int | None, sentence: str) -> None:
+    fields: dict[str, log.Value] = {"peer": "192.0.2.7", "refused": refused, "retrieved": 0, "ended": "quit"}
+    told = activity.told(_STAMP + log.line("pop3.session", "info", fields)).plain
+    assert told.endswith(f"pop3.session       {sentence}")
