@@ -26,6 +26,10 @@ class StoreUnavailable(Temporary):
     """The database does not answer, is locked, or refused the statement for a reason of its own."""
 
 
+class StoreDamaged(StoreUnavailable):
+    """The database's file is not what was written to it; what lies elsewhere in it can still be had."""
+
+
 class StoreBusy(Temporary):
     """More octets wait for the writer than memory may hold."""
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mailstack.errors import BadSetting, StoreFull, StoreUnavailable
+from mailstack.errors import BadSetting, StoreDamaged, StoreFull, StoreUnavailable
 from mailstack.store.turnstile import Turnstile
 
 PAGE_OCTETS: Final = 8192
@@ -92,9 +92,9 @@ class Database:
         except (IntegrityError, driver.IntegrityError):
             raise  # a row that contradicts another one is its job's own fault
         except DBAPIError as error:
-            raise _fact(error.orig) from error
+            raise _fact(error.orig, self.path) from error
         except driver.Error as error:  # of a statement that went past SQLAlchemy
-            raise _fact(error) from error
+            raise _fact(error, self.path) from error
         except PoolTimeout as error:
             raise StoreUnavailable("every database connection is busy") from error
 
@@ -113,12 +113,19 @@ def reusable_octets(connection: Connection) -> int:
     return pages * PAGE_OCTETS
 
 
-def _fact(error: BaseException | None) -> StoreUnavailable | StoreFull:
+def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | StoreFull:
     text = " ".join(str(error).split())
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return StoreFull("the disk of the database is full")
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreDamaged(f"the database {path} is damaged ({text}); restore it from a backup")
+    if code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return StoreUnavailable(
+            f"the database {path} cannot be written: its folder must exist, belong to the server and not"
+            f" lie on a read-only disk ({text})"
+        )
     return StoreUnavailable(f"the database refused: {text}")
 
 

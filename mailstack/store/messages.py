@@ -282,6 +282,14 @@ def open_message(connection: Connection, account_id: int, uid: int, *, surrogate
     )
 
 
+def number(connection: Connection, account_id: int, uid: int) -> int:
+    """The id of an entry's message, for when nothing else of it can be read; raises MessageGone."""
+    row = _NUMBER.row(connection, account_id, uid)
+    if row is None:
+        raise MessageGone("the message is no longer in the maildrop")
+    return int(row[0])
+
+
 def part(connection: Connection, opened: Opened, number: int) -> bytes:
     """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
     row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
@@ -329,6 +337,13 @@ _OPEN = Prepared(
     .join(message, message.c.id == entry.c.message_id)
     .outerjoin(content, content.c.id == entry.c.message_id * literal_column(str(PARTS_A_MESSAGE)))
     .where(entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")),
+    "account_id",
+    "uid",
+)
+_NUMBER = Prepared(
+    select(entry.c.message_id).where(
+        entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")
+    ),
     "account_id",
     "uid",
 )

@@ -10,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import MessageDamaged, StoreFull
+from mailstack.errors import MessageDamaged, StoreDamaged, StoreFull
 from mailstack.store import damage, digests, messages, removal, schema
 from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
@@ -68,7 +68,7 @@ class Content:
         for number in range(1, messages.parts(opened.content_octets)):
             try:
                 octets = await self._store.read(messages.part, opened, number)
-            except MessageDamaged:
+            except (MessageDamaged, StoreDamaged):
                 # The reply has begun and can only be cut; the next attempt is refused in words.
                 await self._store.write(damage.note, opened.message_id)
                 raise
@@ -232,7 +232,10 @@ class Store:
 
         Unless it is a `peek`, the message is known to be read once all its parts have been taken.
         """
-        opened = await self.read(messages.open_message, account_id, uid, surrogates=surrogates)
+        try:
+            opened = await self.read(messages.open_message, account_id, uid, surrogates=surrogates)
+        except StoreDamaged as error:
+            raise digests.damaged(await self.read(messages.number, account_id, uid)) from error
         if peek or not opened.unread:
             return Content(self, opened, _nothing)
         return Content(self, opened, lambda: self.reads.note(account_id, uid))
