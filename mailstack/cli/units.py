@@ -26,7 +26,10 @@ _SERVICES: Final = ("mailstack@.service.d", "mailstack-.service.d")
 _DROP_INS: Final = {
     "sandbox.conf": tuple(f"{folder}/10-sandbox.conf" for folder in _SERVICES),
     "pop3s.conf": ("mailstack@pop3.service.d/20-pop3s.conf",),
-    "network.conf": ("mailstack-doctor.service.d/20-network.conf",),
+    "network.conf": (
+        "mailstack-doctor.service.d/20-network.conf",
+        "mailstack-acme.service.d/20-network.conf",
+    ),
     "doctor.conf": ("mailstack-doctor.service.d/30-doctor.conf",),
 }
 """Each drop-in, and where it goes below the folder of units."""

@@ -20,9 +20,11 @@ MOST_EXPOSED = {
     "mailstack@smtp.service": 0.2,
     "mailstack@pop3.service": 0.2,
     "mailstack@lmtp.service": 0.2,
+    "mailstack@metrics.service": 0.2,
     "mailstack-housekeeping.service": 0.2,
     "mailstack-backup.service": 0.2,
     "mailstack-doctor.service": 1.1,
+    "mailstack-acme.service": 1.1,
 }
 """What `systemd-analyze security` may say of each service, on its scale from 0 to 10."""
 
@@ -103,6 +105,9 @@ def test_each_socket_is_handed_over_by_the_name_of_its_role() -> None:
     for name in names(".socket"):
         unit = parsed(name)["Socket"]
         assert f"mailstack-{unit['FileDescriptorName']}.socket" == name
+        if unit["Service"] == name.replace(".socket", ".service"):
+            assert f"Sockets={name}" in (SOURCE / unit["Service"]).read_text()
+            continue
         role = re.fullmatch(r"mailstack@(\w+)\.service", unit["Service"])
         assert role is not None
         assert role[1] in ROLES
