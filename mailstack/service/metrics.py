@@ -205,6 +205,9 @@ def _handler(observer: Observer) -> type[BaseHTTPRequestHandler]:
 
 
 class _Server(HTTPServer):
+    # What its constructor makes is closed at once, but a sandbox may refuse any other kind.
+    address_family = socket.AF_UNIX
+
     def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("", 0), handler, bind_and_activate=False)
         self.socket.close()
