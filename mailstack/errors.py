@@ -30,6 +30,10 @@ class StoreDamaged(StoreUnavailable):
     """The database's file is not what was written to it; what lies elsewhere in it can still be had."""
 
 
+class StoreContended(StoreUnavailable):
+    """The database has undone a transaction for another one's sake; doing it again is all it takes."""
+
+
 class StoreBusy(Temporary):
     """More octets wait for the writer than memory may hold."""
 

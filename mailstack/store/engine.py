@@ -17,13 +17,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mailstack.errors import BadSetting, StoreDamaged, StoreFull, StoreUnavailable
+from mailstack.errors import BadSetting, StoreContended, StoreDamaged, StoreFull, StoreUnavailable
 from mailstack.store.turnstile import Turnstile
 
 PAGE_OCTETS: Final = 8192
 _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
 _WRITING: Final = "mailstack_writing"
+_CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
 
 # These only take effect on a file without tables, and before WAL is switched on. Later they would do
 # harm: auto_vacuum=INCREMENTAL takes the write lock even where it has nothing to change, and so no
@@ -115,6 +116,8 @@ def reusable_octets(connection: Connection) -> int:
 
 def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | StoreFull:
     text = " ".join(str(error).split())
+    if getattr(error, "sqlstate", None) in _CONTENDED:
+        return StoreContended(f"the database refused: {text}")
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & 0xFF == sqlite3.SQLITE_FULL:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import StoreBusy, StoreUnavailable, Temporary
+from mailstack.errors import StoreBusy, StoreContended, StoreUnavailable, Temporary
 from mailstack.store.checkpoint import Checkpointer
 from mailstack.store.counts import Commits
 from mailstack.store.engine import Database
@@ -118,7 +118,7 @@ class Writer:
             self._queue_octets -= octets
             return batch
 
-    def _outcomes(self, batch: list[_Waiting]) -> list[_Outcome]:
+    def _outcomes(self, batch: list[_Waiting], tries: int = 3) -> list[_Outcome]:
         began = ran = False
         try:
             with self._database.writing() as connection:
@@ -132,6 +132,9 @@ class Writer:
                 ]
                 ran = True
         except Exception as error:
+            if began and not ran and isinstance(error, StoreContended) and tries > 1:
+                # Another host's batch wanted the same maildrops in another order: it has them now.
+                return self._outcomes(batch, tries - 1)
             if began and not ran and len(batch) > 1:
                 # One job's statement failed. Nothing is committed, so each may have its own try.
                 return list(self._one_by_one(batch))

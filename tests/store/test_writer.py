@@ -164,6 +164,39 @@ async def test_a_job_that_the_database_refuses_fails_alone(database):
     assert noted(database) == ["a", "b"]
 
 
+async def test_a_deadlock_with_another_host_costs_nobody_anything(postgresql_url):
+    ours, theirs = Database(postgresql_url), Database(postgresql_url)
+    with ours.writing() as connection:
+        note(connection, ["one", "two"])
+    began, locked = threading.Event(), threading.Event()
+
+    def lock(connection: Connection, name: str) -> None:
+        connection.execute(select(state.c.name).where(state.c.name == name).with_for_update())
+
+    def in_their_order() -> None:
+        with theirs.writing() as connection:
+            lock(connection, "two")
+            locked.set()
+            assert began.wait(10)
+            lock(connection, "one")
+
+    def in_our_order(connection: Connection, jobs: Sequence[str]) -> list[str]:
+        lock(connection, "one")
+        began.set()
+        lock(connection, "two")
+        return list(jobs)
+
+    other = threading.Thread(target=in_their_order)
+    other.start()
+    assert await asyncio.to_thread(locked.wait, 10)
+    writer = Writer(ours)
+    assert await writer.write(in_our_order, "done") == "done"
+    await writer.close()
+    other.join()
+    ours.dispose()
+    theirs.dispose()
+
+
 async def test_after_a_failed_commit_nothing_is_done_again(database, monkeypatch):
     """The COMMIT may have reached the disk: only the sender can know whether to send again."""
     driver_error = database.engine.dialect.loaded_dbapi.OperationalError
