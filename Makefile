@@ -4,6 +4,8 @@ PYTHON ?= python3
 DIRECTORY ?= .run
 PORTS ?=
 WORKERS ?= 2
+ROUNDS ?= 5
+SCALE ?= 0.5
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test test-appliance test-long lint format clean deb debian-run debian-test
+.PHONY: help run test test-appliance test-long bench lint format clean deb debian-run debian-test
 
 help:  ## print this list
 	@awk -F ':.*##  *' '/^[a-z-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +35,11 @@ test-appliance: debian-test $(VENV)/test.stamp  ## install the Debian package on
 
 test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long for every day
 	@$(BIN)/pytest -m long --timeout 3600
+
+bench: $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5
+	@requirements/install-debian run bench
+	@make -s -C bench/load
+	@$(BIN)/python -m bench.compare --rounds $(ROUNDS) --scale $(SCALE) --results bench/results.json
 
 lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders between the packages
 	$(BIN)/ruff check
