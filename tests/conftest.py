@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tests.support import postgresql
 from tests.support.appliance import Appliance, copy_template
 
 _numbers = itertools.count()
+
+# A shell starts what it runs in the background with SIGINT ignored, and programs inherit that: then
+# no server that a test starts could be stopped by Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

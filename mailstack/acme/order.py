@@ -106,9 +106,7 @@ def _http_01(authorization: messages.AuthorizationResource) -> messages.Challeng
 
 def _account(directory_url: str, email: str | None, folder: Path) -> client.ClientV2:
     """The account of this key, made where the authority does not know it yet."""
-    net = client.ClientNetwork(
-        _account_key(folder / "account-key.pem"), user_agent=f"mailstack/{__version__}"
-    )
+    net = _Network(_account_key(folder / "account-key.pem"), user_agent=f"mailstack/{__version__}")
     acme = client.ClientV2(client.ClientV2.get_directory(directory_url, net), net)
     new = messages.NewRegistration.from_data(email=email, terms_of_service_agreed=True)
     try:

@@ -179,7 +179,9 @@ def _of_unit(unit: Unit) -> Finding:
         )
     if unit.load == "masked":
         return warning(unit.name, "it is masked", "It cannot start.", f"systemctl unmask {unit.name}")
-    if unit.enabled == "disabled" and unit.active == "inactive" and unit.name not in _EXPECTED:
+    # A static one is started by whoever needs it: port 80 for as long as a certificate is ordered.
+    off = unit.enabled in ("disabled", "static") and unit.active == "inactive"
+    if off and unit.name not in _EXPECTED:
         return fine(unit.name, "off")
     if not started_by_others and unit.enabled == "disabled":
         return warning(

@@ -174,6 +174,10 @@ UNITS: Final = {
         Level.FINE,
     ),
     "off, as it comes": (("mailstack-lmtp.socket", "loaded", "inactive", "dead", "disabled", ""), Level.FINE),
+    "off until it is needed": (
+        ("mailstack-acme.socket", "loaded", "inactive", "dead", "static", ""),
+        Level.FINE,
+    ),
     "masked": (("mailstack-smtp.socket", "masked", "inactive", "dead", "masked", ""), Level.WARNING),
 }
 

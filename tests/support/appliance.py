@@ -65,8 +65,11 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 20.
 
 
 def _own_address() -> str:
-    """A loopback address that nobody else uses: made of our process number and a count."""
-    number = os.getpid() % 32_000 * 8 + next(_numbers)
+    """A loopback address that nobody else uses: made of our process number and a count.
+
+    Processes that were started one after the other, as a suite's are, have numbers that lie close.
+    """
+    number = os.getpid() % 8192 * 512 + next(_numbers)
     return f"127.{64 + number // 65536 % 64}.{number // 256 % 256}.{number % 256}"
 
 
