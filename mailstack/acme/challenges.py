@@ -6,16 +6,14 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, Final
 
-_PATIENCE_SECONDS: Final = 5.0
+from mailstack.service import http
 
 
 @contextmanager
 def answering(sockets: Sequence[socket.socket], answers: Mapping[str, bytes]) -> Iterator[None]:
     """Answer GET of these paths on bound sockets while the block lasts; everything else is 404."""
-    servers = [_Server(bound, _handler(answers)) for bound in sockets]
+    servers = [http.Server(bound, _handler(answers)) for bound in sockets]
     threads = [threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
@@ -28,33 +26,10 @@ def answering(sockets: Sequence[socket.socket], answers: Mapping[str, bytes]) ->
             thread.join()
 
 
-def _handler(answers: Mapping[str, bytes]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _PATIENCE_SECONDS
-        server_version, sys_version = "mailstack", ""
-
-        def do_GET(self) -> None:
+def _handler(answers: Mapping[str, bytes]) -> type[http.Handler]:
+    class Handler(http.Handler):
+        def do_GET(self) -> None:  # noqa: N802 -- the name is http.server's
             answer = answers.get(self.path)
-            self.send_response(404 if answer is None else 200)
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Length", str(len(answer or b"")))
-            self.end_headers()
-            self.wfile.write(answer or b"")
-
-        def log_message(self, *_: Any) -> None:
-            """Scanners come by port 80 all day."""
+            self.say(404 if answer is None else 200, "application/octet-stream", answer or b"")
 
     return Handler
-
-
-class _Server(HTTPServer):
-    # What its constructor makes is closed at once, but a sandbox may refuse any other kind.
-    address_family = socket.AF_UNIX
-
-    def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(("", 0), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = bound
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who went away, or spoke no HTTP, gets no answer."""

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -24,7 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from mailstack.errors import MailstackError
-from mailstack.service import certificates, control, measures
+from mailstack.service import certificates, control, http, measures
 from mailstack.settings import Settings
 from mailstack.store import facts
 from mailstack.store.counts import SLOW_SECONDS
@@ -165,18 +164,15 @@ def _commits(told: Sequence[Mapping[str, Any]]) -> Metric:
     return family
 
 
-def _handler(observer: Observer) -> type[BaseHTTPRequestHandler]:
+def _handler(observer: Observer) -> type[http.Handler]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Numbers(observer))
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _PATIENCE_SECONDS
-        server_version, sys_version = "mailstack", ""
-
-        def do_GET(self) -> None:
+    class Handler(http.Handler):
+        def do_GET(self) -> None:  # noqa: N802 -- the name is http.server's
             answer = {"/metrics": self._metrics, "/health": self._health}.get(self.path.partition("?")[0])
             if answer is None:
-                self._say(404, "text/plain; charset=utf-8", b"there are /metrics and /health\n")
+                self.say(404, "text/plain; charset=utf-8", b"there are /metrics and /health\n")
             else:
                 answer()
 
@@ -184,43 +180,19 @@ def _handler(observer: Observer) -> type[BaseHTTPRequestHandler]:
 
         def _metrics(self) -> None:
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._say(200, content_type, encode(registry))
+            self.say(200, content_type, encode(registry))
 
         def _health(self) -> None:
             well, told = observer.health()
-            self._say(200 if well else 503, "application/json", json.dumps(told).encode() + b"\n")
-
-        def _say(self, code: int, content_type: str, body: bytes) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """A scrape every few seconds is no news."""
+            self.say(200 if well else 503, "application/json", json.dumps(told).encode() + b"\n")
 
     return Handler
-
-
-class _Server(HTTPServer):
-    # What its constructor makes is closed at once, but a sandbox may refuse any other kind.
-    address_family = socket.AF_UNIX
-
-    def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(("", 0), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = bound
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who went away, or spoke no HTTP, gets no answer."""
 
 
 def serve(sockets: Sequence[socket.socket], settings: Settings, store: Store) -> Callable[[], None]:
     """Answer on bound sockets from now on; what is returned ends that."""
     handler = _handler(Observer(settings, store, asyncio.get_running_loop()))
-    servers = [_Server(bound, handler) for bound in sockets]
+    servers = [http.Server(bound, handler) for bound in sockets]
     for server in servers:
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
