@@ -7,11 +7,9 @@ later, for many at once: a crash may forget the last seconds of it, never a mess
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +18,7 @@ from sqlalchemy import Connection, delete, insert, select
 from mailstack import log
 from mailstack.errors import MailstackError
 from mailstack.store.clock import now
+from mailstack.store.later import Later
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import event
 from mailstack.store.writer import Writer
@@ -115,8 +114,7 @@ class Journal:
         self._last = 0
         self._waiting: list[Row] = []
         self._lost = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._later = Later(self.flush, _SECONDS, wants_more=lambda: bool(self._waiting))
 
     def row(self, name: str, kind: Kind, about: Iterable[str], told: dict[str, Any]) -> Row:
         """An event of this moment, for whoever writes it in a transaction of theirs."""
@@ -131,8 +129,7 @@ class Journal:
             self._lost += 1
             return
         self._waiting.append(self.row(name, kind, about, told))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._begin)
+        self._later.ask()
 
     async def flush(self) -> None:
         """Write what is known now; where that fails it waits for the next time."""
@@ -150,21 +147,4 @@ class Journal:
 
     async def close(self) -> None:
         """Write the last ones."""
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.gather(*self._writing)
-        with suppress(MailstackError):
-            await self.flush()
-
-    def _begin(self) -> None:
-        self._timer = None
-        task = asyncio.get_running_loop().create_task(self._flushed())
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-
-    async def _flushed(self) -> None:
-        try:
-            await self.flush()
-        except MailstackError:
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._begin)
+        await self._later.close()

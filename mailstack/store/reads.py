@@ -6,14 +6,12 @@ little later than it was, which keeps the message a little longer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final
 
-from mailstack.errors import MailstackError
 from mailstack.store import retention
 from mailstack.store.clock import now
+from mailstack.store.later import Later
 from mailstack.store.retention import Read
 from mailstack.store.writer import Writer
 
@@ -27,15 +25,13 @@ class Reads:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._waiting: dict[tuple[int, int], int] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._later = Later(self.flush, _SECONDS, wants_more=lambda: bool(self._waiting))
 
     def note(self, account_id: int, uid: int) -> None:
         """The message has been sent whole; beyond a bound in memory it is not remembered."""
         if len(self._waiting) < _AT_MOST:
             self._waiting.setdefault((account_id, uid), now())
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SECONDS, self._begin)
+        self._later.ask()
 
     def drop(self, account_id: int, uids: Iterable[int]) -> None:
         """They are deleted: most clients download, delete and leave, and cost nothing here."""
@@ -52,18 +48,4 @@ class Reads:
 
     async def close(self) -> None:
         """Write the last ones; where that fails they count as unread."""
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.gather(*self._writing)
-        with suppress(MailstackError):
-            await self.flush()
-
-    def _begin(self) -> None:
-        self._timer = None
-        task = asyncio.get_running_loop().create_task(self._flushed())
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-
-    async def _flushed(self) -> None:
-        with suppress(MailstackError):
-            await self.flush()
+        await self._later.close()
