@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import StoreUnavailable
 from mailstack.store.engine import Database
+from mailstack.store.outcomes import Outcome, deliver
 
 R = TypeVar("R")
 
@@ -29,9 +30,6 @@ _PATIENCE_SECONDS: Final = 0.002
 class _Waiting(NamedTuple):
     work: Callable[[Connection], Any]
     future: asyncio.Future[Any]
-
-
-Outcome = tuple[_Waiting, Any, BaseException | None]
 
 
 class Readers:
@@ -106,25 +104,15 @@ class Readers:
                     if outcomes and time.monotonic() - since > _PATIENCE_SECONDS:
                         self._tell(outcomes)
                         outcomes, since = [], time.monotonic()
-                    outcomes.append((waiting, waiting.work(connection), None))
+                    outcomes.append(Outcome(waiting.future, waiting.work(connection), None))
                     done += 1
         except BaseException as error:
             # Of one job; or there is no database, which each of the others would wait for as long.
             failed = batch[done : done + 1] if began else batch
-            outcomes += [(waiting, None, error) for waiting in failed]
+            outcomes += [Outcome(waiting.future, None, error) for waiting in failed]
             done += len(failed)
         self._tell(outcomes)
         return done
 
     def _tell(self, outcomes: list[Outcome]) -> None:
-        self._loop.call_soon_threadsafe(_deliver, outcomes)
-
-
-def _deliver(outcomes: list[Outcome]) -> None:
-    for waiting, result, error in outcomes:
-        if waiting.future.done():  # its caller has gone away
-            continue
-        if error is None:
-            waiting.future.set_result(result)
-        else:
-            waiting.future.set_exception(error)
+        self._loop.call_soon_threadsafe(deliver, outcomes)

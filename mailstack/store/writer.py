@@ -15,6 +15,7 @@ from mailstack.errors import StoreBusy, StoreContended, StoreUnavailable, Tempor
 from mailstack.store.checkpoint import Checkpointer
 from mailstack.store.counts import Commits
 from mailstack.store.engine import Database
+from mailstack.store.outcomes import Outcome, deliver
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -33,12 +34,6 @@ class _Waiting(NamedTuple):
     job: Any
     octets: int
     future: asyncio.Future[Any]
-
-
-class _Outcome(NamedTuple):
-    waiting: _Waiting
-    result: Any
-    error: BaseException | None
 
 
 class Writer:
@@ -99,7 +94,7 @@ class Writer:
             outcomes = self._outcomes(batch)
             self.commits.add(len(batch), time.monotonic() - began)
             # One wake-up of the loop for the batch, not one for each job.
-            self._loop.call_soon_threadsafe(_deliver, outcomes)
+            self._loop.call_soon_threadsafe(deliver, outcomes)
             if self._checkpointer is not None:
                 self._checkpointer.after_commit()
 
@@ -118,13 +113,13 @@ class Writer:
             self._queue_octets -= octets
             return batch
 
-    def _outcomes(self, batch: list[_Waiting], tries: int = 3) -> list[_Outcome]:
+    def _outcomes(self, batch: list[_Waiting], tries: int = 3) -> list[Outcome]:
         began = ran = False
         try:
             with self._database.writing() as connection:
                 began = True
                 outcomes = [
-                    _Outcome(waiting, result, None)
+                    Outcome(waiting.future, result, None)
                     for work, group in _grouped(batch)
                     for waiting, result in zip(
                         group, work(connection, [waiting.job for waiting in group]), strict=True
@@ -140,16 +135,16 @@ class Writer:
                 return list(self._one_by_one(batch))
             # No transaction at all, or a COMMIT of which nobody knows how it ended: doing the jobs
             # again could store them twice. The senders are told to come back.
-            return [_Outcome(waiting, None, error) for waiting in batch]
+            return [Outcome(waiting.future, None, error) for waiting in batch]
         return outcomes
 
-    def _one_by_one(self, batch: Sequence[_Waiting]) -> Iterator[_Outcome]:
+    def _one_by_one(self, batch: Sequence[_Waiting]) -> Iterator[Outcome]:
         for number, waiting in enumerate(batch, 1):
             (outcome,) = self._outcomes([waiting])
             yield outcome
             if isinstance(outcome.error, StoreUnavailable) and not self._database_answers():
                 # Each of the others would wait for it as long as this one did, one after the other.
-                yield from (_Outcome(each, None, outcome.error) for each in batch[number:])
+                yield from (Outcome(each.future, None, outcome.error) for each in batch[number:])
                 return
 
     def _database_answers(self) -> bool:
@@ -165,13 +160,3 @@ def _grouped(batch: list[_Waiting]) -> Iterator[tuple[Work[Any, Any], list[_Wait
     for waiting in batch:
         groups.setdefault(waiting.work, []).append(waiting)
     yield from groups.items()
-
-
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for waiting, result, error in outcomes:
-        if waiting.future.done():  # its caller has gone away
-            continue
-        if error is None:
-            waiting.future.set_result(result)
-        else:
-            waiting.future.set_exception(error)
