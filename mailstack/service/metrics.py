@@ -54,10 +54,7 @@ class Observer:
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well, and what is not."""
         told = self.processes("health")
-        reasons = [f"process {each.get('pid', '?')}: {each['why']}" for each in told if each.get("why")]
-        reasons += [f"a process says: {each['error']}" for each in told if "error" in each]
-        if not told:
-            reasons.append("no process answers")
+        reasons = _reasons(told)
         trouble = self._certificate_trouble()
         warnings = [trouble] if trouble else []
         status = "failing" if reasons else "ok"
@@ -67,6 +64,10 @@ class Observer:
             "warnings": warnings,
             "processes": len(told),
         }
+
+    def is_well(self) -> bool:
+        """Whether every process reads through the store."""
+        return not _reasons(self.processes("health"))
 
     def _certificate_trouble(self) -> str | None:
         try:
@@ -100,6 +101,13 @@ class Observer:
             raise
 
 
+def _reasons(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why not all is well, from what the processes have answered."""
+    reasons = [f"process {each.get('pid', '?')}: {each['why']}" for each in told if each.get("why")]
+    reasons += [f"a process says: {each['error']}" for each in told if "error" in each]
+    return reasons if told else ["no process answers"]
+
+
 class Numbers(Collector):
     """All metrics of this host, looked up when they are asked for."""
 
@@ -108,8 +116,8 @@ class Numbers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One family after the other, in the order of the documentation."""
-        well, _ = self._observer.health()
-        yield GaugeMetricFamily(measures.UP.name, measures.UP.meaning, value=float(well))
+        well = float(self._observer.is_well())
+        yield GaugeMetricFamily(measures.UP.name, measures.UP.meaning, value=well)
         told = [each for each in self._observer.processes("numbers") if "counts" in each]
         yield _info(told)
         for measure in measures.COUNTS:
