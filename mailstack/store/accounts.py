@@ -21,7 +21,7 @@ from mailstack.store import aliases, events, facts, logins, removal, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, effective, entry, imported, removed, state
+from mailstack.store.tables import account, domain, effective, entry, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -174,7 +174,6 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
             removal.remove_orphans(connection, {row.message_id for row in rows})
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))
-    connection.execute(delete(imported).where(imported.c.account_id == found.id))
     events.add(connection, Kind.REMOVED, found.id, account=str(found.mailbox), why="the account was removed")
     connection.execute(delete(account).where(account.c.id == found.id))
     return changed

@@ -168,15 +168,6 @@ entry = Table(
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
 )
 
-imported = Table(  # every unique-id that an import brought, for as long as the account lives
-    "imported",
-    metadata,
-    # What its owner has deleted since must not come back when the same source is read once more.
-    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
-    Column("unique_id", Text, primary_key=True),
-    sqlite_with_rowid=False,
-)
-
 removed = Table(  # entries that can still be brought back; no session sees them, no quota counts them
     "removed",
     metadata,

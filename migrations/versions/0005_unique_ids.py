@@ -1,4 +1,4 @@
-"""Unique-ids that came with imported mail; and no index of those that we give ourselves."""
+"""No index of the unique-ids that we give ourselves; they end in what is the key already."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ _FOREIGN = {
 
 
 def upgrade() -> None:
-    op.create_table(
-        "imported",
-        sa.Column("account_id", sa.Integer, primary_key=True),
-        sa.Column("unique_id", sa.Text, primary_key=True),
-        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name="fk_imported_account_id"),
-        sqlite_with_rowid=False,
-    )
     with op.batch_alter_table("entry", table_kwargs={"sqlite_with_rowid": False}) as entry:
         entry.drop_constraint("uq_entry_account_id_unique_id", type_="unique")
     op.create_index("ix_entry_foreign_id", "entry", ["account_id", "unique_id"], unique=True, **_FOREIGN)
@@ -33,4 +26,3 @@ def downgrade() -> None:
     op.drop_index("ix_entry_foreign_id", "entry")
     with op.batch_alter_table("entry", table_kwargs={"sqlite_with_rowid": False}) as entry:
         entry.create_unique_constraint("uq_entry_account_id_unique_id", ["account_id", "unique_id"])
-    op.drop_table("imported")
