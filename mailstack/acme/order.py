@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -63,8 +63,27 @@ def issue(
 
     `sockets` are bound to port 80 of what the names point to. Raises AcmeFailed.
     """
+    with _failures_told(names, directory_url):
+        acme = _account(directory_url, email, folder)
+        private_key = _pem(ec.generate_private_key(ec.SECP256R1()))
+        order = acme.new_order(crypto_util.make_csr(private_key, list(names)))
+        # What the authority has checked lately it need not check again.
+        wanted = [
+            _http_01(each) for each in order.authorizations if each.body.status != messages.STATUS_VALID
+        ]
+        with answering(sockets, dict(_answer(challenge, acme.net.key) for challenge in wanted)):
+            for challenge in wanted:
+                acme.answer_challenge(challenge, challenge.response(acme.net.key))
+            # The library counts in local time without a zone.
+            finished = acme.poll_and_finalize(order, datetime.now() + _PATIENCE)  # noqa: DTZ005
+    return Issued(finished.fullchain_pem.encode("ascii"), private_key)
+
+
+@contextmanager
+def _failures_told(names: Sequence[str], directory_url: str) -> Iterator[None]:
+    """What the library and the network raise, as AcmeFailed."""
     try:
-        return _issued(names, directory_url, email, folder, sockets)
+        yield
     except errors.ValidationError as error:
         raise AcmeFailed(f"the authority could not check {', '.join(names)}: {_reasons(error)}") from error
     except (errors.Error, messages.Error, josepy.errors.Error) as error:
@@ -73,28 +92,10 @@ def issue(
         raise AcmeFailed(f"the authority at {directory_url} cannot be reached: {error}") from error
 
 
-def _issued(
-    names: Sequence[str],
-    directory_url: str,
-    email: str | None,
-    folder: Path,
-    sockets: Sequence[socket.socket],
-) -> Issued:
-    acme = _account(directory_url, email, folder)
-    private_key = _pem(ec.generate_private_key(ec.SECP256R1()))
-    order = acme.new_order(crypto_util.make_csr(private_key, list(names)))
-    # What the authority has checked lately it need not check again.
-    wanted = [_http_01(each) for each in order.authorizations if each.body.status != messages.STATUS_VALID]
-    answers: dict[str, bytes] = {}
-    for challenge in wanted:
-        _, text = challenge.response_and_validation(acme.net.key)
-        answers[challenge.chall.path] = text.encode("ascii")
-    with answering(sockets, answers):
-        for challenge in wanted:
-            acme.answer_challenge(challenge, challenge.response(acme.net.key))
-        # The library counts in local time without a zone.
-        finished = acme.poll_and_finalize(order, datetime.now() + _PATIENCE)  # noqa: DTZ005
-    return Issued(finished.fullchain_pem.encode("ascii"), private_key)
+def _answer(challenge: messages.ChallengeBody, key: Any) -> tuple[str, bytes]:
+    """Where the authority will ask, and what it is to be told (RFC 8555 §8.3)."""
+    _, text = challenge.response_and_validation(key)
+    return challenge.chall.path, text.encode("ascii")
 
 
 def _http_01(authorization: messages.AuthorizationResource) -> messages.ChallengeBody:
@@ -113,7 +114,6 @@ def _account(directory_url: str, email: str | None, folder: Path) -> client.Clie
         acme.new_account(new)
     except errors.ConflictError as error:  # it knows the key
         net.account = messages.RegistrationResource(uri=error.location, body=messages.Registration())
-    write_private(folder / "account.json", json.dumps({"directory": directory_url}).encode() + b"\n")
     return acme
 
 
