@@ -14,19 +14,16 @@ from typing import Any, Final, cast
 from mailstack import log
 from mailstack.auth.binding import end_point_of
 from mailstack.errors import MailstackError
-from mailstack.pop3 import record, sending, tcp
+from mailstack.pop3 import record, sending, tcp, turns
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
-from mailstack.pop3.lines import LineReader
+from mailstack.pop3.inlet import Inlet
 from mailstack.pop3.outlet import Gone, Outlet
 from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
 from mailstack.pop3.surroundings import Crowd, Surroundings
 from mailstack.pop3.tlsserver import HANDSHAKE_SECONDS
-
-_WAITING_OCTETS: Final = 64 * 1024
-"""More octets of commands than this wait in the kernel, and so at the client."""
 
 _COMMANDS_AT_ONCE: Final = 200
 """After so many commands of one packet, the other connections have their turn."""
@@ -42,9 +39,26 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_active_at", "_answers", "_began_at", "_closing", "_crowd", "_draining", "_eof", "_loop",
-        "_outlet", "_over", "_peer", "_pulse", "_reader", "_reading_paused", "_reason", "_session",
-        "_session_id", "_surroundings", "_task", "_tls", "_transport",
+        "_active_at",
+        "_answers",
+        "_began_at",
+        "_closing",
+        "_crowd",
+        "_draining",
+        "_eof",
+        "_inlet",
+        "_loop",
+        "_outlet",
+        "_over",
+        "_peer",
+        "_pulse",
+        "_reason",
+        "_session",
+        "_session_id",
+        "_surroundings",
+        "_task",
+        "_tls",
+        "_transport",
     )
     # fmt: on
 
@@ -59,13 +73,12 @@ class Connection(asyncio.Protocol):
         self._loop = loop = asyncio.get_running_loop()
         self._began_at = self._active_at = loop.time()
         self._session_id = log.new_session_id()
-        self._reader = LineReader()
+        self._inlet = Inlet()
         self._outlet = Outlet(loop)
         self._pulse = tcp.Pulse()
         self._task: asyncio.Task[None] | None = None
         self._tls: str | None = None
         self._reason: str | None = None  # why the connection ends
-        self._reading_paused = False
         self._eof = False  # the peer sends no more
         self._closing = False
         self._draining = False
@@ -76,6 +89,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet; with implicit TLS the handshake is done."""
         self._transport = cast(asyncio.Transport, transport)
+        self._inlet.use(self._transport)
         self._outlet.use(self._transport)
         self._peer = tcp.peer_of(transport.get_extra_info("peername"))
         self._answers = Answers(self._surroundings, peer=self._peer.address)
@@ -87,7 +101,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Obey what is complete, in order."""
         if not self._closing:
-            self._reader.feed(data)
+            self._inlet.feed(data)
             self._go_on()
 
     def eof_received(self) -> bool:
@@ -199,7 +213,8 @@ class Connection(asyncio.Protocol):
             work = self._advance()
             if work is not None:
                 self._start(self._work(work))
-        self._meter_reading()
+        if not self._closing and not self._outlet.lost:
+            self._inlet.meter()
 
     def _advance(self) -> Work | None:
         """Obey the lines that are here, up to one that takes time."""
@@ -207,7 +222,7 @@ class Connection(asyncio.Protocol):
         for _ in range(_COMMANDS_AT_ONCE):
             if self._outlet.blocked or self._closing:
                 break
-            line = self._reader.take(self._session.longest_line)
+            line = self._inlet.take(self._session.longest_line)
             if line is None:
                 if self._eof:
                     self._close("closed by the client")
@@ -223,7 +238,7 @@ class Connection(asyncio.Protocol):
     def _obey(self, line: bytes) -> Work | None:
         self._active_at = self._loop.time()
         self._pulse.settled = False
-        turn = self._session.obey(line, more=len(self._reader) > 0)
+        turn = self._session.obey(line, more=len(self._inlet) > 0)
         try:
             ask = next(turn)
         except StopIteration as end:
@@ -241,22 +256,10 @@ class Connection(asyncio.Protocol):
     def _end_if_over(self) -> None:
         if self._session.ended is not None:
             self._close(self._session.ended, linger=self._session.ended != "quit")
-        elif self._reader.endless:
+        elif self._inlet.endless:
             self._close("endless line", linger=True)
         elif self._draining:
             self._close("shutdown")
-
-    def _meter_reading(self) -> None:
-        """Leave commands in the kernel while enough of them wait here."""
-        if self._closing or self._outlet.lost:
-            return
-        waiting = len(self._reader)
-        if not self._reading_paused and waiting > _WAITING_OCTETS:
-            self._reading_paused = True
-            self._transport.pause_reading()
-        elif self._reading_paused and waiting < _WAITING_OCTETS // 2:
-            self._reading_paused = False
-            self._transport.resume_reading()
 
     # -- what takes time: one task, while there is work ------------------------------------------
 
@@ -296,17 +299,7 @@ class Connection(asyncio.Protocol):
 
     async def _fulfil(self, turn: Turn, ask: Ask) -> Reply:
         try:
-            while True:
-                try:
-                    answer = await self._answers.to(ask)
-                except Exception as error:
-                    self._outlet.check()
-                    ask = turn.throw(error)
-                else:
-                    self._outlet.check()
-                    ask = turn.send(answer)
-        except StopIteration as end:
-            return cast(Reply, end.value)
+            return await turns.fulfil(turn, ask, self._answers, self._outlet)
         except Gone:
             raise
         except Exception as error:
@@ -318,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     async def _send(self, reply: Reply) -> None:
         self._pulse.settled = False
-        if reply.start_tls and len(self._reader):
+        if reply.start_tls and len(self._inlet):
             reply = self._session.distrust()
         self._outlet.write(reply.text)
         if reply.lines is not None:
@@ -359,9 +352,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._outlet.lost:
             raise Gone
         self._transport = transport
+        self._inlet.use(transport)
         self._outlet.use(transport)
-        self._reader.clear()
-        self._reading_paused = False
         self._begin()
         self._active_at = self._loop.time()
 

@@ -8,22 +8,22 @@ as text in, text out.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mailstack import __version__
 from mailstack.auth import sasl
 from mailstack.errors import MailstackError, StoreUnavailable
-from mailstack.pop3 import asks, authentication, commands, expiry
+from mailstack.pop3 import asks, authentication, capabilities, commands
 from mailstack.pop3.asks import Ask
 from mailstack.pop3.authentication import Dialogue
+from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.commands import BadCommand, Refused
 from mailstack.pop3.lines import LONGEST_OCTETS
 from mailstack.pop3.maildrop import Entry, Maildrop
 from mailstack.pop3.replies import Message, Reply, challenge, negative, ok, positive, reply_to
 from mailstack.pop3.stuffing import Transfer
+from mailstack.pop3.tally import Tally
 from mailstack.store.messages import Snapshot
-from mailstack.store.runs import Runs
 
 MAX_BAD_COMMANDS: Final = 20
 """So many lines in a row that are no commands: this is not a mail program."""
@@ -38,28 +38,6 @@ _OK: Final = ok()
 _DELETED: Final = ok("deleted")
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """What the session may know of its connection."""
-
-    tls: bool
-    stls: bool  # a certificate is there, so STLS can be offered while there is no TLS
-    plaintext_login: bool  # a password may come over this connection even without TLS
-    peer: str
-    login_delay_seconds: int = 0  # between two logins of an account, whoever it is
-    end_point: bytes | None = None  # for SCRAM-SHA-256-PLUS, where that is to be offered
-
-    @property
-    def sasl(self) -> sasl.Channel:
-        """The same for a SASL mechanism."""
-        return sasl.Channel(self.may_log_in, self.end_point)
-
-    @property
-    def may_log_in(self) -> bool:
-        """Whether USER and PASS work here (RFC 8314 §3: not in the clear)."""
-        return self.tls or self.plaintext_login
-
-
 @dataclass(slots=True)
 class Authorization:
     """The state before login (RFC 1939 §4)."""
@@ -67,25 +45,6 @@ class Authorization:
     name: str | None = None  # what USER said
     utf8: bool = False  # UTF8 was said (RFC 6856 §2), so headers may come as they are
     dialogue: Dialogue | None = None  # between AUTH and its last reply
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a session did, for its line in the log."""
-
-    retrieved: int = 0
-    retrieved_octets: int = 0
-    deleted: int = 0
-    deleted_octets: int = 0
-    sending: int | None = None  # the uid of what RETR is about to send
-    sent: Runs = field(default_factory=Runs)  # the uids of what RETR has sent whole
-    removed: Runs = field(default_factory=Runs)  # the uids of what QUIT has removed
-
-    def finish_sending(self) -> None:
-        """What was to be sent has been sent."""
-        if self.sending is not None:
-            self.sent.add(self.sending)
-            self.sending = None
 
 
 class Session:
@@ -157,32 +116,12 @@ class Session:
     # -- any state -------------------------------------------------------------------------------
 
     def capa(self, state: Authorization | Maildrop) -> Turn:
-        """CAPA (RFC 2449 §5): only what works here and now.
-
-        TOP and UIDL stand there before login too, where clients decide how they will fetch; USER
-        and SASL stay after it (§6.3, §6.1 allow both).
-        """
-        logged_in = isinstance(state, Maildrop)
+        """CAPA (RFC 2449 §5): only what works here and now."""
         expire = yield asks.LoadExpiry()
         mechanisms = yield asks.LoadMechanisms(self._channel.sasl)
-        announced = {
-            "TOP": True,  # RFC 2449 §6.2
-            "USER": self._channel.may_log_in,  # §6.3
-            f"SASL {' '.join(mechanisms)}": bool(mechanisms),  # RFC 5034 §3
-            "RESP-CODES": True,  # §6.4
-            f"LOGIN-DELAY {self._channel.login_delay_seconds}": self._channel.login_delay_seconds > 0,  # §6.5
-            "PIPELINING": True,  # §6.6
-            f"EXPIRE {expire and expiry.announced(expire)}": expire is not None,  # §6.7
-            "UIDL": True,  # §6.8
-            f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
-            "STLS": self._can_stls() and not logged_in,  # RFC 2595 §4
-            "AUTH-RESP-CODE": True,  # RFC 3206 §6
-            # RFC 6856 §2: USER tells that names and passwords may be UTF-8.
-            "UTF8 USER": True,
-            "LANG": True,  # RFC 6856 §3
-        }
-        lines = "".join(f"{tag}\r\n" for tag, here in announced.items() if here)
-        return Reply(positive("capabilities follow") + f"{lines}.\r\n".encode("ascii"))
+        logged_in = isinstance(state, Maildrop)
+        lines = capabilities.lines(self._channel, mechanisms, expire, logged_in=logged_in)
+        return Reply(positive("capabilities follow") + lines)
 
     def lang(self, _state: Authorization | Maildrop, wanted: str | None) -> Reply:
         """LANG (RFC 6856 §3): what it has to say, this server says in English."""
@@ -270,7 +209,7 @@ class Session:
         """STLS (RFC 2595 §4): the owner does the handshake and begins a new session in it."""
         if self._channel.tls:
             raise BadCommand("TLS is active already")
-        if not self._can_stls():
+        if not self._channel.can_stls:
             raise BadCommand("TLS is not available")
         if self._more:
             return self.distrust()
@@ -285,9 +224,6 @@ class Session:
         """
         self.ended = "input behind STLS"
         return negative("nothing may follow STLS before the handshake")
-
-    def _can_stls(self) -> bool:
-        return self._channel.stls and not self._channel.tls
 
     def _refuse_in_the_clear(self) -> None:
         if not self._channel.may_log_in:

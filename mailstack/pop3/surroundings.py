@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mailstack.directory import Directory
+from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.expiry import Expiries
-from mailstack.pop3.session import Channel
 from mailstack.pop3.tcp import Peer
 from mailstack.store.store import Store
 

@@ -25,9 +25,10 @@ from mailstack.pop3.asks import (
     LogIn,
     OpenMessage,
 )
+from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
-from mailstack.pop3.session import Channel, Session
+from mailstack.pop3.session import Session
 from mailstack.store.limits import Expiry
 from mailstack.store.messages import Listing, Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8

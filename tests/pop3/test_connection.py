@@ -67,7 +67,7 @@ async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_elses
         connection = next(iter(rig.listener._crowd))
         await asyncio.sleep(0.3)
         assert connection._transport.get_write_buffer_size() <= HIGH_WATER + PART_OCTETS + 1024
-        assert len(connection._reader) <= 64 * 1024 + 256 * 1024
+        assert len(connection._inlet) <= 64 * 1024 + 256 * 1024
         began = time.monotonic()
         other = await rig.connect()
         assert b"TOP\r\n" in await other.body(b"CAPA")
