@@ -6,8 +6,9 @@ All of them in one transaction: a schema is either at the old revision or at the
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
+from mailstack.errors import StoreUnavailable
 from mailstack.store.tables import metadata
 
 
@@ -23,11 +24,19 @@ def migrate(connection: Connection) -> None:
     )
     writing = connection.execution_options(mailstack_writing=True)
     with writing.begin():
-        if not sqlite:
+        if sqlite:
+            event.listen(writing, "before_cursor_execute", _still_in_transaction)
+        else:
             writing.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
         context.run_migrations()
         if sqlite and (broken := writing.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
             raise RuntimeError(f"the migration would leave rows without their parent: {broken[:5]}")
+
+
+def _still_in_transaction(connection: Connection, *_: object) -> None:
+    """SQLite rolls back by itself on a full disk, say; what came after that would be done on its own."""
+    if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
+        raise StoreUnavailable("the schema was not changed: the database has undone it (is the disk full?)")
 
 
 given = context.config.attributes.get("connection")

@@ -177,9 +177,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
     writing = connection.get_execution_options().get(_WRITING, False)
-    connection.connection.driver_connection.execute(  # type: ignore[union-attr]
-        "BEGIN IMMEDIATE" if writing else "BEGIN"
-    )
+    connection.connection.cursor().execute("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _postgresql_engine(url: URL) -> Engine:

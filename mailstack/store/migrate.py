@@ -18,9 +18,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from mailstack.errors import SchemaMismatch
+from mailstack.errors import SchemaMismatch, StoreUnavailable
 from mailstack.store import schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import metadata
@@ -84,24 +85,33 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _migrate(database: Database, report: Report, way: Callable[[Config, str], None], revision: str) -> bool:
-    with _alone(database, report), database.translated(), database.engine.connect() as connection:
-        before = schema.revision(connection)
-        connection.rollback()
-        if before is not None and before > newest():
-            schema.check(connection)
-        if database.is_sqlite:
-            # A table that a migration rebuilds must not take the rows of its children along.
-            # The switch does nothing inside a transaction, so it goes past SQLAlchemy's BEGIN.
-            _outside_transaction(connection, "PRAGMA foreign_keys=OFF")
-        try:
-            way(_config(connection), revision)
-        finally:
+    with _alone(database, report), database.translated():
+        with _own_connection(database) as connection:
+            before = schema.revision(connection)
+            connection.rollback()
+            if before is not None and before > newest():
+                schema.check(connection)
             if database.is_sqlite:
-                _outside_transaction(connection, "PRAGMA foreign_keys=ON")
-        after = schema.revision(connection)
+                # A table that a migration rebuilds must not take the rows of its children along.
+                # The switch does nothing inside a transaction, so it goes past SQLAlchemy's BEGIN.
+                _outside_transaction(connection, "PRAGMA foreign_keys=OFF")
+            try:
+                way(_config(connection), revision)
+            except CommandError as error:  # alembic misses a row of its own that was there before
+                raise StoreUnavailable(f"the schema was not changed: {error}") from error
+        with database.reading() as connection:
+            after = schema.revision(connection)
         if before != after:
             report(f"the schema went from {before or 'nothing'} to {after or 'nothing'}")
         return before != after
+
+
+@contextmanager
+def _own_connection(database: Database) -> Iterator[Connection]:
+    """A connection that is closed with the block, and whatever was switched or locked on it with it."""
+    with database.engine.connect() as connection:
+        connection.detach()
+        yield connection
 
 
 def _outside_transaction(connection: Connection, statement: str) -> None:
@@ -133,13 +143,11 @@ def _holding_file(path: str, report: Report) -> Iterator[None]:
 
 @contextmanager
 def _holding_row(database: Database, report: Report) -> Iterator[None]:
-    with database.translated(), database.engine.connect() as connection:
+    with database.translated(), _own_connection(database) as connection:
         if not connection.execute(text(f"SELECT pg_try_advisory_lock({_POSTGRESQL_LOCK})")).scalar_one():
             report("another upgrade of this database is running; waiting for it")
             connection.execute(text(f"SELECT pg_advisory_lock({_POSTGRESQL_LOCK})"))
         connection.commit()
-        try:
-            yield
-        finally:
-            connection.execute(text(f"SELECT pg_advisory_unlock({_POSTGRESQL_LOCK})"))
-            connection.commit()
+        yield
+        # Whoever comes next need not wait for the server to see that the connection is closed.
+        connection.execute(text(f"SELECT pg_advisory_unlock({_POSTGRESQL_LOCK})"))
