@@ -40,11 +40,11 @@ def postgresql_server() -> Iterator[str]:
     """The superuser's URL of a running server that has a database `template` at the newest schema."""
     # Not below pytest's own folder: that one is closed to the unprivileged user the server runs as,
     # and its path may be too long for a unix socket.
-    with postgresql.temporary_directory() as directory, postgresql.server(directory) as url:
-        database = Database(postgresql.create_database(url, "template"))
+    with postgresql.temporary_directory() as directory, postgresql.server(directory) as server:
+        database = Database(postgresql.create_database(server.url, "template"))
         migrate.upgrade(database, lambda text: None)
         database.dispose()
-        yield url
+        yield server.url
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from tests.support import reference
@@ -113,6 +113,7 @@ async def _transaction(
         reply = await reader.readuntil(b"\r\n")
         if reply[:1] not in b"23":
             record.refused[reply] += 1
+            record.progress.set()
             return False
     record.recipients[mark] = to
     data = reference.stuffed(message(mark, octets))
@@ -126,6 +127,7 @@ async def _transaction(
     reply = await reader.readuntil(b"\r\n")
     if not reply.startswith(b"250"):
         record.refused[reply] += 1
+        record.progress.set()
         return not reply.startswith(b"421")
     record.acknowledged.add(mark)
     record.promised[mark] = record.clock()
@@ -148,6 +150,17 @@ async def collect(appliance: Appliance, record: Record, account: str) -> None:
             writer.transport.abort()
 
 
+class NotNow(ConnectionError):
+    """The server has refused a command, and said so: the session is given up."""
+
+
+async def persist(attempt: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Begin anew, a moment later, whenever a client has given up: as those do that people use."""
+    while True:
+        await attempt()
+        await asyncio.sleep(0.02)
+
+
 async def _collect_once(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: Record, account: str
 ) -> None:
@@ -156,6 +169,8 @@ async def _collect_once(
         reply = await reader.readuntil(b"\r\n")
         if not reply.startswith(b"+OK"):
             record.refused[reply] += 1
+            record.progress.set()
+            raise NotNow(reply)
         return reply
 
     await reader.readuntil(b"\r\n")
@@ -176,10 +191,10 @@ async def _collect_once(
     record.quits.append(Quit(frozenset(marks), record.clock()))
     record.sessions += 1
     record.progress.set()
-    if (await ask("QUIT")).startswith(b"+OK"):
-        record.undecided.remove(marks)
-        record.removed |= marks
-        record.quits[-1].heard = record.clock()
+    await ask("QUIT")
+    record.undecided.remove(marks)
+    record.removed |= marks
+    record.quits[-1].heard = record.clock()
 
 
 def check_maildrops(appliance: Appliance, record: Record, accounts: Sequence[str], collected: str) -> None:

@@ -42,42 +42,50 @@ def temporary_directory() -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
+class Server:
+    """A server in a folder: stopped, also rudely, and started again while others use it."""
+
+    def __init__(self, directory: Path) -> None:
+        programs = binaries()
+        assert programs is not None, "install postgresql"
+        self.url = f"postgresql://mailstack@/postgres?host={directory}"
+        """Its superuser's database, on a unix socket."""
+        self._directory = directory
+        data = directory / "data"
+        prefix: list[str] = []
+        if os.getuid() == 0:
+            shutil.chown(directory, "nobody", "nogroup")
+            prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+        initdb = [str(programs / "initdb"), "-D", str(data), "-U", "mailstack"]
+        subprocess.run(
+            [*prefix, *initdb, "-A", "trust", "-N", "--locale=C.UTF-8"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=directory,
+        )
+        self._control = [*prefix, str(programs / "pg_ctl"), "-D", str(data), "-w", "-s"]
+        options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+        self._start = ["-l", str(data / "log"), "-o", f"-k {directory} {options}", "start"]
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        subprocess.run([*self._control, *self._start], check=True, cwd=self._directory)
+
+    def stop(self, mode: str) -> None:
+        """End every session: "fast" rolls back and writes all down, "immediate" is a crash."""
+        subprocess.run([*self._control, "-m", mode, "stop"], check=True, cwd=self._directory)
+
+
 @contextmanager
-def server(directory: Path) -> Iterator[str]:
-    """Run a server in the directory and yield the URL of its superuser's database, on a unix socket."""
-    programs = binaries()
-    assert programs is not None, "install postgresql"
-    data = directory / "data"
-    prefix: list[str] = []
-    if os.getuid() == 0:
-        shutil.chown(directory, "nobody", "nogroup")
-        prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
-    subprocess.run(
-        [
-            *prefix,
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "mailstack",
-            "-A",
-            "trust",
-            "-N",
-            "--locale=C.UTF-8",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd=directory,
-    )
-    options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
-    control = [*prefix, programs / "pg_ctl", "-D", data, "-w", "-s"]
-    subprocess.run(
-        [*control, "-l", data / "log", "-o", f"-k {directory} {options}", "start"], check=True, cwd=directory
-    )
+def server(directory: Path) -> Iterator[Server]:
+    """Run a server in the directory; it may be down when the block ends."""
+    made = Server(directory)
+    made.start()
     try:
-        yield f"postgresql://mailstack@/postgres?host={directory}"
+        yield made
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, cwd=directory)
+        if (directory / "data" / "postmaster.pid").exists():
+            made.stop("immediate")
 
 
 def create_database(superuser_url: str, name: str, *, template: str = "template1") -> str:
