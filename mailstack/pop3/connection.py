@@ -240,13 +240,11 @@ class Connection(asyncio.Protocol):
         self._pulse.settled = False
         turn = self._session.obey(line, more=len(self._inlet) > 0)
         try:
-            ask = next(turn)
-        except StopIteration as end:
-            reply = cast(Reply, end.value)
+            reply = turns.begin(turn, self._answers)
         except Exception as error:
             reply = self._unforeseen(error)
-        else:
-            return turn, ask
+        if not isinstance(reply, Reply):
+            return turn, reply
         if not reply.is_short or (self._session.ended is not None and self._answers.closes_slowly):
             return reply
         self._outlet.write(reply.text)

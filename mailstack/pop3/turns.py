@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import cast
 
+from mailstack.errors import MailstackError
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
 from mailstack.pop3.outlet import Outlet
 from mailstack.pop3.replies import Reply
 from mailstack.pop3.session import Turn
+
+
+def begin(turn: Turn, answers: Answers) -> Reply | Ask:
+    """Run a turn as far as nobody has to be waited for: its reply, or what it waits for.
+
+    Raises what the turn did not foresee.
+    """
+    try:
+        ask = next(turn)
+        while True:
+            try:
+                answer = answers.at_once(ask)
+            except MailstackError as error:
+                ask = turn.throw(error)
+                continue
+            if answer is None:
+                return ask
+            ask = turn.send(answer)
+    except StopIteration as end:
+        return cast(Reply, end.value)
 
 
 async def fulfil(turn: Turn, ask: Ask, answers: Answers, outlet: Outlet) -> Reply:

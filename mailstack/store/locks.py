@@ -119,6 +119,12 @@ class MaildropLocks(Protocol):
         """
         ...
 
+    def hold_at_once(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock | None:
+        """The same where nobody has to be waited for; None where it takes `hold`."""
+        ...
+
     async def settled(self) -> None:
         """Wait until whatever is being let go is free."""
         ...
@@ -145,12 +151,19 @@ class FileLocks:
         self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
     ) -> MaildropLock:
         """See MaildropLocks; never waits."""
+        return self.hold_at_once(account_id, holder=holder, login_delay_seconds=login_delay_seconds)
+
+    def hold_at_once(
+        self, account_id: int, *, holder: str, login_delay_seconds: float | None = None
+    ) -> MaildropLock:
+        """See MaildropLocks."""
         place = account_id * _RECORD.size
         # The kernel sees one owner in all of this process's sessions, so they keep apart by the set.
         if account_id in self._held or not self._set(fcntl.F_WRLCK, place):
             raise self._kept(place).in_use()
         try:
-            before = self._kept(place)
+            # Nobody asks for the last login where no delay is required.
+            before = _NOBODY if login_delay_seconds == 0.0 else self._kept(place)
             before.check_delay(login_delay_seconds or 0.0)
         except BaseException:
             self._set(fcntl.F_UNLCK, place)
@@ -225,6 +238,9 @@ class AdvisoryLocks:
             mine = self._held[account_id] = _Mine(holding)
             loop = asyncio.get_running_loop()
             return MaildropLock(lambda: self._let_go(loop, account_id, mine), backend=self._backend)
+
+    def hold_at_once(self, account_id: int, *, holder: str, login_delay_seconds: float | None = None) -> None:
+        """See MaildropLocks; a server is always waited for."""
 
     async def settled(self) -> None:
         """See MaildropLocks."""

@@ -1,4 +1,4 @@
-"""The store as the event loop sees it: every call waits on a thread, never on the loop."""
+"""The store as the event loop sees it: what may take time waits on a thread, never on the loop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mailstack.store import damage, digests, messages, removal, schema
 from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
+from mailstack.store.glance import Glance
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Listing, Opened, Snapshot
 from mailstack.store.readers import Readers
@@ -104,6 +105,7 @@ class Store:
         self._space_checked = -_SPACE_CHECK_SECONDS
         self._space_left = 0  # octets above the reserve
         self._readers = Readers(database)
+        self._glance = Glance(database)
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
         self.journal = Journal(self._writer, kept=keep_events)
@@ -122,6 +124,7 @@ class Store:
         await self.journal.close()
         await self._writer.close()
         await self._readers.close()
+        await self._glance.close()
         await self._locks.settled()
         self._locks.close()
         self.database.dispose()
@@ -209,6 +212,10 @@ class Store:
         """
         return await self._locks.hold(account_id, holder=holder, login_delay_seconds=login_delay_seconds)
 
+    def lock_maildrop_at_once(self, account_id: int, *, holder: str) -> MaildropLock | None:
+        """The same for a login that needs no delay, without waiting; None where it has to be awaited."""
+        return self._locks.hold_at_once(account_id, holder=holder, login_delay_seconds=0.0)
+
     def _tell_locks_lost(self) -> None:
         for tell in self.on_locks_lost:
             tell()
@@ -216,6 +223,10 @@ class Store:
     async def open_maildrop(self, account_id: int) -> Snapshot:
         """The counters of one moment; they cost the same in a maildrop of any size."""
         return await self.read(messages.snapshot, account_id)
+
+    def open_maildrop_at_once(self, account_id: int) -> Snapshot | None:
+        """The same without waiting; None where it has to be awaited."""
+        return self._glance.at(messages.snapshot, account_id)
 
     async def listing(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
         """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import ssl
+import threading
 import time
 
 import pytest
@@ -281,6 +282,24 @@ async def test_ipv6_loopback_counts_as_loopback(start):
     async with start(host="::1") as rig:
         client = await rig.log_in()
         assert await client.ask(b"STAT") == b"+OK 0 0\r\n"
+
+
+async def test_a_poll_asks_no_thread(start):
+    async with start() as rig:
+        await rig.deliver(sized(100))
+        for _ in range(2):  # the first verifies the password, the second has the database opened
+            await (await rig.log_in()).ask(b"QUIT")
+        async with asyncio.timeout(10):
+            while rig.store.open_maildrop_at_once(rig.account_id) is None:  # noqa: ASYNC110 (looks from outside)
+                await asyncio.sleep(0.005)
+        go = threading.Event()
+        busy = [asyncio.ensure_future(rig.store.read(lambda _: go.wait(10))) for _ in range(8)]
+        client = await rig.log_in()
+        assert await client.ask(b"STAT") == b"+OK 1 100\r\n"
+        assert await client.ask(b"QUIT") == b"+OK bye\r\n"
+        assert not any(each.done() for each in busy)
+        go.set()
+        assert all(await asyncio.gather(*busy))
 
 
 async def test_one_line_a_session_is_logged_and_no_secret(start, caplog):
