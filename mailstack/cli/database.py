@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
-from mailstack.store import integrity, schema
+from mailstack.store import integrity, legible, schema
 
 if TYPE_CHECKING:
     from mailstack.store.snapshots import Rehearsal
@@ -101,15 +102,17 @@ def check(
     else:
         for each in found:
             print(f"{'mended: ' if repair and each.mendable else ''}{each.text}")
-        print(_verdict(len(found), len(left), mendable=any(each.mendable for each in left)))
+        print(_verdict(len(found), left))
     if left:
         raise typer.Exit(os.EX_DATAERR)
 
 
-def _verdict(found: int, left: int, *, mendable: bool) -> str:
+def _verdict(found: int, left: Sequence[integrity.Finding]) -> str:
     if not found:
         return "the store adds up"
     if not left:
         return f"{show.counted(found, 'finding')}, all mended"
-    advice = "; --repair mends what can be mended" if mendable else ""
-    return f"{show.counted(left, 'finding')} left{advice}"
+    advice = "; --repair mends what can be mended" if any(each.mendable for each in left) else ""
+    if any(legible.UNREADABLE in each.text for each in left):
+        advice += "; what cannot be read comes back by mailstack backup restore"
+    return f"{show.counted(len(left), 'finding')} left{advice}"

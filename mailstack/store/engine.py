@@ -25,6 +25,8 @@ _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
 _WRITING: Final = "mailstack_writing"
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
+_CORRUPTED: Final = ("XX001", "XX002")  # PostgreSQL: data, or an index, is corrupted
+_UNREADABLE: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)  # a sector is lost, say
 
 # These only take effect on a file without tables, and before WAL is switched on. Later they would do
 # harm: auto_vacuum=INCREMENTAL takes the write lock even where it has nothing to change, and so no
@@ -118,11 +120,13 @@ def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | S
     text = " ".join(str(error).split())
     if getattr(error, "sqlstate", None) in _CONTENDED:
         return StoreContended(f"the database refused: {text}")
+    if getattr(error, "sqlstate", None) in _CORRUPTED:
+        return StoreDamaged(f"the database is damaged ({text}); restore it from a backup")
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return StoreFull("the disk of the database is full")
-    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _UNREADABLE:
         return StoreDamaged(f"the database {path} is damaged ({text}); restore it from a backup")
     if code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return StoreUnavailable(

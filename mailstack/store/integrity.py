@@ -7,6 +7,7 @@ looked at again, inside the transaction that mends it: mail may have come or gon
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -23,9 +24,12 @@ from sqlalchemy import (
     update,
 )
 
+from mailstack.errors import StoreDamaged
 from mailstack.mail.address import Mailbox
-from mailstack.store import removal, reread
+from mailstack.store import legible, messages, removal, reread
 from mailstack.store.engine import Database
+from mailstack.store.legible import Walk
+from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, entry, message, removed
 
 _IDS_A_STEP = 5000
@@ -55,29 +59,55 @@ def check(database: Database, *, repair: bool = False, read_content: bool = True
 
     Reading every message takes as long as a backup; without it counters and links are compared.
     """
-    with database.reading() as connection:
-        accounts = connection.execute(select(account.c.id).order_by(account.c.id)).scalars().all()
-        first, last = _ends(connection)
+    to_walk = legible.walks(database)
+    accounts = _accounts(database)
+    first, last = _all_ends(database)
     ranges = [(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
     to_read = ranges if read_content else []
-    total, done = len(ranges) + len(accounts) + len(to_read), 0
+    total, done = len(to_walk) + len(ranges) + len(accounts) + len(to_read), 0
+    for walk in to_walk:
+        done += 1
+        yield Step(done, total, tuple(_walked(database, walk)))
     # Messages first: mending an entry's octets changes what its account's counters have to be.
     for low, high in ranges:
         done += 1
-        yield Step(done, total, _step(database, _Messages(low, high), repair=repair))
+        yield Step(done, total, tuple(_messages_step(database, _Messages(low, high), repair=repair)))
     for account_id in accounts:
         done += 1
-        yield Step(done, total, _step(database, _Account(account_id), repair=repair))
+        yield Step(done, total, _account_step(database, _Account(account_id), repair=repair))
     for low, high in to_read:
         done += 1
         yield Step(done, total, tuple(_content(database, low, high)))
 
 
+def _accounts(database: Database) -> Sequence[int]:
+    try:
+        with database.reading() as connection:
+            return connection.execute(select(account.c.id).order_by(account.c.id)).scalars().all()
+    except StoreDamaged:  # which the step that reads the table tells
+        return ()
+
+
+def _walked(database: Database, walk: Walk) -> Iterator[Finding]:
+    if not legible.can_be_read(database, walk):
+        yield Finding(f"some of the {walk.name} {legible.UNREADABLE}", mendable=False)
+
+
 def _content(database: Database, low: int, high: int) -> Iterator[Finding]:
     for found in reread.reread(database, low - 1, high - 1):
-        reread.note(database, found)
+        with suppress(StoreDamaged):  # of what it could not note the finding tells all the same
+            reread.note(database, found)
         for said in (*(said for _, said in found.damaged), *found.uncanonical):
             yield Finding(said, mendable=False)
+
+
+def _all_ends(database: Database) -> tuple[int, int]:
+    try:
+        with database.reading() as connection:
+            return _ends(connection)
+    except StoreDamaged:  # at an end: then every number that was given to a message is looked at
+        with database.writing() as connection:
+            return 1, messages.new_message_ids(connection, 1)[0]
 
 
 def _ends(connection: Connection) -> tuple[int, int]:
@@ -89,7 +119,37 @@ def _ends(connection: Connection) -> tuple[int, int]:
     return (min(ids), max(ids)) if ids else (0, -1)
 
 
-def _step(database: Database, part: _Account | _Messages, *, repair: bool) -> tuple[Finding, ...]:
+def _account_step(database: Database, part: _Account, *, repair: bool) -> tuple[Finding, ...]:
+    try:
+        return _looked_at(database, part, repair=repair)
+    except StoreDamaged:
+        return (_lost(part.name(database)),)
+
+
+def _messages_step(database: Database, part: _Messages, *, repair: bool) -> Iterator[Finding]:
+    lost = Runs()
+    yield from _with_halves(database, part, lost, repair=repair)
+    if lost:
+        yield _lost(f"messages {lost}")
+
+
+def _with_halves(database: Database, part: _Messages, lost: Runs, *, repair: bool) -> Iterator[Finding]:
+    """What there is to say of the range; where it cannot be read, of its halves, down to what is `lost`."""
+    try:
+        yield from _looked_at(database, part, repair=repair)
+    except StoreDamaged:
+        halves = part.halves()
+        if not halves:
+            lost.add(part.low)
+        for half in halves:
+            yield from _with_halves(database, half, lost, repair=repair)
+
+
+def _lost(whose: str) -> Finding:
+    return Finding(f"some of what belongs to {whose} {legible.UNREADABLE}", mendable=False)
+
+
+def _looked_at(database: Database, part: _Account | _Messages, *, repair: bool) -> tuple[Finding, ...]:
     with database.reading() as connection:
         found = part.look(connection)
     if not repair or not any(finding.mendable for finding in found):
@@ -119,6 +179,16 @@ class _Account(NamedTuple):
     """An account's entries, each with its message, and its counters against them."""
 
     id: int
+
+    def name(self, database: Database) -> str:
+        """The account's address, as long as that can be read."""
+        with suppress(StoreDamaged), database.reading() as connection:
+            wanted = select(account.c.local_part, domain.c.name).join(
+                domain, domain.c.id == account.c.domain_id
+            )
+            if row := connection.execute(wanted.where(account.c.id == self.id)).one_or_none():
+                return str(Mailbox(*row))
+        return f"account {self.id}"
 
     def look(self, connection: Connection) -> tuple[Finding, ...]:
         row = connection.execute(_counted(self.id)).one_or_none()
@@ -205,6 +275,11 @@ class _Messages(NamedTuple):
 
     low: int
     high: int
+
+    def halves(self) -> tuple[_Messages, ...]:
+        """Two smaller ranges, unless this is one message."""
+        middle = (self.low + self.high) // 2
+        return (_Messages(self.low, middle), _Messages(middle, self.high)) if middle > self.low else ()
 
     def look(self, connection: Connection) -> tuple[Finding, ...]:
         return (

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from sqlalchemy import select, update
 
+from mailstack.errors import StoreDamaged
 from mailstack.store import damage, digests
 from mailstack.store.bulk import Stored, between, group_after, part_by_part, snapshot
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
+from mailstack.store.legible import UNREADABLE
 from mailstack.store.tables import PARTS_A_MESSAGE, message
 
 
@@ -28,26 +30,44 @@ class Reread(NamedTuple):
 
 
 def reread(database: Database, after: int, last: int) -> Iterator[Reread]:
-    """Read all messages behind the id `after` up to `last`, some at a time."""
-    while True:
-        with snapshot(database) as connection:
-            group = [each for each in group_after(connection, after) if each.id <= last]
-            looks = {each.id: _Look(each) for each in group}
-            if len(group) > 1:
-                for number, octets in between(connection, group[0].id, group[-1].id):
-                    if look := looks.get(number // PARTS_A_MESSAGE):
-                        look.see(number, octets)
-        if not group:
+    """Read all messages behind the id `after` up to `last`, some at a time.
+
+    Where the database itself is damaged, ever fewer are read at once until it is known which ones.
+    """
+    while after < last:
+        try:
+            looks = _looked_at(database, after, last)
+        except StoreDamaged:
+            if last == after + 1:
+                yield Reread(last, ((last, f"message {last} is damaged: its content {UNREADABLE}"),), (), {})
+                return
+            middle = (after + last) // 2
+            yield from reread(database, after, middle)
+            after = middle
+            continue
+        if not looks:
             return
-        if len(group) == 1:
-            for number, octets in part_by_part(database.reading, group[0].id):
-                looks[group[0].id].see(number, octets)
-        after = group[-1].id
-        yield _told(database, after, list(looks.values()))
+        after = looks[-1].id
+        yield _told(database, after, looks)
+
+
+def _looked_at(database: Database, after: int, last: int) -> list[_Look]:
+    """The next messages behind the id `after`, as many as are worth one transaction, seen whole."""
+    with snapshot(database) as connection:
+        group = [each for each in group_after(connection, after) if each.id <= last]
+        looks = {each.id: _Look(each) for each in group}
+        if len(group) > 1:
+            for number, octets in between(connection, group[0].id, group[-1].id):
+                if look := looks.get(number // PARTS_A_MESSAGE):
+                    look.see(number, octets)
+    if len(group) == 1:
+        for number, octets in part_by_part(database.reading, group[0].id):
+            looks[group[0].id].see(number, octets)
+    return list(looks.values())
 
 
 def note(database: Database, found: Reread) -> None:
-    """Remember what is damaged, and what is not."""
+    """Remember what is damaged, and what is not; raises StoreDamaged where not even that can be written."""
     with database.reading() as connection:
         outdated = connection.execute(
             select(message.c.id).where(
