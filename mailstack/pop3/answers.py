@@ -28,6 +28,7 @@ from mailstack.store.events import Kind, account_mark
 from mailstack.store.limits import Expiry
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
+from mailstack.store.walk import Walk
 
 
 class Answers:
@@ -43,6 +44,7 @@ class Answers:
         "_logins",
         "_peer",
         "_store",
+        "_walk",
         "account",
         "account_id",
         "expunging",
@@ -58,6 +60,7 @@ class Answers:
         self._lock: MaildropLock | None = None
         self._last_lock: MaildropLock | None = None  # the one that `close` has let go
         self._last_uid = 0
+        self._walk: Walk | None = None  # from the first message that was asked for
         self.account_id = 0
         self.account: str | None = None  # whose maildrop is open
         self._known: Known | None = None  # who has proven it, before the maildrop is opened
@@ -66,6 +69,8 @@ class Answers:
 
     def close(self) -> None:
         """Let the maildrop go; a second call does nothing."""
+        if self._walk is not None:
+            self._walk.close()
         if self._lock is not None:
             self._lock.release()
             self._last_lock, self._lock = self._lock, None
@@ -97,9 +102,15 @@ class Answers:
         """Whether a maildrop is open, and exclusively ours."""
         return self._lock is not None
 
-    def at_once(self, ask: Ask) -> Snapshot | None:
-        """The answer to most polls, for which nobody has to wait; None where it has to be awaited."""
-        if not isinstance(ask, LogIn) or self._login_delay_seconds:
+    def at_once(self, ask: Ask) -> object:
+        """The answer where nobody has to wait for it, else None."""
+        if isinstance(ask, OpenMessage):
+            return self._walk and self._walk.at_once(ask.uid, peek=ask.peek)
+        return self._polled(ask) if isinstance(ask, LogIn) else None
+
+    def _polled(self, ask: LogIn) -> Snapshot | None:
+        """The answer to most polls."""
+        if self._login_delay_seconds:
             return None
         known = self._logins.recall(ask.name, ask.secret, ask.acting_as)
         if known is None:
@@ -128,7 +139,9 @@ class Answers:
             raise StoreUnavailable("the lock of the maildrop was lost")
         match ask:
             case OpenMessage(uid, _, peek, surrogates):
-                return await self._store.open_message(self.account_id, uid, peek=peek, surrogates=surrogates)
+                if self._walk is None:
+                    self._walk = self._store.walk(self.account_id, self._last_uid, surrogates=surrogates)
+                return await self._walk.open(uid, peek=peek)
             case LoadListing(surrogates):
                 return await self._store.listing(self.account_id, self._last_uid, surrogates=surrogates)
             case LoadUniqueIds():

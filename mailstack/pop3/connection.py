@@ -245,9 +245,12 @@ class Connection(asyncio.Protocol):
             reply = self._unforeseen(error)
         if not isinstance(reply, Reply):
             return turn, reply
-        if not reply.is_short or (self._session.ended is not None and self._answers.closes_slowly):
+        if self._session.ended is not None and self._answers.closes_slowly:
             return reply
-        self._outlet.write(reply.text)
+        if not sending.at_once(self._outlet, reply):
+            return reply
+        if reply.message is not None:
+            self._session.tally.finish_sending()
         self._end_if_over()
         return None
 

@@ -16,6 +16,9 @@ LOW_WATER: Final = 128 * 1024
 _SMALL: Final = 16 * 1024
 """Pieces up to this size are copied together: one TLS record, one segment."""
 
+_ENOUGH: Final = 64 * 1024
+"""So much is handed to the transport without waiting for the rest, so that it can say `pause`."""
+
 
 class Gone(Exception):
     """Nobody is at the other end any more."""
@@ -24,12 +27,13 @@ class Gone(Exception):
 class Outlet:
     """The sending side of one transport; owned by its connection."""
 
-    __slots__ = ("_loop", "_pieces", "_room_again", "_transport", "blocked", "lost")
+    __slots__ = ("_held", "_loop", "_pieces", "_room_again", "_transport", "blocked", "lost")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.WriteTransport | None = None
         self._pieces: list[bytes] = []
+        self._held = 0  # octets of the pieces
         self._room_again: asyncio.Future[None] | None = None
         self.blocked = False  # the transport holds enough
         self.lost = False
@@ -41,8 +45,11 @@ class Outlet:
         self.blocked = False
 
     def write(self, piece: bytes) -> None:
-        """Keep a piece for the next `flush`."""
+        """Keep a piece for the next `flush`, which comes by itself when there is enough."""
         self._pieces.append(piece)
+        self._held += len(piece)
+        if self._held > _ENOUGH:
+            self.flush()
 
     def flush(self) -> None:
         """Hand all pieces to the transport."""
@@ -50,6 +57,7 @@ class Outlet:
         if not pieces or self.lost or self._transport is None:
             return
         self._pieces = []
+        self._held = 0
         small: list[bytes] = []
         for piece in pieces:
             if len(piece) <= _SMALL:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailstack.pop3.outlet import Outlet
-from mailstack.pop3.replies import Message
+from mailstack.pop3.replies import Message, Reply
 
 _AT_ONCE_OCTETS: Final = 64 * 1024
 """So much of a message is written before the outlet is asked whether it has room."""
@@ -19,6 +19,23 @@ async def lines(outlet: Outlet, slices: Iterator[bytes]) -> None:
         outlet.write(some)
         await outlet.room()
         await asyncio.sleep(0)  # the next slice costs time that others want, too
+
+
+def at_once(outlet: Outlet, reply: Reply) -> bool:
+    """Write a reply that is here as a whole; False, and nothing written, where more of it has to come."""
+    if reply.is_short:
+        outlet.write(reply.text)
+        return True
+    if reply.message is None:
+        return False
+    content, transfer = reply.message
+    whole = content.whole()
+    if whole is None:
+        return False
+    outlet.write(reply.text)
+    outlet.write(transfer.feed(whole))
+    outlet.write(transfer.finish())
+    return True
 
 
 async def message(outlet: Outlet, sent: Message) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from mailstack.errors import NotFound
-from mailstack.store import digests, messages
+from mailstack.store import digests, fetching
 from mailstack.store.clock import moment
 from mailstack.store.engine import Database
 from mailstack.store.tables import entry, message
@@ -94,12 +94,12 @@ def find_entry(connection: Connection, account_id: int, unique_id: str) -> int:
 def octets_of(database: Database, account_id: int, uid: int) -> Iterator[bytes]:
     """A message as RETR sends it, unstuffed, a part a transaction; MessageGone where it is not whole."""
     with database.reading() as connection:
-        opened = messages.open_message(connection, account_id, uid)
+        opened = fetching.open_message(connection, account_id, uid)
     yield opened.first
     sent = len(opened.first)
-    for number in range(1, messages.parts(opened.content_octets)):
+    for number in range(1, fetching.parts(opened.content_octets)):
         with database.reading() as connection:
-            octets = messages.part(connection, opened, number)
+            octets = fetching.part(connection, opened, number)
         sent += len(octets)
         yield octets
     if sent != opened.octets:

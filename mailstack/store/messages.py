@@ -22,8 +22,8 @@ from sqlalchemy import (
     update,
 )
 
-from mailstack.errors import MessageGone, NoSuchMailbox
-from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.errors import NoSuchMailbox
+from mailstack.mail.spool import Spool
 from mailstack.store import digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
@@ -72,18 +72,6 @@ class Listing(NamedTuple):
     uids: array[int]
     octets: array[int]
     messages: array[int]
-
-
-class Opened(NamedTuple):
-    """An entry found, with its first octets: prefix and first part."""
-
-    message_id: int
-    octets: int  # of prefix and content together
-    content_octets: int
-    dotted: bool
-    first: bytes
-    digests: bytes | None
-    unread: bool  # never sent whole by RETR
 
 
 # -- deposit -------------------------------------------------------------------------------------
@@ -267,39 +255,6 @@ def unique_ids(connection: Connection, account_id: int, last_uid: int) -> list[s
     return [unique_id for (unique_id,) in _UNIQUE_IDS.rows(connection, account_id, last_uid)]
 
 
-def open_message(connection: Connection, account_id: int, uid: int, *, surrogates: bool = False) -> Opened:
-    """Find one entry, or its surrogate, and read its first octets; raises MessageGone when it has gone."""
-    row = (surrogate.OPEN if surrogates else _OPEN).row(connection, account_id, uid)
-    if row is None:
-        raise MessageGone("the message is no longer in the maildrop")
-    message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
-    first = first or b""
-    whole = len(first) == min(content_octets, PART_OCTETS)
-    if not whole or damaged_at is not None or (first and not digests.fits(known, 0, first)):
-        raise digests.damaged(message_id)
-    return Opened(
-        message_id, octets, content_octets, bool(dotted), prefix + first, known, first_read_at is None
-    )
-
-
-def number(connection: Connection, account_id: int, uid: int) -> int:
-    """The id of an entry's message, for when nothing else of it can be read; raises MessageGone."""
-    row = _NUMBER.row(connection, account_id, uid)
-    if row is None:
-        raise MessageGone("the message is no longer in the maildrop")
-    return int(row[0])
-
-
-def part(connection: Connection, opened: Opened, number: int) -> bytes:
-    """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
-    row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
-    octets: bytes = row[0] if row else b""
-    whole = len(octets) == min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
-    if not whole or not digests.fits(opened.digests, number, octets):
-        raise digests.damaged(opened.message_id)
-    return octets
-
-
 _SNAPSHOT = Prepared(
     select(
         account.c.messages,
@@ -321,35 +276,3 @@ _LISTING = Prepared(
 _UNIQUE_IDS = Prepared(
     select(entry.c.unique_id).where(_UP_TO).order_by(entry.c.uid), "account_id", "last_uid"
 )
-_OPEN = Prepared(
-    select(
-        entry.c.message_id,
-        entry.c.octets,
-        entry.c.prefix,
-        message.c.octets.label("content_octets"),
-        message.c.dotted,
-        message.c.digests,
-        message.c.damaged_at,
-        entry.c.first_read_at,
-        content.c.octets.label("first"),
-    )
-    .select_from(entry)
-    .join(message, message.c.id == entry.c.message_id)
-    .outerjoin(content, content.c.id == entry.c.message_id * literal_column(str(PARTS_A_MESSAGE)))
-    .where(entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")),
-    "account_id",
-    "uid",
-)
-_NUMBER = Prepared(
-    select(entry.c.message_id).where(
-        entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")
-    ),
-    "account_id",
-    "uid",
-)
-_PART = Prepared(select(content.c.octets).where(content.c.id == bindparam("id")), "id")
-
-
-def parts(octets: int) -> int:
-    """How many parts a content of so many octets has."""
-    return -(-octets // PART_OCTETS)

@@ -10,8 +10,9 @@ from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, exists, 
 from mailstack.errors import StoreUnavailable
 from mailstack.store import surrogate
 from mailstack.store.clock import now
+from mailstack.store.fetching import parts
 from mailstack.store.locks import HELD
-from mailstack.store.messages import numbering, parts
+from mailstack.store.messages import numbering
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 

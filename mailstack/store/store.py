@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import MessageDamaged, StoreDamaged, StoreFull
-from mailstack.store import damage, digests, messages, removal, schema
+from mailstack.errors import StoreFull
+from mailstack.store import messages, removal, schema
 from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
-from mailstack.store.messages import Deposit, Listing, Opened, Snapshot
+from mailstack.store.messages import Deposit, Listing, Snapshot
 from mailstack.store.readers import Readers
 from mailstack.store.reads import Reads
 from mailstack.store.removal import Expunge
 from mailstack.store.tables import REMOVED_BY_CLIENT
+from mailstack.store.walk import Source, Walk
 from mailstack.store.writer import Job, Result, Work, Writer
 
 P = ParamSpec("P")
@@ -36,52 +37,6 @@ _LEAST_OCTETS: Final = 128 * 1024
 
 _EXPUNGE_OCTETS: Final = 64
 """What one uid counts for in the writer's queue."""
-
-
-class Content:
-    """A message that was found, and its octets: `async for part in content` reads as it goes.
-
-    A part is at most PART_OCTETS and one entry's prefix. No transaction lives between two parts, so
-    a client that reads slowly keeps nothing of the database busy.
-    """
-
-    __slots__ = ("_done", "_opened", "_store")
-
-    def __init__(self, store: Store, opened: Opened, done: Callable[[], None]) -> None:
-        self._store = store
-        self._opened = opened
-        self._done = done
-
-    @property
-    def octets(self) -> int:
-        """How many octets all parts have together."""
-        return self._opened.octets
-
-    @property
-    def dotted(self) -> bool:
-        """Whether some line begins with a dot, so that it must be stuffed."""
-        return self._opened.dotted
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        opened = self._opened
-        sent = len(opened.first)
-        yield opened.first
-        for number in range(1, messages.parts(opened.content_octets)):
-            try:
-                octets = await self._store.read(messages.part, opened, number)
-            except (MessageDamaged, StoreDamaged):
-                # The reply has begun and can only be cut; the next attempt is refused in words.
-                await self._store.write(damage.note, opened.message_id)
-                raise
-            sent += len(octets)
-            yield octets
-        if sent != opened.octets:
-            raise digests.damaged(opened.message_id)
-        self._done()
-
-
-def _nothing() -> None:
-    """What there is to do after a message that was read before."""
 
 
 class Store:
@@ -108,6 +63,7 @@ class Store:
         self._glance = Glance(database)
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
+        self._source = Source(self._readers, self._writer, self.reads)
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()
         self.commits = self._writer.commits
@@ -236,20 +192,9 @@ class Store:
         """The unique-ids of a snapshot, in the listing's order."""
         return await self.read(messages.unique_ids, account_id, last_uid)
 
-    async def open_message(
-        self, account_id: int, uid: int, *, peek: bool = False, surrogates: bool = False
-    ) -> Content:
-        """Find a message and read its first part; raises MessageGone when it cannot be had.
-
-        Unless it is a `peek`, the message is known to be read once all its parts have been taken.
-        """
-        try:
-            opened = await self.read(messages.open_message, account_id, uid, surrogates=surrogates)
-        except StoreDamaged as error:
-            raise digests.damaged(await self.read(messages.number, account_id, uid)) from error
-        if peek or not opened.unread:
-            return Content(self, opened, _nothing)
-        return Content(self, opened, lambda: self.reads.note(account_id, uid))
+    def walk(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Walk:
+        """A way through the messages of a snapshot; to be closed with the session."""
+        return Walk(self._source, account_id, last_uid, surrogates=surrogates)
 
     async def expunge(self, account_id: int, uids: Sequence[int], *, lock: MaildropLock) -> None:
         """Remove the entries in one transaction, synced.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from mailstack.store.prepared import Prepared, is_among
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
+from mailstack.store.tables import account, entry, message
 
 LINK = Prepared(
     update(message).where(message.c.id == bindparam("key")).values(surrogate_id=bindparam("surrogate")),
@@ -50,27 +50,6 @@ LISTING = Prepared(
 SHOWN_ID: Final = case(
     (entry.c.surrogate_octets.is_(None), message.c.id),
     else_=func.coalesce(message.c.surrogate_id, message.c.id),
-)
-_shown = message.alias("shown")
-OPEN = Prepared(
-    select(
-        _shown.c.id,
-        func.coalesce(entry.c.surrogate_octets, entry.c.octets),
-        func.coalesce(entry.c.surrogate_prefix, entry.c.prefix),
-        _shown.c.octets,
-        _shown.c.dotted,
-        _shown.c.digests,
-        _shown.c.damaged_at,
-        entry.c.first_read_at,
-        content.c.octets,
-    )
-    .select_from(entry)
-    .join(message, message.c.id == entry.c.message_id)
-    .join(_shown, _shown.c.id == SHOWN_ID)
-    .outerjoin(content, content.c.id == _shown.c.id * literal_column(str(PARTS_A_MESSAGE)))
-    .where(entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")),
-    "account_id",
-    "uid",
 )
 FOUND = Prepared(
     select(message.c.id, message.c.octets, message.c.surrogate_id).where(is_among(message.c.id, "ids")), "ids"

@@ -58,6 +58,9 @@ class LiteralContent:
         self.octets = len(octets)
         self.dotted = octets.startswith(b".") or b"\n." in octets
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for part in self.parts:
             yield part

@@ -14,6 +14,7 @@ import pytest
 from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.outlet import HIGH_WATER
+from mailstack.store import fetching
 from tests.pop3.transcript import NAME, SECRET, sized
 
 
@@ -214,17 +215,11 @@ async def test_a_message_that_breaks_off_is_never_ended_with_a_dot(start, monkey
     async with start() as rig:
         await rig.deliver(sized(3 * PART_OCTETS))
         client = await rig.log_in()
-        open_message = rig.store.open_message
 
-        async def broken(account_id, uid, **how):
-            content = await open_message(account_id, uid, **how)
-            monkeypatch.setattr(rig.store, "read", fail)
-            return content
-
-        async def fail(function, *args):
+        def broken(connection, opened, number):
             raise StoreUnavailable("the disk is on fire")
 
-        monkeypatch.setattr(rig.store, "open_message", broken)
+        monkeypatch.setattr(fetching, "part", broken)
         client.send(b"RETR 1\r\n")
         assert b".\r\n" not in await client.ended()
         monkeypatch.undo()

@@ -81,7 +81,7 @@ class Rig:
         found = []
         snapshot = await self.store.open_maildrop(account_id)
         for uid in (await self.store.listing(account_id, snapshot.last_uid)).uids:
-            content = await self.store.open_message(account_id, uid)
+            content = await self.store.walk(account_id, uid).open(uid)
             found.append(b"".join([part async for part in content]))
             assert len(found[-1]) == content.octets
         return found

@@ -85,7 +85,7 @@ async def check(rig, sent: list[bytes]) -> None:
     for uid, (message, content) in enumerate(zip(found, sent, strict=True), 1):
         assert message.endswith(b"\r\n" + content)
         assert message.replace(b"\r\n", b"").translate(None, b"\r\n") == message.replace(b"\r\n", b"")
-        opened = await rig.store.open_message(account_id, uid)
+        opened = await rig.store.walk(account_id, uid).open(uid)
         assert opened.dotted == (b"\r\n." in message), "RETR has to know where to stuff"
 
 

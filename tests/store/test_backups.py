@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, update
 from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import accounts, browse, bulk, facts, integrity, messages, migrate, removal
+from mailstack.store import accounts, browse, bulk, facts, fetching, integrity, migrate, removal
 from mailstack.store.backups import maildrop, prune
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
@@ -306,7 +306,7 @@ def test_a_damaged_backup_restores_what_it_has_and_names_the_rest(
     )
     assert restore(other, folder, tmp_path) == ["message 4 is damaged: its content is not what was deposited"]
     with other.reading() as connection, pytest.raises(Exception, match="message 4 is damaged"):
-        messages.open_message(connection, 1, 4)
+        fetching.open_message(connection, 1, 4)
 
 
 def test_damage_in_the_store_is_told_by_the_backup(filled: Database, folder: Folder) -> None:

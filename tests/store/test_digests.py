@@ -10,10 +10,11 @@ from sqlalchemy import select, update
 from mailstack.errors import MessageDamaged
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.replies import reply_to
-from mailstack.store import digests, messages
+from mailstack.store import digests, fetching
 from mailstack.store.engine import Database
-from mailstack.store.store import Content, Store
+from mailstack.store.store import Store
 from mailstack.store.tables import PARTS_A_MESSAGE, content, message
+from mailstack.store.walk import Content
 from tests.support import maildrops
 
 JO = "jo@example.org"
@@ -49,7 +50,7 @@ def test_a_deposit_keeps_a_digest_of_every_part(filled: Database) -> None:
 def test_a_damaged_message_is_refused_by_its_number(filled: Database) -> None:
     decay(filled, 1, 0)
     with filled.reading() as connection, pytest.raises(MessageDamaged, match="message 1 is damaged") as told:
-        messages.open_message(connection, 1, 1)
+        fetching.open_message(connection, 1, 1)
     assert reply_to(told.value).text.startswith(b"-ERR [SYS/PERM] message 1 is damaged")
 
 
@@ -58,7 +59,7 @@ def test_a_message_from_before_digests_is_believed(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(update(message).values(digests=None))
     with filled.reading() as connection:
-        assert messages.open_message(connection, 1, 1).octets == len(SMALL) + 32
+        assert fetching.open_message(connection, 1, 1).octets == len(SMALL) + 32
 
 
 async def test_damage_behind_the_first_part_cuts_one_reply_and_refuses_the_next(
@@ -67,12 +68,12 @@ async def test_damage_behind_the_first_part_cuts_one_reply_and_refuses_the_next(
     decay(filled, 2, 2)
     store = Store(filled, state_dir=tmp_path, reserve_octets=0)
     try:
-        opened = await store.open_message(1, 2)
+        opened = await store.walk(1, 2).open(2)
         with pytest.raises(MessageDamaged):
             await _all(opened)
         with pytest.raises(MessageDamaged):
-            await store.open_message(1, 2)
-        assert await _all(await store.open_message(1, 1)) == b"Return-Path: <eve@example.net>\r\n" + SMALL
+            await store.walk(1, 2).open(2)
+        assert await _all(await store.walk(1, 2).open(1)) == b"Return-Path: <eve@example.net>\r\n" + SMALL
     finally:
         await store.close()
 

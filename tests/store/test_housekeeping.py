@@ -181,14 +181,14 @@ async def test_what_a_client_deletes_can_be_kept_for_a_while_too(filled: Databas
 async def test_reading_is_noted_without_a_commit_of_its_own(filled: Database, tmp_path: Path) -> None:
     async with opened(filled, tmp_path) as store:
         for uid in (1, 2):
-            assert [part async for part in await store.open_message(JO_ID, uid)]
-        assert [part async for part in await store.open_message(JO_ID, 3, peek=True)]
+            assert [part async for part in await store.walk(JO_ID, 0).open(uid)]
+        assert [part async for part in await store.walk(JO_ID, 0).open(3, peek=True)]
         await expunge(store, JO_ID, 2)
         assert _read(filled) == []
         await store.reads.flush()
         assert _read(filled) == [1]
         first = _read_at(filled)
-        assert [part async for part in await store.open_message(JO_ID, 1)]
+        assert [part async for part in await store.walk(JO_ID, 0).open(1)]
     assert _read_at(filled) == first
 
 

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, delete, func, select
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import accounts, domains, messages, removal
+from mailstack.store import accounts, domains, fetching, messages, removal
 from mailstack.store.engine import Database
-from mailstack.store.messages import Deposit, Opened, Recipient
+from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
 from mailstack.store.tables import content, entry, message
 
@@ -52,10 +52,10 @@ def a_deposit(spool: Spool, *account_ids: int, prefix: bytes = b"Return-Path: <>
 
 def read(connection: Connection, account_id: int, uid: int) -> bytes:
     """A whole message, as a session reads it."""
-    opened = messages.open_message(connection, account_id, uid)
+    opened = fetching.open_message(connection, account_id, uid)
     parts = [
-        messages.part(connection, opened, number)
-        for number in range(1, messages.parts(opened.content_octets))
+        fetching.part(connection, opened, number)
+        for number in range(1, fetching.parts(opened.content_octets))
     ]
     assert all(len(part) <= PART_OCTETS for part in parts)
     whole = b"".join([opened.first, *parts])
@@ -99,7 +99,7 @@ def test_one_message_for_several_is_stored_once(database, people):
         for name in NAMES:
             prefix = f"Delivered-To: {name}\r\n".encode()
             assert read(connection, people[name], 1) == prefix + b"Subject: x\r\n\r\nhello\r\n"
-            assert messages.open_message(connection, people[name], 1).dotted is True
+            assert fetching.open_message(connection, people[name], 1).dotted is True
 
 
 def test_content_of_any_size_comes_back(database, people):
@@ -211,9 +211,9 @@ def test_a_listing_ends_where_the_session_began(database, people):
 def test_what_is_not_there_is_said_so(database, people):
     with database.reading() as connection:
         with pytest.raises(MessageGone):
-            messages.open_message(connection, people["anna"], 1)
+            fetching.open_message(connection, people["anna"], 1)
         with pytest.raises(MessageGone):
-            messages.part(connection, Opened(1, 9, 9, False, b"", None, True), 1)
+            fetching.part(connection, fetching.Opened(1, 1, 9, 9, False, b"", None, True), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
         assert messages.listing(connection, people["anna"], 100) == messages.listing(connection, 4711, 100)
@@ -224,7 +224,7 @@ def test_a_message_that_lost_its_content_is_never_shown_in_part(database, people
         messages.deposit(connection, [a_deposit(spool, people["anna"])])
         connection.execute(delete(content))
         with pytest.raises(MessageGone):
-            messages.open_message(connection, people["anna"], 1)
+            fetching.open_message(connection, people["anna"], 1)
 
 
 def test_an_account_that_is_gone_gets_nothing_and_its_batch_nothing_either(database, people):

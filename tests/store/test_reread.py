@@ -7,7 +7,7 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MessageDamaged
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import bulk, digests, integrity, messages, migrate, removal
+from mailstack.store import bulk, digests, fetching, integrity, migrate, removal
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
 from mailstack.store.removal import Expunge
@@ -44,10 +44,10 @@ def test_a_changed_octet_is_found_noted_and_forgotten_once_it_is_right_again(fil
     assert found(filled) == said
     put(filled, 2, b"Subject: 1\r\n\r\n")
     with filled.reading() as connection, pytest.raises(MessageDamaged):
-        messages.open_message(connection, 1, 2)  # as the note says, until somebody looks again
+        fetching.open_message(connection, 1, 2)  # as the note says, until somebody looks again
     assert found(filled) == []
     with filled.reading() as connection:
-        assert messages.open_message(connection, 1, 2).first.endswith(b"Subject: 1\r\n\r\n")
+        assert fetching.open_message(connection, 1, 2).first.endswith(b"Subject: 1\r\n\r\n")
 
 
 def test_messages_from_before_digests_get_theirs(filled: Database) -> None:

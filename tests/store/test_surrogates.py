@@ -12,7 +12,7 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
-from mailstack.store import accounts, domains, integrity, messages, removal, undo
+from mailstack.store import accounts, domains, fetching, integrity, messages, removal, undo
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
@@ -53,10 +53,10 @@ def seen(database: Database, account_id: int, *, surrogates: bool) -> tuple[int,
         assert snapshot.messages == 1
         stat = snapshot.octets + (snapshot.surrogate_octets if surrogates else 0)
         (octets,) = messages.listing(connection, account_id, 1, surrogates=surrogates).octets
-        opened = messages.open_message(connection, account_id, 1, surrogates=surrogates)
+        opened = fetching.open_message(connection, account_id, 1, surrogates=surrogates)
         rest = [
-            messages.part(connection, opened, number)
-            for number in range(1, messages.parts(opened.content_octets))
+            fetching.part(connection, opened, number)
+            for number in range(1, fetching.parts(opened.content_octets))
         ]
         return stat, octets, b"".join([opened.first, *rest])
 

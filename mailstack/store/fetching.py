@@ -1,0 +1,171 @@
+"""Finding messages and reading their octets: SQL as plain functions `f(connection, ...)`.
+
+One statement opens a message, or with it those that follow it in its maildrop: what a client that
+walks through its mail will want next costs the store much less together than one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy.sql.expression import FromClause
+
+from mailstack.errors import MessageDamaged, MessageGone
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import digests
+from mailstack.store.prepared import Prepared
+from mailstack.store.surrogate import SHOWN_ID
+from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
+
+_AT_ONCE: Final = 200
+"""So many uids at most are looked at in one go, however small their messages are."""
+
+
+class Opened(NamedTuple):
+    """An entry found, with its first octets: prefix and first part."""
+
+    uid: int
+    message_id: int
+    octets: int  # of prefix and content together
+    content_octets: int
+    dotted: bool
+    first: bytes
+    digests: bytes | None
+    unread: bool  # never sent whole by RETR
+
+
+def open_message(connection: Connection, account_id: int, uid: int, *, surrogates: bool = False) -> Opened:
+    """Find one entry, or its surrogate, and read its first octets.
+
+    Raises MessageGone when it has gone, and MessageDamaged when it is not what was deposited.
+    """
+    return open_messages(connection, account_id, uid, surrogates=surrogates)[0]
+
+
+def open_messages(
+    connection: Connection,
+    account_id: int,
+    uid: int,
+    *,
+    ahead: int = 0,
+    last_uid: int = 0,
+    surrogates: bool = False,
+) -> list[Opened]:
+    """The same for an entry and those behind it up to `last_uid`, as far as they fit into `ahead` octets.
+
+    Of those a damaged one is left out, with all behind it: that is told to whoever asks for it.
+    """
+    until = _until(connection, account_id, uid, last_uid, ahead) if ahead else uid
+    rows = (_OPEN_SURROGATES if surrogates else _OPEN).rows(connection, account_id, uid, until)
+    if not rows or rows[0][0] != uid:
+        raise MessageGone("the message is no longer in the maildrop")
+    found = [_opened(rows[0])]
+    for row in rows[1:]:
+        try:
+            found.append(_opened(row))
+        except MessageDamaged:
+            break
+    return found
+
+
+def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahead: int) -> int:
+    """The uid up to which what follows `uid` fits."""
+    until = uid
+    for following, octets in _FOLLOWING.rows(connection, account_id, uid, min(last_uid, uid + _AT_ONCE)):
+        ahead -= min(octets, PART_OCTETS)
+        if ahead < 0:
+            break
+        until = following
+    return until
+
+
+def _opened(row: Sequence[Any]) -> Opened:
+    uid, message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
+    first = first or b""
+    whole = len(first) == min(content_octets, PART_OCTETS)
+    if not whole or damaged_at is not None or (first and not digests.fits(known, 0, first)):
+        raise digests.damaged(message_id)
+    unread = first_read_at is None
+    return Opened(uid, message_id, octets, content_octets, bool(dotted), prefix + first, known, unread)
+
+
+def number(connection: Connection, account_id: int, uid: int) -> int:
+    """The id of an entry's message, for when nothing else of it can be read; raises MessageGone."""
+    row = _NUMBER.row(connection, account_id, uid)
+    if row is None:
+        raise MessageGone("the message is no longer in the maildrop")
+    return int(row[0])
+
+
+def part(connection: Connection, opened: Opened, number: int) -> bytes:
+    """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
+    row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
+    octets: bytes = row[0] if row else b""
+    whole = len(octets) == min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
+    if not whole or not digests.fits(opened.digests, number, octets):
+        raise digests.damaged(opened.message_id)
+    return octets
+
+
+def parts(octets: int) -> int:
+    """How many parts a content of so many octets has."""
+    return -(-octets // PART_OCTETS)
+
+
+def _open(shown: FromClause, source: FromClause, octets: Any, prefix: Any) -> Prepared:
+    """The entries of a range of uids, each with the message that is shown for it."""
+    statement = (
+        select(
+            entry.c.uid,
+            shown.c.id,
+            octets,
+            prefix,
+            shown.c.octets,
+            shown.c.dotted,
+            shown.c.digests,
+            shown.c.damaged_at,
+            entry.c.first_read_at,
+            content.c.octets,
+        )
+        .select_from(source)
+        .outerjoin(content, content.c.id == shown.c.id * literal_column(str(PARTS_A_MESSAGE)))
+        .where(
+            entry.c.account_id == bindparam("account_id"),
+            entry.c.uid.between(bindparam("first"), bindparam("until")),
+        )
+        .order_by(entry.c.uid)
+    )
+    return Prepared(statement, "account_id", "first", "until")
+
+
+_WITH_MESSAGE: Final = entry.join(message, message.c.id == entry.c.message_id)
+_OPEN = _open(message, _WITH_MESSAGE, entry.c.octets, entry.c.prefix)
+_shown = message.alias("shown")
+_OPEN_SURROGATES = _open(
+    _shown,
+    _WITH_MESSAGE.join(_shown, _shown.c.id == SHOWN_ID),
+    func.coalesce(entry.c.surrogate_octets, entry.c.octets),
+    func.coalesce(entry.c.surrogate_prefix, entry.c.prefix),
+)
+_FOLLOWING = Prepared(
+    select(entry.c.uid, entry.c.octets)
+    .where(
+        entry.c.account_id == bindparam("account_id"),
+        entry.c.uid > bindparam("first"),
+        entry.c.uid <= bindparam("last_uid"),
+    )
+    .order_by(entry.c.uid),
+    "account_id",
+    "first",
+    "last_uid",
+)
+_NUMBER = Prepared(
+    select(entry.c.message_id).where(
+        entry.c.account_id == bindparam("account_id"), entry.c.uid == bindparam("uid")
+    ),
+    "account_id",
+    "uid",
+)
+_PART = Prepared(select(content.c.octets).where(content.c.id == bindparam("id")), "id")

@@ -1,0 +1,201 @@
+"""Reading ahead for a client that walks through its maildrop, which is how mail programs download.
+
+A question to the store costs more than the look at one message. So one question brings some of the
+messages behind the one that was wanted, more of them the longer the walk goes on; what it brought is
+here when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from mailstack.errors import MessageDamaged, StoreDamaged
+from mailstack.store import damage, digests, fetching
+from mailstack.store.fetching import Opened
+from mailstack.store.readers import Readers
+from mailstack.store.reads import Reads
+from mailstack.store.writer import Writer
+
+_FIRST_OCTETS: Final = 64 * 1024
+_MOST_OCTETS: Final = 512 * 1024
+"""What one walk reads ahead: so much at first, then twice as much each time, and no more than this."""
+
+_NEAR: Final = 20
+"""Whoever goes no further than so many uids, which may have gaps, goes on in order."""
+
+_ALL_OCTETS: Final = 32 * 1024 * 1024
+"""What all walks of a process hold; beyond it they go message by message."""
+
+
+class Budget:
+    """Octets of memory that many share."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, octets: int) -> None:
+        self.left = octets
+
+    def take(self, octets: int) -> int:
+        """As many of them as there are."""
+        taken = min(octets, self.left)
+        self.left -= taken
+        return taken
+
+    def give(self, octets: int) -> None:
+        """They are free again."""
+        self.left += octets
+
+
+class Source:
+    """What all walks of a store need."""
+
+    __slots__ = ("budget", "readers", "reads", "writer")
+
+    def __init__(self, readers: Readers, writer: Writer, reads: Reads) -> None:
+        self.readers: Final = readers
+        self.writer: Final = writer
+        self.reads: Final = reads
+        self.budget: Final = Budget(_ALL_OCTETS)
+
+
+class Content:
+    """A message that was found, and its octets: `async for part in content` reads as it goes.
+
+    A part is at most PART_OCTETS and one entry's prefix. No transaction lives between two parts, so
+    a client that reads slowly keeps nothing of the database busy.
+    """
+
+    __slots__ = ("_done", "_opened", "_source")
+
+    def __init__(self, source: Source, opened: Opened, done: Callable[[], None] | None) -> None:
+        """`done` is called when all octets have been taken."""
+        self._source = source
+        self._opened = opened
+        self._done = done
+
+    @property
+    def octets(self) -> int:
+        """How many octets all parts have together."""
+        return self._opened.octets
+
+    @property
+    def dotted(self) -> bool:
+        """Whether some line begins with a dot, so that it must be stuffed."""
+        return self._opened.dotted
+
+    def whole(self) -> bytes | None:
+        """All its octets, where they are here already."""
+        opened = self._opened
+        if len(opened.first) != opened.octets:
+            return None
+        if self._done is not None:
+            self._done()
+        return opened.first
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        opened = self._opened
+        sent = len(opened.first)
+        yield opened.first
+        for number in range(1, fetching.parts(opened.content_octets)):
+            try:
+                octets = await self._source.readers.read(
+                    lambda connection, number=number: fetching.part(connection, opened, number)  # type: ignore[misc]
+                )
+            except (MessageDamaged, StoreDamaged):
+                # The reply has begun and can only be cut; the next attempt is refused in words.
+                await self._source.writer.write(damage.note, opened.message_id)
+                raise
+            sent += len(octets)
+            yield octets
+        if sent != opened.octets:
+            raise digests.damaged(opened.message_id)
+        if self._done is not None:
+            self._done()
+
+
+class Walk:
+    """One session's way through the entries of its snapshot; owned by the event loop."""
+
+    __slots__ = ("_account_id", "_ahead", "_at", "_closed", "_last_uid", "_source", "_surrogates", "_window")
+
+    def __init__(self, source: Source, account_id: int, last_uid: int, *, surrogates: bool = False) -> None:
+        self._source: Final = source
+        self._account_id: Final = account_id
+        self._last_uid: Final = last_uid
+        self._surrogates: Final = surrogates
+        self._ahead: dict[int, Opened] = {}
+        self._at = 0  # the uid that was wanted last
+        self._window = 0
+        self._closed = False
+
+    async def open(self, uid: int, *, peek: bool = False) -> Content:
+        """Find a message and read its first part; raises MessageGone or MessageDamaged.
+
+        Unless it is a `peek`, the message is known to be read once all its parts have been taken.
+        """
+        content = self.at_once(uid, peek=peek)
+        if content is None:
+            opened = await (self._found(uid, 0) if peek else self._step(uid))
+            content = self._content(opened[0], peek=peek)
+        return content
+
+    def at_once(self, uid: int, *, peek: bool = False) -> Content | None:
+        """The same where the message was read ahead, else None."""
+        opened = self._ahead.get(uid)
+        if opened is None:
+            return None
+        if not peek:
+            self._at = uid
+            del self._ahead[uid]
+            self._source.budget.give(len(opened.first))
+        return self._content(opened, peek=peek)
+
+    def close(self) -> None:
+        """Forget what was read ahead; nothing more will be."""
+        self._closed = True
+        self._forget()
+
+    def _content(self, opened: Opened, *, peek: bool) -> Content:
+        if peek or not opened.unread:
+            return Content(self._source, opened, None)
+        account_id, uid = self._account_id, opened.uid
+        return Content(self._source, opened, lambda: self._source.reads.note(account_id, uid))
+
+    def _forget(self) -> None:
+        for opened in self._ahead.values():
+            self._source.budget.give(len(opened.first))
+        self._ahead.clear()
+
+    async def _step(self, uid: int) -> list[Opened]:
+        """Read the entry, and ahead of it where all that was read ahead so far has been wanted."""
+        near = self._at < uid <= self._at + _NEAR or not self._at
+        in_order = near and not self._ahead
+        self._window = min(max(2 * self._window, _FIRST_OCTETS), _MOST_OCTETS) if in_order else 0
+        self._at = uid
+        self._forget()
+        budget, left = self._source.budget, 0
+        granted = budget.take(self._window)
+        try:
+            found = await self._found(uid, granted)
+            if not self._closed:
+                self._ahead = {opened.uid: opened for opened in found[1:]}
+                left = sum(len(opened.first) for opened in found[1:])
+        finally:
+            budget.give(granted - left)
+        return found
+
+    async def _found(self, uid: int, ahead: int) -> list[Opened]:
+        readers, account_id = self._source.readers, self._account_id
+        last_uid, surrogates = self._last_uid, self._surrogates
+        try:
+            return await readers.read(
+                lambda connection: fetching.open_messages(
+                    connection, account_id, uid, ahead=ahead, last_uid=last_uid, surrogates=surrogates
+                )
+            )
+        except StoreDamaged as error:
+            if ahead:  # it may be only what comes behind this one
+                return await self._found(uid, 0)
+            message_id = await readers.read(lambda connection: fetching.number(connection, account_id, uid))
+            raise digests.damaged(message_id) from error
