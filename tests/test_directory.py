@@ -139,8 +139,8 @@ async def test_log_in(furnished, tmp_path, name):
     async with directory(furnished, tmp_path) as (people, _):
         known = await people.logins.log_in(name, SECRET, GUEST)
         assert known[:2] == (2, "jones@example.org")
-        assert people.logins.recall(name, SECRET) == known
-        assert people.logins.recall(name, SECRET + "x") is None
+        assert people.logins.recall(name, SECRET, GUEST) == known
+        assert people.logins.recall(name, SECRET + "x", GUEST) is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ async def test_every_refusal_is_alike(furnished, tmp_path, name, secret):
         with pytest.raises(LoginRefused, match=r"^the name or the password is wrong$"):
             await people.logins.log_in(name, secret, GUEST)
         assert time.monotonic() - began >= 0.3
-        assert people.logins.recall(name, secret) is None
+        assert people.logins.recall(name, secret, GUEST) is None
 
 
 async def test_an_older_hash_is_renewed_at_login(furnished, tmp_path):
@@ -181,7 +181,7 @@ async def test_an_older_hash_is_renewed_at_login(furnished, tmp_path):
         found = await store.read(routes.credentials, jones)
         assert found is not None
         assert found.password_hash.startswith("$argon2id$")
-        known = people.logins.recall("jones", SECRET)
+        known = people.logins.recall("jones", SECRET, GUEST)
         assert known is not None
         assert known.password_hash == found.password_hash
         await people.logins.log_in("jones", SECRET, GUEST)
@@ -199,7 +199,7 @@ async def test_a_store_that_cannot_write_lets_people_in_all_the_same(furnished, 
 
         store.write = full
         assert (await people.logins.log_in("jones", SECRET, GUEST)).account_id == 2
-        known = people.logins.recall("jones", SECRET)
+        known = people.logins.recall("jones", SECRET, GUEST)
         assert known is not None
         assert known.password_hash == old
         del store.write

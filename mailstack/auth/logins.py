@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -59,6 +60,7 @@ class Logins:
         self._refusal_seconds = refusal_seconds
         self._iterations = scram_iterations
         self._memory = LoginMemory()
+        self._checking: Counter[str] = Counter()  # logins under way that were not remembered
         self._gates = Gates()
         self._pace = Pace()
         self._scram_secret: bytes | None = None
@@ -72,12 +74,29 @@ class Logins:
 
     # -- with a password ---------------------------------------------------------------------------
 
-    def recall(self, name: str, secret: str, acting_as: str = "") -> Known | None:
-        """The login, where it succeeded lately: true as long as the account still has that hash."""
-        return self._memory.recall(_both(name, acting_as), secret)
+    def recall(self, name: str, secret: str, guest: Guest, *, acting_as: str = "") -> Known | None:
+        """This device's login, where it succeeded lately: true as long as the account has that hash.
+
+        Of another device's login nothing is known, and of one's own nothing while another guess at
+        the name is under way: who guesses would learn without any delay which of many is right.
+        """
+        whose = _whose(name, acting_as, guest)
+        return None if self._checking[whose] else self._memory.recall(whose, secret)
 
     async def log_in(self, name: str, secret: str, guest: Guest, *, acting_as: str = "") -> Known:
         """The account that the name and the secret belong to; raises LoginRefused or TooManyGuesses."""
+        whose = _whose(name, acting_as, guest)
+        self._checking[whose] += 1
+        try:
+            known = await self._check(name, secret, guest, acting_as)
+        finally:
+            self._checking[whose] -= 1
+            if not self._checking[whose]:
+                del self._checking[whose]
+        self._memory.remember(whose, secret, known)
+        return known
+
+    async def _check(self, name: str, secret: str, guest: Guest, acting_as: str) -> Known:
         began = time.monotonic()
         claim = await self._claim(name, acting_as, guest)
         async with self._gates.passed(
@@ -93,9 +112,7 @@ class Logins:
                 await self._refuse(claim, guest, began=began, waited=waited, checked=checked)
             await self._welcome(claim, guest)
         assert found is not None
-        known = Known(found.account_id, found.name, await self._renewed(found, secret))
-        self._memory.remember(_both(name, acting_as), secret, known)
-        return known
+        return Known(found.account_id, found.name, await self._renewed(found, secret))
 
     async def _renewed(self, found: Credentials, secret: str) -> str:
         """The hash that is in force now; the old one where the store cannot write, on a full disk say."""
@@ -214,5 +231,6 @@ async def _until(moment: float) -> None:
         await asyncio.sleep(left)
 
 
-def _both(name: str, acting_as: str) -> str:
-    return f"{acting_as}\0{name}" if acting_as else name
+def _whose(name: str, acting_as: str, guest: Guest) -> str:
+    """What a login is remembered by, besides its secret."""
+    return f"{throttle.device(guest.peer)}\0{acting_as}\0{name}"

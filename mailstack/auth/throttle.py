@@ -12,6 +12,7 @@ import ipaddress
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack.errors import TooManyGuesses
@@ -41,6 +42,7 @@ _WAITING: Final = 50
 _SECOND: Final = 1_000_000
 
 
+@lru_cache(maxsize=1024)
 def device(peer: str) -> str:
     """Where a login comes from, as the counters have it: an IPv4 address, or an IPv6 network of 64 bits.
 

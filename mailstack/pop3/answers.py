@@ -102,6 +102,10 @@ class Answers:
         """Whether a maildrop is open, and exclusively ours."""
         return self._lock is not None
 
+    @property
+    def _guest(self) -> Guest:
+        return Guest(self._peer, self.refused)
+
     def at_once(self, ask: Ask) -> object:
         """The answer where nobody has to wait for it, else None."""
         if isinstance(ask, OpenMessage):
@@ -112,7 +116,7 @@ class Answers:
         """The answer to most polls."""
         if self._login_delay_seconds:
             return None
-        known = self._logins.recall(ask.name, ask.secret, ask.acting_as)
+        known = self._logins.recall(ask.name, ask.secret, self._guest, acting_as=ask.acting_as)
         if known is None:
             return None
         lock = self._store.lock_maildrop_at_once(known.account_id, holder=self._peer)
@@ -160,7 +164,7 @@ class Answers:
         return await self._expiries.of_account(self.account_id)
 
     async def _authenticated(self, ask: LogIn | FindKeys | Judge | Enter) -> object:
-        guest = Guest(self._peer, self.refused)
+        guest = self._guest
         try:
             match ask:
                 case LogIn():
@@ -178,7 +182,7 @@ class Answers:
 
     async def _log_in(self, ask: LogIn, guest: Guest) -> Snapshot:
         name, secret, acting_as = ask.name, ask.secret, ask.acting_as
-        known = self._logins.recall(name, secret, acting_as)
+        known = self._logins.recall(name, secret, guest, acting_as=acting_as)
         if known is not None:
             # A poll: no hash, and one look into the store, which says whether the login is still good.
             with suppress(NoSuchMailbox):  # the account was removed since: refused like any other name

@@ -39,26 +39,9 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_active_at",
-        "_answers",
-        "_began_at",
-        "_closing",
-        "_crowd",
-        "_draining",
-        "_eof",
-        "_inlet",
-        "_loop",
-        "_outlet",
-        "_over",
-        "_peer",
-        "_pulse",
-        "_reason",
-        "_session",
-        "_session_id",
-        "_surroundings",
-        "_task",
-        "_tls",
-        "_transport",
+        "_active_at", "_answers", "_began_at", "_closing", "_crowd", "_draining", "_eof", "_inlet", "_loop",
+        "_outlet", "_over", "_peer", "_pulse", "_reason", "_session", "_session_id", "_surroundings",
+        "_task", "_tls", "_transport",
     )
     # fmt: on
 
@@ -341,6 +324,8 @@ class Connection(asyncio.Protocol):
             self.abort("no certificate")
             raise Gone
         self._transport.pause_reading()
+        # Not after the handshake: what came with its last octets came under TLS.
+        self._inlet.clear()
         try:
             transport = await self._loop.start_tls(
                 self._transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS

@@ -23,10 +23,9 @@ class Inlet(LineReader):
         self._paused = False
 
     def use(self, transport: asyncio.ReadTransport) -> None:
-        """Receive from this transport from now on; what came by another one is forgotten."""
+        """Receive from this transport from now on."""
         self._transport = transport
         self._paused = False
-        self.clear()
 
     def meter(self) -> None:
         """Leave commands in the kernel while enough of them wait here."""

@@ -110,10 +110,27 @@ async def test_one_acts_as_oneself_only(start) -> None:  # RFC 4616 §2
             aliases.add_alias(connection, Mailbox("joanna", "example.org"), [Mailbox("jo", "example.org")])
         for own in ("jo", "jo@example.org", "joanna"):
             assert (await server.log_in("jo", "pencil", HERE, acting_as=own)).name == "jo@example.org"
-            assert server.recall("jo", "pencil", own) is not None
+            assert server.recall("jo", "pencil", HERE, acting_as=own) is not None
         for foreign in ("al", "nobody", "al@example.net"):
             await refused(server, "jo", "pencil", acting_as=foreign)
-            assert server.recall("jo", "pencil", foreign) is None
+            assert server.recall("jo", "pencil", HERE, acting_as=foreign) is None
+
+
+async def test_what_is_remembered_tells_a_guesser_nothing(start) -> None:
+    """Or the right one of a thousand guesses would be let in at once, and all others given up."""
+    async with start(refusal_seconds=0.3) as server:
+        known = await server.log_in("jo", "pencil", HERE)
+        assert server.recall("jo", "pencil", HERE) == known
+        assert server.recall("jo", "pencil", THERE) is None
+        guess = asyncio.create_task(refused(server, "jo", "wrong"))
+        await asyncio.sleep(0)
+        assert server.recall("jo", "pencil", HERE) is None
+        assert await server.log_in("jo", "pencil", HERE) == known  # which the guess does not delay
+        assert not guess.done()
+        assert server.recall("jo", "pencil", HERE) is None
+        await guess
+        assert server.recall("jo", "pencil", HERE) == known
+        assert not server._checking
 
 
 async def test_keys_are_made_at_the_first_login_with_the_password(start) -> None:

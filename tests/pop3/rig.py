@@ -59,12 +59,17 @@ class Rig:
 
     async def connect(self, context: ssl.SSLContext | None = None) -> Client:
         """A client that has read the greeting."""
+        client = await self.connect_silently(context)
+        assert (await client.line()).startswith(b"+OK ")
+        return client
+
+    async def connect_silently(self, context: ssl.SSLContext | None = None) -> Client:
+        """A client that has read nothing yet."""
         reader, writer = await asyncio.open_connection(
             *self.address, ssl=context, server_hostname="localhost" if context else None, limit=1 << 24
         )
         client = Client(reader, writer)
         self.clients.append(client)
-        assert (await client.line()).startswith(b"+OK ")
         return client
 
     async def log_in(self, context: ssl.SSLContext | None = None) -> Client:

@@ -249,6 +249,36 @@ async def test_octets_that_are_no_handshake_end_the_connection(start, server_con
         await rig.until_sessions(0)
 
 
+@pytest.mark.parametrize("implicit_tls", [True, False])
+async def test_commands_that_come_with_the_end_of_the_handshake_are_obeyed(
+    start, server_context, client_context, implicit_tls
+):
+    async with start(tls=server_context, implicit_tls=implicit_tls) as rig:
+        client = await (rig.connect_silently() if implicit_tls else rig.connect())
+        if not implicit_tls:
+            assert await client.ask(b"STLS") == b"+OK begin TLS\r\n"
+        arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        half = client_context.wrap_bio(arrived, to_send, server_hostname="localhost")
+
+        async def done(step) -> bytes:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    client.send(to_send.read())
+                    async with asyncio.timeout(5):
+                        arrived.write(await client.reader.read(65_536))
+
+        await done(half.do_handshake)
+        half.write(b"NOOP\r\nQUIT\r\n")
+        client.send(to_send.read())  # in one segment with the client's Finished
+        got = b""
+        while some := await done(half.read):
+            got += some
+        greeting = b"+OK POP3 server ready\r\n" if implicit_tls else b""
+        assert got == greeting + b"-ERR log in first\r\n+OK bye\r\n"
+
+
 async def test_stls_and_a_message_of_many_parts(start, server_context, client_context):
     content = dotted(5 * PART_OCTETS)
     async with start(tls=server_context) as rig:
