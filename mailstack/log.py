@@ -3,16 +3,22 @@
 Callers pass what may be read by anyone who reads logs: no content and no secret ever comes here.
 What strangers send (a HELO name, an address) may be in a value, so a value can never end its line,
 imitate another field or carry a terminal's escape sequences.
+
+Lines of a busy moment are written together: each write wakes whoever reads them, journald say, and
+on a small machine that costs as much as the session that the line tells of.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import os
 import re
 import sys
+import time
 import traceback
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, TextIO
@@ -23,14 +29,14 @@ Value = str | int | float | bool | None
 _PLAIN: Final = re.compile(r"[\w.,:;@/+*<>()\[\]{}!?$%&^~|#'-]+", re.ASCII)
 _UNSAFE: Final = re.compile(r'["\\]')
 _LONGEST: Final = 1000  # characters of one value: a stranger's input may be a megabyte
+_GATHER_SECONDS: Final = 0.01  # a line waits no longer, and so much a killed process does not tell
 _logger: Final = logging.getLogger("mailstack")
 
 
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Send every line of at least `level`, our own and the libraries', to `stream` (standard error)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
     # The journal stamps each line itself, and takes its severity from the line (sd-daemon(3)).
-    handler.setFormatter(_Formatter(stamped="JOURNAL_STREAM" not in os.environ))
+    handler = _Lines(stream or sys.stderr, stamped="JOURNAL_STREAM" not in os.environ)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     # aiosmtpd tells about each command; one line a transaction is enough.
@@ -39,8 +45,13 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 
 def event(name: str, *, level: int = logging.INFO, **fields: Value) -> None:
     """Write one line: `level=info event=NAME key=value ...`, in the order given."""
-    if _logger.isEnabledFor(level):
-        _logger.log(level, name, extra={"fields": fields})
+    if not _logger.isEnabledFor(level):
+        return
+    match logging.root.handlers:
+        case [_Lines() as lines]:  # nobody else listens, so no record has to be made
+            lines.take(level, name, fields, time.time())
+        case _:
+            _logger.log(level, name, extra={"fields": fields})
 
 
 def failure(name: str, error: BaseException, **fields: Value) -> None:
@@ -60,6 +71,8 @@ def line(name: str, level: str, fields: dict[str, Value]) -> str:
 
 
 def _written(value: Value) -> str:
+    if type(value) is int:
+        return str(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if _PLAIN.fullmatch(text) and len(text) <= _LONGEST:
         return text
@@ -71,25 +84,67 @@ def _written(value: Value) -> str:
     return f'"{text}"'
 
 
-class _Formatter(logging.Formatter):
-    """Our events and other libraries' messages in the same shape."""
+class _Lines(logging.Handler):
+    """Our events and other libraries' messages in the same shape, on one stream."""
 
-    def __init__(self, *, stamped: bool) -> None:
+    def __init__(self, stream: TextIO, *, stamped: bool) -> None:
         super().__init__()
+        self._stream = stream
         self._stamped = stamped
+        self._held: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # which is going to flush
 
-    def format(self, record: logging.LogRecord) -> str:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record of the logging module."""
         fields: dict[str, Value] = getattr(record, "fields", {})
         name = record.getMessage()
         if record.name != _logger.name:
             name, fields = "log", {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             fields = {**fields, **_trace(record.exc_info[1], record.exc_info[2])}
-        written = line(name, record.levelname.lower(), fields)
-        if not self._stamped:
-            return f"<{_severity(record.levelno)}>{written}"
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return f"time={at.replace('+00:00', 'Z')} {written}"
+        self.take(record.levelno, name, fields, record.created)
+
+    def take(self, level: int, name: str, fields: dict[str, Value], at: float) -> None:
+        """Have a line written: in a moment, or now where it is a warning or no event loop runs."""
+        written = line(name, logging.getLevelName(level).lower(), fields)
+        if self._stamped:
+            stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+            written = f"time={stamp.removesuffix('+00:00')}Z {written}\n"
+        else:
+            written = f"<{_severity(level)}>{written}\n"
+        loop = None if level >= logging.WARNING else _running_loop()
+        with self.lock or nullcontext():
+            self._held.append(written)
+            if loop is None:
+                self.flush()
+            elif loop is not self._loop:
+                self._loop = loop
+                loop.call_later(_GATHER_SECONDS, self._flush_in_time)
+
+    def flush(self) -> None:
+        """Write what waits; where that cannot be done there is nobody to tell it to."""
+        with self.lock or nullcontext():
+            held, self._held = self._held, []
+            if held:
+                with suppress(OSError, ValueError):
+                    self._stream.write("".join(held))
+                    self._stream.flush()
+
+    def close(self) -> None:
+        """Another handler takes over."""
+        self.flush()
+        super().close()
+
+    def _flush_in_time(self) -> None:
+        self._loop = None
+        self.flush()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _severity(level: int) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,74 @@ def test_other_libraries_lines_have_the_same_shape(stream: io.StringIO) -> None:
     assert stream.getvalue().endswith(
         r'level=warning event=log logger=asyncio message="slow\ncallback 7"' + "\n"
     )
+
+
+class Counted(io.StringIO):
+    """A stream that counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def configured() -> Counted:
+    """From now on, and alone: pytest listens, too, from the moment when a test's fixtures are made."""
+    counted = Counted()
+    log.configure("info", counted)
+    return counted
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (looks from outside)
+            await asyncio.sleep(0.001)
+
+
+async def test_lines_of_a_moment_are_written_together_and_in_order(stream: io.StringIO) -> None:
+    counted = configured()
+    for number in range(100):
+        log.event("many", number=number)
+    await asyncio.to_thread(log.event, "from a thread", number=100)
+    await until(lambda: "number=100" in counted.getvalue())
+    assert re.findall(r"number=(\d+)", counted.getvalue()) == [str(number) for number in range(101)]
+    assert counted.writes == 1
+    log.event("later")
+    await until(lambda: counted.getvalue().endswith("event=later\n"))
+
+
+async def test_a_warning_waits_for_nothing_and_comes_after_what_was_before_it(stream: io.StringIO) -> None:
+    counted = configured()
+    log.event("first")
+    log.event("second", level=logging.WARNING)
+    log.event("third")
+    assert re.findall(r"event=(\w+)", counted.getvalue()) == ["first", "second"]
+    log.configure("info", io.StringIO())  # as a reload does
+    assert re.findall(r"event=(\w+)", counted.getvalue()) == ["first", "second", "third"]
+
+
+async def test_lines_are_not_lost_when_a_loop_ends_before_their_moment(stream: io.StringIO) -> None:
+    counted = configured()
+
+    def short_loop() -> None:
+        asyncio.run(say("one"))
+        asyncio.run(say("two"))
+
+    async def say(what: str) -> None:
+        log.event(what)
+
+    await asyncio.to_thread(short_loop)
+    logging.getLogger().handlers[0].flush()  # as at the end of the program
+    assert re.findall(r"event=(\w+)", counted.getvalue()) == ["one", "two"]
+
+
+async def test_a_stream_that_takes_nothing_stops_nobody(stream: io.StringIO) -> None:
+    closed = io.StringIO()
+    log.configure("info", closed)
+    closed.close()
+    log.event("unheard")
+    log.event("unheard, too", level=logging.ERROR)
 
 
 def test_session_ids_are_short_and_differ() -> None:
