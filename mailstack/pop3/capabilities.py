@@ -42,12 +42,12 @@ def lines(channel: Channel, mechanisms: Sequence[str], expire: Expiry | None, *,
     """The lines after CAPA's status line: only what works here and now, and the final dot.
 
     TOP and UIDL stand there before login too, where clients decide how they will fetch; USER and
-    SASL stay after it (RFC 2449 §6.3, §6.1 allow both).
+    SASL stay after it (RFC 2449 §6.2, §6.3 allow both).
     """
     announced = {
-        "TOP": True,  # RFC 2449 §6.2
-        "USER": channel.may_log_in,  # §6.3
-        f"SASL {' '.join(mechanisms)}": bool(mechanisms),  # RFC 5034 §3
+        "TOP": True,  # RFC 2449 §6.1
+        "USER": channel.may_log_in,  # §6.2
+        f"SASL {' '.join(mechanisms)}": bool(mechanisms),  # §6.3 and RFC 5034 §3
         "RESP-CODES": True,  # §6.4
         f"LOGIN-DELAY {channel.login_delay_seconds}": channel.login_delay_seconds > 0,  # §6.5
         "PIPELINING": True,  # §6.6

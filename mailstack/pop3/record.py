@@ -37,6 +37,7 @@ def write(
         refused=answers.refused or None,
         retrieved=tally.retrieved,
         retrieved_octets=tally.retrieved_octets,
+        cut=int(tally.cut) or None,
         deleted=tally.deleted,
         deleted_octets=tally.deleted_octets,
         seconds=round(seconds, 3),

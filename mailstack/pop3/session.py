@@ -247,9 +247,7 @@ class Session:
         """RETR (RFC 1939 §5)."""
         entry = yield from self._entry(maildrop, number)
         content = yield asks.OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
-        self.tally.sending = entry.uid
-        self.tally.retrieved += 1
-        self.tally.retrieved_octets += content.octets
+        self.tally.begin_sending(entry.uid, content.octets)
         transfer = Transfer(dotted=content.dotted)
         return Reply(positive(f"{content.octets} octets"), message=Message(content, transfer))
 

@@ -11,16 +11,28 @@ from mailstack.store.runs import Runs
 class Tally:
     """What a session did, for its line in the log."""
 
-    retrieved: int = 0
+    retrieved: int = 0  # by RETR, whole
     retrieved_octets: int = 0
     deleted: int = 0
     deleted_octets: int = 0
-    sending: int | None = None  # the uid of what RETR is about to send
+    _sending: int | None = None  # the uid of what RETR is about to send
+    _sending_octets: int = 0
     sent: Runs = field(default_factory=Runs)  # the uids of what RETR has sent whole
     removed: Runs = field(default_factory=Runs)  # the uids of what QUIT has removed
 
+    @property
+    def cut(self) -> bool:
+        """Whether a message was begun and has not been sent whole."""
+        return self._sending is not None
+
+    def begin_sending(self, uid: int, octets: int) -> None:
+        """RETR is about to send a message; it counts once it has been sent."""
+        self._sending, self._sending_octets = uid, octets
+
     def finish_sending(self) -> None:
         """What was to be sent has been sent."""
-        if self.sending is not None:
-            self.sent.add(self.sending)
-            self.sending = None
+        if self._sending is not None:
+            self.sent.add(self._sending)
+            self.retrieved += 1
+            self.retrieved_octets += self._sending_octets
+            self._sending = None

@@ -34,7 +34,7 @@ COUNTS: Final = (
     Measure("mailstack_pop3_sessions_total", "pop3_sessions", "POP3 sessions that have ended."),
     Measure("mailstack_pop3_logins_total", "logins", "Those that were let in."),
     Measure("mailstack_pop3_logins_refused_total", "logins_refused", "Wrong names and passwords."),
-    Measure("mailstack_messages_retrieved_total", "retrieved", "Messages sent to mail programs."),
+    Measure("mailstack_messages_retrieved_total", "retrieved", "Messages sent whole to mail programs."),
     Measure("mailstack_messages_retrieved_bytes_total", "retrieved_octets", "Their octets."),
     Measure("mailstack_messages_deleted_total", "deleted", "Messages that mail programs have deleted."),
 )

@@ -80,18 +80,24 @@ def said_by_account(connection: Connection, mailbox: Mailbox) -> Limits:
     return Limits(*row)
 
 
-def expiry(connection: Connection, default: Limits, account_id: int | None = None) -> Expiry:
-    """How many days a message is safe here: of an account, or the least of all before a login."""
+def expiry(connection: Connection, default: Limits, account_id: int | None = None) -> Expiry | None:
+    """How many days a message is safe here: of an account, or the least of all before a login.
+
+    None where a number of messages is kept: a flood may push any of them out on the day it came, so
+    no number of days is true, and 0 would say that nothing may be left here at all.
+    """
     if account_id is not None:
-        return Expiry(_days(of_account(connection, account_id, default)), differs=False)
-    known = {_days(each) for each in of_all(connection, default).values()} or {_days(default)}
+        settled = [of_account(connection, account_id, default)]
+    else:
+        settled = list(of_all(connection, default).values()) or [default]
+    if any(each.keep_messages is not None for each in settled):
+        return None
+    known = {_days(each) for each in settled}
     numbers = [each for each in known if each is not None]
     return Expiry(min(numbers, default=None), differs=len(known) > 1)
 
 
 def _days(limits: Limits) -> int | None:
-    if limits.keep_messages is not None:
-        return 0  # a flood of mail may push any message out on the day it came
     ages = [each for each in (limits.keep_seconds, limits.keep_read_seconds) if each is not None]
     return min(ages) // 86400 if ages else None
 

@@ -347,6 +347,25 @@ async def test_one_line_a_session_is_logged_and_no_secret(start, caplog):
     assert SECRET not in str(vars(record))
 
 
+async def test_a_message_that_was_cut_is_not_logged_as_retrieved(start, caplog):
+    with caplog.at_level(logging.INFO, logger="mailstack"):
+        async with start() as rig:
+            await rig.deliver(sized(50), sized(40 * PART_OCTETS))
+            client = await rig.log_in()
+            await client.body(b"RETR 1")
+            client.writer.transport.pause_reading()
+            client.send(b"RETR 2\r\n")
+            connection = next(iter(rig.listener._crowd))
+            async with asyncio.timeout(5):
+                while not connection._outlet.blocked:  # noqa: ASYNC110 (looks from outside)
+                    await asyncio.sleep(0.005)
+            client.reset()
+            await rig.until_sessions(0)
+    [record] = [record for record in caplog.records if record.getMessage() == "pop3.session"]
+    fields = record.fields
+    assert (fields["retrieved"], fields["retrieved_octets"], fields["cut"]) == (1, 50, 1)
+
+
 async def test_an_idle_session_is_a_few_small_objects(start):
     async with start() as rig:
         await (await rig.log_in()).ask(b"NOOP")

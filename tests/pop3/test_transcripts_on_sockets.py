@@ -39,7 +39,9 @@ def is_about_no_tls(transcript: Transcript) -> bool:
 def rules(transcript: Transcript) -> dict[str, Any]:
     """What the server of a transcript is told besides where it listens."""
     days = transcript.keep_days
-    retention = Limits(keep_seconds=None if days is None else days * 86400)
+    retention = Limits(
+        keep_seconds=None if days is None else days * 86400, keep_messages=transcript.keep_messages
+    )
     return {"login_delay_seconds": transcript.login_delay_seconds, "retention": retention}
 
 

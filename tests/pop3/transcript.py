@@ -70,7 +70,7 @@ class Transcript:
     `channel` is clear (no login without TLS), loopback, tls or bound (tls with channel binding);
     `certificate: no` takes STLS away, `scram: no` the keys of some account, and
     `login-delay: 60` lets nobody log in twice in a minute.
-    `keep-days: 30` is a retention of 30 days for everybody.
+    `keep-days: 30` is a retention of 30 days for everybody, `keep-messages: 5000` one by number.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
     `whole` (it matters that the octets come in one packet).
     """
@@ -84,6 +84,7 @@ class Transcript:
     certificate: bool = True
     login_delay_seconds: int = 0
     keep_days: int | None = None
+    keep_messages: int | None = None
     scram: bool = True
     runs: str = "everywhere"
     steps: list[Step] = field(default_factory=list)
@@ -169,6 +170,8 @@ def _set(transcript: Transcript, option: str, value: str) -> bool:
             transcript.login_delay_seconds = int(value)
         case "keep-days:":
             transcript.keep_days = int(value)
+        case "keep-messages:":
+            transcript.keep_messages = int(value)
         case "runs:":
             transcript.runs = value
         case _:

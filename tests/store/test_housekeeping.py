@@ -278,7 +278,6 @@ def test_messages_are_counted_too(database: Database) -> None:
         ({"keep_seconds": 30 * DAY}, {"keep_read_seconds": 7 * DAY}, {}, 7),
         ({"keep_seconds": 30 * DAY}, {}, {"keep_seconds": UNLIMITED}, None),
         ({"keep_seconds": DAY - 1}, {}, {}, 0),
-        ({}, {}, {"keep_messages": 1000}, 0),
     ],
 )
 def test_expire_promises_no_more_than_is_kept(  # RFC 2449 §6.7
@@ -305,3 +304,13 @@ def test_before_login_expire_is_the_least_of_all(database: Database) -> None:  #
         limits.set_for_account(connection, KIM_ID, keep_seconds=5 * DAY)
     with database.reading() as connection:
         assert limits.expiry(connection, Limits()) == (5, True)
+
+
+def test_a_limit_on_the_number_of_messages_promises_no_days(database: Database) -> None:  # RFC 2449 §6.7
+    maildrops.add_accounts(database, JO, KIM)
+    with database.writing() as connection:
+        limits.set_for_account(connection, KIM_ID, keep_seconds=5 * DAY, keep_messages=1000)
+    with database.reading() as connection:
+        assert limits.expiry(connection, Limits(), JO_ID) == (None, False)
+        assert limits.expiry(connection, Limits(), KIM_ID) is None
+        assert limits.expiry(connection, Limits()) is None
