@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select, update
 
 from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
-from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import accounts, browse, bulk, facts, fetching, integrity, migrate, removal
-from mailstack.store.backups import maildrop, prune
-from mailstack.store.backups.copy import upgraded
+from mailstack.store import bulk, facts, fetching, migrate
+from mailstack.store.backups import prune
 from mailstack.store.backups.folder import Folder
-from mailstack.store.backups.make import Backup, Progress
+from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
-from mailstack.store.backups.verify import Verification
 from mailstack.store.engine import Database
-from mailstack.store.removal import Expunge
-from mailstack.store.tables import account, content, entry, message
+from mailstack.store.tables import account, content, message
 from tests.support import maildrops, postgresql
+from tests.support.backups import back_up, expunge, mail, restore, validity, verify
+from tests.support.contents import findings
 
 JO, KIM = "jo@example.org", "kim@example.org"
 SPOIL = (
@@ -62,62 +60,6 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     postgresql.drop_database(server, "other")
 
 
-def back_up(database: Database, folder: Folder) -> Backup:
-    run = Backup(database, folder)
-    exhaust(run.run())
-    return run
-
-
-def exhaust(steps: Iterable[Progress]) -> None:
-    for step in steps:
-        assert 0 <= step.done <= step.total
-
-
-def verify(folder: Folder, name: str | None = None) -> list[str]:
-    run = Verification(folder, folder.find(name))
-    exhaust(run.run())
-    return run.findings
-
-
-def restore(database: Database, folder: Folder, working: Path) -> list[str]:
-    run = Restoration(database, folder, folder.find(None), working)
-    exhaust(run.run())
-    return run.findings
-
-
-def bring_back(database: Database, folder: Folder, working: Path, name: str, *unique_ids: str) -> int:
-    with upgraded(folder, folder.find(None), working) as copy:
-        with database.writing() as connection:
-            found = maildrop.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
-            target = accounts.find_account(connection, Mailbox(name, "example.org"))
-        run = maildrop.Return(database, copy, found, target)
-        exhaust(run.run())
-        assert run.findings == []
-        return run.restored
-
-
-def mail(database: Database, name: str) -> dict[str, bytes]:
-    """An account's messages by unique-id, in order, as a client gets them."""
-    with database.reading() as connection:
-        found = accounts.find_account(connection, Mailbox(name, "example.org"))
-    entries = list(browse.walk(database, found.id))
-    return {each.unique_id: b"".join(browse.octets_of(database, found.id, each.uid)) for each in entries}
-
-
-def expunge(database: Database, account_id: int, *uids: int) -> None:
-    with database.writing() as connection:
-        removal.expunge(connection, [Expunge(account_id, uids)])
-
-
-def validity(database: Database, name: str) -> int:
-    with database.reading() as connection:
-        return accounts.find_account(connection, Mailbox(name, "example.org")).uid_validity
-
-
-def adds_up(database: Database) -> bool:
-    return not any(step.findings for step in integrity.check(database))
-
-
 def test_a_store_comes_back_on_either_database(
     filled: Database, folder: Folder, other: Database, tmp_path: Path
 ) -> None:
@@ -128,7 +70,7 @@ def test_a_store_comes_back_on_either_database(
     assert verify(folder) == []
     assert restore(other, folder, tmp_path) == []
     assert {name: mail(other, name) for name in ("jo", "kim")} == before
-    assert adds_up(other)
+    assert findings(other) == []
     assert validity(other, "jo") > validity(filled, "kim")
     assert validity(other, "jo") != validity(other, "kim")
 
@@ -144,7 +86,7 @@ def test_new_mail_after_a_restore_has_numbers_that_nothing_ever_had(
     assert number == 22
     (new,) = set(mail(other, "jo")) - lost
     assert list(mail(other, "jo"))[-1] == new
-    assert adds_up(other)
+    assert findings(other) == []
 
 
 def test_the_next_backup_adds_only_what_is_new(filled: Database, folder: Folder) -> None:
@@ -184,7 +126,7 @@ def test_mail_that_comes_and_goes_meanwhile_leaves_one_moment(
     finally:
         stop.set()
         thread.join()
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 def test_content_that_came_in_the_last_moment_is_in_the_backup(
@@ -253,7 +195,7 @@ def test_a_restore_into_a_store_with_mail_is_refused(
     back_up(filled, folder)
     with pytest.raises(AlreadyThere, match="restore one account"):
         restore(filled, folder, tmp_path)
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 def test_a_restore_that_was_cut_off_can_be_done_again(
@@ -267,7 +209,7 @@ def test_a_restore_that_was_cut_off_can_be_done_again(
     steps.close()
     assert restore(other, folder, tmp_path) == []
     assert mail(other, "kim") == mail(filled, "kim")
-    assert adds_up(other)
+    assert findings(other) == []
 
 
 def test_verify_finds_an_octet_that_changed(filled: Database, folder: Folder) -> None:
@@ -324,58 +266,6 @@ def _edit(folder: Folder, statement: str) -> None:
             ).replace("E') W", "E') AS BLOB) W")
         )
     file.close()
-
-
-def test_one_account_gets_back_what_it_lacks(filled: Database, folder: Folder, tmp_path: Path) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    old = validity(filled, "kim")
-    expunge(filled, 2, 1, 2, 3, 21)
-    expunge(filled, 1, 2)  # whose message 2 is gone now, while 1 and 3 are still jo's
-    new = maildrops.deposit(filled, b"Subject: new\r\n\r\n", KIM)
-    assert bring_back(filled, folder, tmp_path, "kim") == 4
-    after = mail(filled, "kim")
-    assert list(after)[:-1] == list(before)
-    assert {name: after[name] for name in before} == before
-    assert validity(filled, "kim") > old
-    with filled.reading() as connection:
-        shared = connection.execute(
-            select(entry.c.message_id).where(entry.c.account_id == 2).order_by(entry.c.uid)
-        )
-        numbers = shared.scalars().all()
-    assert numbers[0] == 1, "what another recipient still has is not stored twice"
-    assert numbers[1] > new
-    assert bring_back(filled, folder, tmp_path, "kim") == 0
-    assert adds_up(filled)
-
-
-def test_one_message_comes_back_alone(filled: Database, folder: Folder, tmp_path: Path) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    expunge(filled, 2, *range(1, 22))
-    wanted = list(before)[20]
-    assert bring_back(filled, folder, tmp_path, "kim", wanted) == 1
-    assert mail(filled, "kim") == {wanted: before[wanted]}
-    with upgraded(folder, folder.find(None), tmp_path) as copy, filled.reading() as connection:
-        with pytest.raises(NotFound, match="no message 7"):
-            maildrop.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
-        with pytest.raises(NotFound, match="no account"):
-            maildrop.plan(connection, copy, Mailbox("eve", "example.org"))
-
-
-def test_an_account_under_a_removed_ones_name_keeps_its_own_mail(
-    filled: Database, folder: Folder, tmp_path: Path
-) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    with filled.writing() as connection:
-        accounts.remove_account(connection, Mailbox("kim", "example.org"))
-    maildrops.add_accounts(filled, KIM)
-    maildrops.deposit(filled, b"Subject: first of the new\r\n\r\n", KIM)
-    (own,) = mail(filled, "kim")
-    assert bring_back(filled, folder, tmp_path, "kim") == 21
-    assert set(mail(filled, "kim")) == {own, *before}
-    assert adds_up(filled)
 
 
 def test_old_backups_go_and_what_only_they_had_goes_with_them(filled: Database, folder: Folder) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,10 @@ from mailstack.store.events import Kind
 from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import Limits
 from mailstack.store.runs import Runs
-from mailstack.store.store import Store
 from mailstack.store.tables import event
+from tests.support.stores import opened
 
 DAY = 86_400
-
-
-@asynccontextmanager
-async def opened(database: Database, tmp_path: Path, *, keep_events: bool = True) -> AsyncIterator[Store]:
-    store = Store(database, state_dir=tmp_path, reserve_octets=0, keep_events=keep_events)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def counted(database: Database) -> int:

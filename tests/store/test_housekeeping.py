@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, browse, fullness, housekeeping, integrity, limits, space, undo
+from mailstack.store import accounts, browse, fullness, housekeeping, limits, space, undo
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
@@ -20,6 +18,8 @@ from mailstack.store.retention import Doomed
 from mailstack.store.store import Store
 from mailstack.store.tables import PARTS_A_MESSAGE, UNLIMITED, account, content, entry, message
 from tests.support import maildrops
+from tests.support.contents import findings
+from tests.support.stores import opened
 
 JO, KIM = "jo@example.org", "kim@example.org"
 JO_ID, KIM_ID = 1, 2
@@ -41,15 +41,6 @@ def filled(database: Database) -> Database:
     return database
 
 
-@asynccontextmanager
-async def opened(database: Database, tmp_path: Path, *, keep_deleted: bool = False) -> AsyncIterator[Store]:
-    store = Store(database, state_dir=tmp_path, reserve_octets=0, keep_deleted=keep_deleted)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
 async def keep_house(database: Database, tmp_path: Path, rules: Rules = RULES) -> Report:
     async with opened(database, tmp_path) as store:
         return await housekeeping.run(store, rules)
@@ -65,15 +56,11 @@ def uids(database: Database, account_id: int = JO_ID) -> list[int]:
     return [each.uid for each in browse.walk(database, account_id)]
 
 
-def adds_up(database: Database) -> bool:
-    return not any(step.findings for step in integrity.check(database))
-
-
 async def test_mail_goes_when_it_is_old_enough(filled: Database, tmp_path: Path) -> None:
     report = await keep_house(filled, tmp_path)
     assert report.maildrops[JO_ID].messages == 3
     assert uids(filled) == uids(filled, KIM_ID) == [4, 5]
-    assert adds_up(filled)
+    assert findings(filled) == []
     assert (await keep_house(filled, tmp_path)).maildrops == {}
 
 
@@ -87,7 +74,7 @@ async def test_only_what_was_read_long_ago_goes(filled: Database, tmp_path: Path
     await keep_house(filled, tmp_path, rules)
     assert uids(filled) == [1, 2, 3, 4]
     assert uids(filled, KIM_ID) == [1, 2, 3, 4, 5]
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 @pytest.mark.parametrize(("most", "left"), [(0, []), (2, [4, 5]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])])
@@ -95,7 +82,7 @@ async def test_the_newest_stay(filled: Database, tmp_path: Path, most: int, left
     rules = Rules(default=Limits(keep_messages=most), undo_seconds=0, undo_deleted_seconds=0)
     await keep_house(filled, tmp_path, rules)
     assert uids(filled) == left
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 async def test_an_account_has_the_first_word_then_its_domain(filled: Database, tmp_path: Path) -> None:
@@ -151,7 +138,7 @@ async def test_what_went_can_be_brought_back_with_its_unique_id(filled: Database
             undo.bring_back(connection, JO_ID, [before[2]])
     assert [each.unique_id for each in browse.walk(filled, JO_ID)] == [before[2], before[4], before[5]]
     assert b"".join(browse.octets_of(filled, JO_ID, 2)).endswith(b"Subject: 1\r\n\r\n")
-    assert adds_up(filled)
+    assert findings(filled) == []
     assert (await keep_house(filled, tmp_path)).maildrops == {}, "its age began anew"
 
 
@@ -162,7 +149,7 @@ async def test_what_nobody_wants_back_is_gone_after_the_window(filled: Database,
     assert (await keep_house(filled, tmp_path, short)).forgotten == 6
     with filled.reading() as connection:
         assert connection.execute(select(message.c.id).order_by(message.c.id)).scalars().all() == [4, 5]
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 async def test_what_a_client_deletes_can_be_kept_for_a_while_too(filled: Database, tmp_path: Path) -> None:
@@ -175,7 +162,7 @@ async def test_what_a_client_deletes_can_be_kept_for_a_while_too(filled: Databas
     with filled.writing() as connection:
         assert undo.counted(connection, JO_ID) == (2, 2 * 46)
         accounts.remove_account(connection, Mailbox("jo", "example.org"))
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 async def test_reading_is_noted_without_a_commit_of_its_own(filled: Database, tmp_path: Path) -> None:
@@ -207,7 +194,7 @@ async def test_litter_is_swept(filled: Database, tmp_path: Path) -> None:
     with filled.writing() as connection:
         connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"left"))
     assert (await keep_house(filled, tmp_path)).orphans == 1
-    assert adds_up(filled)
+    assert findings(filled) == []
 
 
 def test_space_is_given_back_in_slices(sqlite_url: str) -> None:
@@ -267,7 +254,7 @@ def test_messages_are_counted_too(database: Database) -> None:
     maildrops.deposit(database, b"\r\n", JO)
     assert warn(database) == [JO_ID]
     assert warn(database) == []
-    assert adds_up(database)
+    assert findings(database) == []
 
 
 @pytest.mark.parametrize(

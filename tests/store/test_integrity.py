@@ -12,6 +12,7 @@ from mailstack.store import accounts, browse, integrity
 from mailstack.store.engine import Database
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 from tests.support import maildrops
+from tests.support.contents import findings
 
 JO, KIM = "jo@example.org", "kim@example.org"
 
@@ -26,10 +27,6 @@ def filled(database: Database) -> Database:
     return database
 
 
-def found(database: Database, *, repair: bool = False) -> list[str]:
-    return [finding.text for step in integrity.check(database, repair=repair) for finding in step.findings]
-
-
 def without_foreign_keys(connection: Connection) -> None:
     """As a database is that somebody edited by hand."""
     if connection.dialect.name == "postgresql":
@@ -37,13 +34,13 @@ def without_foreign_keys(connection: Connection) -> None:
 
 
 def test_a_sound_store_has_no_findings(filled: Database) -> None:
-    assert found(filled) == []
+    assert findings(filled) == []
     *_, last = integrity.check(filled)
     assert last.done == last.total
 
 
 def test_an_empty_store_has_no_findings(database: Database) -> None:
-    assert found(database) == []
+    assert findings(database) == []
 
 
 @pytest.mark.parametrize(
@@ -59,9 +56,9 @@ def test_a_wrong_counter_is_found_and_mended(filled: Database, column: object, w
         before = accounts.find_account(connection, Mailbox("jo", "example.org"))
         connection.execute(update(account).where(account.c.id == before.id).values({column: wrong}))
     said = said.format(octets=before.octets)
-    assert found(filled) == [said]
-    assert found(filled, repair=True) == [said]
-    assert found(filled) == []
+    assert findings(filled) == [said]
+    assert findings(filled, repair=True) == [said]
+    assert findings(filled) == []
     with filled.reading() as connection:
         assert accounts.find_account(connection, Mailbox("jo", "example.org")) == before
 
@@ -76,7 +73,7 @@ def test_a_unique_id_that_stands_for_two_messages_is_found(filled: Database) -> 
             .where(entry.c.account_id == 1, entry.c.uid == 1)
             .values(unique_id=(unique_id := second.scalar_one()))
         )
-    assert found(filled) == [f"jo@example.org: the unique-id {unique_id} stands for 2 messages"]
+    assert findings(filled) == [f"jo@example.org: the unique-id {unique_id} stands for 2 messages"]
 
 
 def test_a_foreign_unique_id_can_be_there_once(filled: Database) -> None:
@@ -87,15 +84,15 @@ def test_a_foreign_unique_id_can_be_there_once(filled: Database) -> None:
 def test_the_next_uid_may_be_ahead(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(update(account).values(next_uid=100))
-    assert found(filled) == []
+    assert findings(filled) == []
 
 
 def test_a_message_in_no_maildrop_is_removed_with_its_content(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(delete(entry).where(entry.c.message_id == 3))
         connection.execute(update(account).values(messages=1, octets=_octets(connection)))
-    assert found(filled, repair=True) == ["message 3 is in no maildrop"]
-    assert found(filled) == []
+    assert findings(filled, repair=True) == ["message 3 is in no maildrop"]
+    assert findings(filled) == []
     with filled.reading() as connection:
         assert connection.execute(select(message.c.id).order_by(message.c.id)).scalars().all() == [1, 2]
         ids = connection.execute(select(content.c.id).order_by(content.c.id)).scalars().all()
@@ -110,8 +107,8 @@ def _octets(connection: Connection) -> int:
 def test_content_of_no_message_is_removed(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(insert(content).values(id=9 * PARTS_A_MESSAGE + 1, octets=b"left"))
-    assert found(filled, repair=True) == ["content is left of message 9, which is not there"]
-    assert found(filled) == []
+    assert findings(filled, repair=True) == ["content is left of message 9, which is not there"]
+    assert findings(filled) == []
 
 
 def test_an_entry_that_disagrees_with_its_message_is_mended_with_its_counter(filled: Database) -> None:
@@ -121,9 +118,9 @@ def test_an_entry_that_disagrees_with_its_message_is_mended_with_its_counter(fil
         kim = accounts.find_account(connection, Mailbox("kim", "example.org"))
         connection.execute(update(account).where(account.c.id == kim.id).values(octets=account.c.octets + 10))
     said = f"account {kim.id}, uid 1: the entry says {right + 10} octets, the message has {right}"
-    assert found(filled) == [said]
-    assert found(filled, repair=True)[0] == said
-    assert found(filled) == []
+    assert findings(filled) == [said]
+    assert findings(filled, repair=True)[0] == said
+    assert findings(filled) == []
     with filled.reading() as connection:
         assert accounts.find_account(connection, Mailbox("kim", "example.org")) == kim
 
@@ -134,8 +131,8 @@ def test_a_message_that_lost_a_part_is_told_and_left_alone(filled: Database, par
         connection.execute(delete(content).where(content.c.id == 3 * PARTS_A_MESSAGE + part))
     present = 7 + PART_OCTETS * 2 - (7 if part == 2 else PART_OCTETS)
     said = f"message 3 is damaged: of its {2 * PART_OCTETS + 7} octets {present} are there"
-    assert found(filled, repair=True) == [said]
-    assert found(filled) == [said]
+    assert findings(filled, repair=True) == [said]
+    assert findings(filled) == [said]
     assert [f.mendable for step in integrity.check(filled) for f in step.findings] == [False]
 
 
@@ -153,8 +150,8 @@ def test_an_entry_whose_message_is_gone_is_removed(filled: Database) -> None:
             connection.execute(delete(message).where(message.c.id == 1))
             connection.execute(delete(content).where(content.c.id == PARTS_A_MESSAGE))
             connection.execute(text("SET session_replication_role = origin"))
-    assert found(filled, repair=True) == ["jo@example.org: the message of uid 1 is gone"]
-    assert found(filled) == []
+    assert findings(filled, repair=True) == ["jo@example.org: the message of uid 1 is gone"]
+    assert findings(filled) == []
     with filled.reading() as connection:
         jo = accounts.find_account(connection, Mailbox("jo", "example.org"))
         assert jo.messages == 1
@@ -164,5 +161,5 @@ def test_an_entry_whose_message_is_gone_is_removed(filled: Database) -> None:
 def test_looking_changes_nothing(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(update(account).values(messages=7))
-    assert len(found(filled)) == 2
-    assert len(found(filled)) == 2
+    assert len(findings(filled)) == 2
+    assert len(findings(filled)) == 2

@@ -7,13 +7,14 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MessageDamaged
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import bulk, digests, fetching, integrity, migrate, removal
+from mailstack.store import bulk, digests, fetching, migrate, removal
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
 from mailstack.store.removal import Expunge
 from mailstack.store.reread import reread
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
 from tests.support import maildrops
+from tests.support.contents import findings
 
 JO = "jo@example.org"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 33 * PART_OCTETS + b"\r\n"
@@ -28,10 +29,6 @@ def filled(database: Database) -> Database:
     return database
 
 
-def found(database: Database) -> list[str]:
-    return [finding.text for step in integrity.check(database) for finding in step.findings]
-
-
 def put(database: Database, number: int, octets: bytes) -> None:
     with database.writing() as connection:
         mine = content.c.id == number * PARTS_A_MESSAGE
@@ -41,11 +38,11 @@ def put(database: Database, number: int, octets: bytes) -> None:
 def test_a_changed_octet_is_found_noted_and_forgotten_once_it_is_right_again(filled: Database) -> None:
     said = ["message 2 is damaged: its content is not what was deposited"]
     put(filled, 2, b"Subject: X\r\n\r\n")
-    assert found(filled) == said
+    assert findings(filled) == said
     put(filled, 2, b"Subject: 1\r\n\r\n")
     with filled.reading() as connection, pytest.raises(MessageDamaged):
         fetching.open_message(connection, 1, 2)  # as the note says, until somebody looks again
-    assert found(filled) == []
+    assert findings(filled) == []
     with filled.reading() as connection:
         assert fetching.open_message(connection, 1, 2).first.endswith(b"Subject: 1\r\n\r\n")
 
@@ -53,7 +50,7 @@ def test_a_changed_octet_is_found_noted_and_forgotten_once_it_is_right_again(fil
 def test_messages_from_before_digests_get_theirs(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(update(message).values(digests=None))
-    assert found(filled) == []
+    assert findings(filled) == []
     with filled.reading() as connection:
         known = connection.execute(select(message.c.digests).order_by(message.c.id)).scalars().all()
     assert known[0] == digests.of_part(b"Subject: 0\r\n\r\n")
@@ -66,7 +63,7 @@ def test_lines_without_crlf_are_found(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(update(message).where(message.c.id == 2).values(digests=None, octets=len(octets)))
         connection.execute(update(entry).where(entry.c.uid == 2).values(octets=len(octets) + 32))
-    assert "message 2 has lines that do not end with CRLF" in found(filled)
+    assert "message 2 has lines that do not end with CRLF" in findings(filled)
 
 
 def test_what_is_deleted_meanwhile_is_not_called_damaged(
@@ -115,4 +112,4 @@ def test_a_column_too_many_is_told(filled: Database) -> None:
 def test_content_beyond_the_last_part_is_damage_too(filled: Database) -> None:
     with filled.writing() as connection:
         connection.execute(insert(content).values(id=PARTS_A_MESSAGE + 1, octets=b"more\r\n"))
-    assert found(filled) == ["message 1 is damaged: of its 14 octets 20 are there"]
+    assert findings(filled) == ["message 1 is damaged: of its 14 octets 20 are there"]

@@ -12,11 +12,12 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
-from mailstack.store import accounts, domains, fetching, integrity, messages, removal, undo
+from mailstack.store import accounts, domains, fetching, messages, removal, undo
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
 from mailstack.store.tables import REMOVED_BY_CLIENT, account, content, entry, message
+from tests.support.contents import findings
 
 BODY = ("größe" * 40_000 + "\r\n").encode()  # of two parts
 MAIL = "From: jö@example.net\r\nSubject: Grüße\r\n\r\n".encode() + BODY
@@ -59,10 +60,6 @@ def seen(database: Database, account_id: int, *, surrogates: bool) -> tuple[int,
             for number in range(1, fetching.parts(opened.content_octets))
         ]
         return stat, octets, b"".join([opened.first, *rest])
-
-
-def findings(database: Database, *, repair: bool = False) -> list[str]:
-    return [finding.text for step in integrity.check(database, repair=repair) for finding in step.findings]
 
 
 async def test_sizes_are_right_in_both_views(office: Database, tmp_path: Path) -> None:

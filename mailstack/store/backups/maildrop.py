@@ -1,19 +1,20 @@
 """Restores one account's mail, or one message, from a backup into the store that is in service.
 
-What the maildrop still has stays as it is; what it lacks comes back under its old unique-id. The
-caller holds the maildrop's lock.
+What the maildrop still has whole stays as it is; what it lacks comes back under its old unique-id, and
+what is damaged there gets its content back. The caller holds the maildrop's lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from mailstack.errors import NotFound
+from mailstack.errors import NotFound, StoreDamaged
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import accounts, events, messages
+from mailstack.store import accounts, events, messages, removal
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.make import Progress
@@ -36,6 +37,19 @@ class Kept(NamedTuple):
     prefix: bytes
     delivered_at: int
     first_read_at: int | None
+    surrogate_octets: int | None
+    surrogate_prefix: bytes | None
+
+    def without_surrogate(self) -> Kept:
+        """As it is when the surrogate cannot be had: its client gets the message as it came."""
+        return self._replace(surrogate_octets=None, surrogate_prefix=None)
+
+
+class _Message(NamedTuple):
+    """A message of the backup, whole."""
+
+    id: int
+    parts: list[bytes]
 
 
 class Plan(NamedTuple):
@@ -45,6 +59,7 @@ class Plan(NamedTuple):
     password_hash: str
     missing: tuple[Kept, ...]
     present: int
+    damaged: frozenset[str]  # unique-ids of those missing whose entries are there, but not their content
 
     @property
     def octets(self) -> int:
@@ -75,11 +90,15 @@ def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Seque
         here = accounts.find_account(connection, mailbox).id
     except NotFound:
         here = 0
-    there = set(
-        connection.execute(select(entry.c.unique_id).where(entry.c.account_id == here)).scalars().all()
-    )
-    missing = tuple(each for each in backed_up if each.unique_id not in there)
-    return Plan(row[0], row[1], missing, len(backed_up) - len(missing))
+    rows = connection.execute(
+        select(entry.c.unique_id, message.c.damaged_at)
+        .join(message, message.c.id == entry.c.message_id)
+        .where(entry.c.account_id == here)
+    ).all()
+    there = {each.unique_id for each in rows}
+    damaged = frozenset(each.unique_id for each in rows if each.damaged_at is not None)
+    missing = tuple(each for each in backed_up if each.unique_id not in there or each.unique_id in damaged)
+    return Plan(row[0], row[1], missing, len(backed_up) - len(missing), damaged)
 
 
 class Return:
@@ -100,11 +119,17 @@ class Return:
         for each in self._plan.missing:
             waiting.setdefault(each.message_id, []).append(each)
         ids = ", ".join(map(str, waiting))  # whole numbers out of a table
+        surrogates = dict(
+            self._copy.file.execute(
+                f"SELECT id, surrogate_id FROM message WHERE surrogate_id IS NOT NULL AND id IN ({ids})"
+            )
+        )
+        ids = ", ".join(map(str, (*waiting, *surrogates.values())))
         total = self._copy.want(f"id IN ({ids})")
         with self._database.writing() as connection:
             accounts.renew_uid_validities(connection, self._target.id)
         try:
-            yield from self._brought_back(waiting, total)
+            yield from self._brought_back(waiting, surrogates, total)
         finally:
             if self._uids:
                 with self._database.writing() as connection:
@@ -113,30 +138,82 @@ class Return:
                         connection, Kind.RESTORED, self._target.id, account=name, uids=uids, how="backup"
                     )
 
-    def _brought_back(self, waiting: dict[int, list[Kept]], total: int) -> Iterator[Progress]:
+    def _brought_back(
+        self, waiting: dict[int, list[Kept]], surrogates: dict[int, int], total: int
+    ) -> Iterator[Progress]:
+        # A message is in memory whole here, and one with a surrogate until that comes, too: they lie side
+        # by side, and an administrator is waiting.
+        originals = {surrogate: number for number, surrogate in surrogates.items()}
+        early: dict[int, _Message] = {}
         done = 0
+        for each, octets in self._whole():
+            number = originals.get(each.id, each.id)
+            surrogate = surrogates.get(number)
+            early[each.id] = each
+            if number in early and (surrogate is None or surrogate in early):
+                twin = None if surrogate is None else early.pop(surrogate)
+                self._return(early.pop(number), twin, waiting[number])
+            done += octets
+            yield Progress(done, total)
+        for number, left in early.items():
+            if number in waiting:  # its surrogate is damaged, or nowhere
+                self._return(left, None, [kept.without_surrogate() for kept in waiting[number]])
+        self.findings += [f"message {number} is in no archive" for number in self._copy.not_found()]
+
+    def _whole(self) -> Iterator[tuple[_Message, int]]:
+        """What was wanted and is not damaged, and how many octets were read for it."""
+        read = 0
         for found, rows in self._copy.contents(self.findings):
-            # A message is in memory whole here: one at a time, and an administrator is waiting.
             parts = list(rows)
             inspection = Inspection(*found)
             for number, octets in parts:
                 inspection.see(number % PARTS_A_MESSAGE, octets)
+            read += found.octets
             if inspection.damage:
                 self.findings.append(inspection.damage)
-            else:
-                with self._database.writing() as connection:
-                    self._enter(connection, found.id, [octets for _, octets in parts], waiting[found.id])
-                self.restored += len(waiting[found.id])
-            done += found.octets
-            yield Progress(done, total)
-        self.findings += [f"message {number} is in no archive" for number in self._copy.not_found()]
+                continue
+            yield _Message(found.id, [octets for _, octets in parts]), read
+            read = 0
+
+    def _return(self, original: _Message, surrogate: _Message | None, kept: Sequence[Kept]) -> None:
+        with self._database.writing() as connection:
+            outdated = self._enter(connection, original, surrogate, kept)
+        self.restored += len(kept)
+        if outdated:
+            # On its own: of what lies on a lost page not even the rest may be removable.
+            with suppress(StoreDamaged), self._database.writing() as connection:
+                removal.remove_orphans(connection, outdated)
 
     def _enter(
-        self, connection: Connection, number: int, parts: Sequence[bytes], kept: Sequence[Kept]
-    ) -> None:
-        backed_up = self._message(number)
-        there = _same(connection, number, backed_up)
-        message_id = number if there else _insert(connection, backed_up, parts)
+        self, connection: Connection, original: _Message, surrogate: _Message | None, kept: Sequence[Kept]
+    ) -> list[int]:
+        """Give the entries their message; return the ids of damaged ones that they had before."""
+        message_id = self._placed(connection, original, surrogate)
+        mended = [each for each in kept if each.unique_id in self._plan.damaged]
+        outdated = [self._mend(connection, each, message_id) for each in mended]
+        self._add(connection, [each for each in kept if each not in mended], message_id)
+        return outdated
+
+    def _placed(self, connection: Connection, original: _Message, surrogate: _Message | None) -> int:
+        """The id of the message in the store, where it still is for another recipient, or is put now."""
+        backed_up = self._message(original.id)
+        there = _same(connection, original.id, backed_up)
+        message_id = original.id if there else _insert(connection, backed_up, original.parts)
+        mine = message.c.id == message_id
+        linked = connection.execute(select(message.c.surrogate_id).where(mine)).scalar_one()
+        if surrogate is not None and linked is None:
+            twin = _insert(connection, self._message(surrogate.id), surrogate.parts)
+            connection.execute(update(message).where(mine).values(surrogate_id=twin))
+        return message_id
+
+    def _mend(self, connection: Connection, kept: Kept, message_id: int) -> int:
+        mine = (entry.c.account_id == self._target.id) & (entry.c.unique_id == kept.unique_id)
+        uid, outdated = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).one()
+        connection.execute(update(entry).where(mine).values(message_id=message_id))
+        self._uids.add(uid)
+        return int(outdated)
+
+    def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> None:
         mine = account.c.id == self._target.id
         next_uid = connection.execute(select(account.c.next_uid).where(mine).with_for_update()).scalar_one()
         unique_ids = [each.unique_id for each in kept]
@@ -146,27 +223,27 @@ class Return:
             )
         )
         taken = _uids(connection, self._target.id, [each.uid for each in kept])
-        octets = 0
         for each in kept:
             uid = each.uid if each.uid not in taken else next_uid
             next_uid = max(next_uid, uid + 1)
             self._uids.add(uid)
             values = each._asdict() | {"uid": uid, "message_id": message_id, "account_id": self._target.id}
             connection.execute(insert(entry).values(values))
-            octets += each.octets
+        more = [each.surrogate_octets - each.octets for each in kept if each.surrogate_octets is not None]
         connection.execute(
             update(account)
             .where(mine)
             .values(
                 next_uid=next_uid,
                 messages=account.c.messages + len(kept),
-                octets=account.c.octets + octets,
+                octets=account.c.octets + sum(each.octets for each in kept),
+                surrogates=account.c.surrogates + len(more),
+                surrogate_octets=account.c.surrogate_octets + sum(more),
             )
         )
 
     def _message(self, number: int) -> dict[str, Any]:
-        # Its surrogate (RFC 6858) stays in the backup: clients without UTF8 get this message as it is.
-        here_only = ("id", "damaged_at", "surrogate_id")
+        here_only = ("id", "damaged_at", "surrogate_id")  # the store's own numbers
         names = [column.name for column in message.columns if column.name not in here_only]
         row = self._copy.file.execute(
             f"SELECT {', '.join(names)} FROM message WHERE id = ?", (number,)

@@ -1,0 +1,172 @@
+"""One account's mail, or one message, comes back from a backup beside what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from mailstack.errors import NotFound
+from mailstack.mail.address import Mailbox
+from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import accounts, fetching
+from mailstack.store.backups import maildrop
+from mailstack.store.backups.copy import upgraded
+from mailstack.store.backups.folder import Folder
+from mailstack.store.engine import Database
+from mailstack.store.tables import content, entry, message
+from tests.store import operations
+from tests.support import maildrops
+from tests.support.backups import back_up, bring_back, expunge, mail, validity
+from tests.support.contents import Contents, contents, findings
+
+JO, KIM = "jo@example.org", "kim@example.org"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    maildrops.add_accounts(database, JO, KIM)
+    for number in range(20):
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n.\r\n" % number, JO, KIM)
+    maildrops.deposit(database, LARGE, KIM)
+    return database
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "backups")
+
+
+def test_one_account_gets_back_what_it_lacks(filled: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    old = validity(filled, "kim")
+    expunge(filled, 2, 1, 2, 3, 21)
+    expunge(filled, 1, 2)  # whose message 2 is gone now, while 1 and 3 are still jo's
+    new = maildrops.deposit(filled, b"Subject: new\r\n\r\n", KIM)
+    assert bring_back(filled, folder, tmp_path, "kim") == 4
+    after = mail(filled, "kim")
+    assert list(after)[:-1] == list(before)
+    assert {name: after[name] for name in before} == before
+    assert validity(filled, "kim") > old
+    with filled.reading() as connection:
+        shared = connection.execute(
+            select(entry.c.message_id).where(entry.c.account_id == 2).order_by(entry.c.uid)
+        )
+        numbers = shared.scalars().all()
+    assert numbers[0] == 1, "what another recipient still has is not stored twice"
+    assert numbers[1] > new
+    assert bring_back(filled, folder, tmp_path, "kim") == 0
+    assert findings(filled) == []
+
+
+def test_one_message_comes_back_alone(filled: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    expunge(filled, 2, *range(1, 22))
+    wanted = list(before)[20]
+    assert bring_back(filled, folder, tmp_path, "kim", wanted) == 1
+    assert mail(filled, "kim") == {wanted: before[wanted]}
+    with upgraded(folder, folder.find(None), tmp_path) as copy, filled.reading() as connection:
+        with pytest.raises(NotFound, match="no message 7"):
+            maildrop.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
+        with pytest.raises(NotFound, match="no account"):
+            maildrop.plan(connection, copy, Mailbox("eve", "example.org"))
+
+
+def test_an_account_under_a_removed_ones_name_keeps_its_own_mail(
+    filled: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    with filled.writing() as connection:
+        accounts.remove_account(connection, Mailbox("kim", "example.org"))
+    maildrops.add_accounts(filled, KIM)
+    maildrops.deposit(filled, b"Subject: first of the new\r\n\r\n", KIM)
+    (own,) = mail(filled, "kim")
+    assert bring_back(filled, folder, tmp_path, "kim") == 21
+    assert set(mail(filled, "kim")) == {own, *before}
+    assert findings(filled) == []
+
+
+@pytest.fixture
+def in_two_views(database: Database) -> Database:
+    """A message for two accounts that has a surrogate (RFC 6858), and one that has a prefix of its own."""
+    maildrops.add_accounts(database, JO, KIM)
+    with database.writing() as connection:
+        utf8, in_ascii = "Subject: ö\r\n\r\n".encode() + LARGE, b"Subject: o\r\n\r\n" + LARGE
+        operations.deposited(connection, (b"Subject: 1\r\n\r\n", (1,)), (utf8, (1, 2)), surrogate=in_ascii)
+    return database
+
+
+def seen(database: Database) -> Contents:
+    """Everything but the numbers that a restore may not give again."""
+    found = contents(database)
+    return found._replace(accounts=[row[:6] + row[7:] for row in found.accounts])
+
+
+@pytest.mark.parametrize("still_there_for", [(), (1,)])
+def test_a_surrogate_comes_back_with_its_message(
+    in_two_views: Database, folder: Folder, tmp_path: Path, still_there_for: tuple[int, ...]
+) -> None:
+    before = seen(in_two_views)
+    back_up(in_two_views, folder)
+    expunge(in_two_views, 2, 1)
+    if not still_there_for:
+        expunge(in_two_views, 1, 2)
+    for name in ("jo", "kim"):
+        bring_back(in_two_views, folder, tmp_path, name)
+    assert findings(in_two_views) == []
+    after = seen(in_two_views)
+    assert after.entries == before.entries
+    assert after.accounts == before.accounts
+    if still_there_for:
+        assert after == before
+    with in_two_views.reading() as connection:
+        opened = fetching.open_message(connection, 2, 1, surrogates=True)
+        assert opened.first[: opened.first.index(b"\r\n\r\n")].endswith(b"Subject: o")
+
+
+def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
+    in_two_views: Database, folder: Folder, tmp_path: Path
+) -> None:
+    with in_two_views.writing() as connection:
+        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
+        connection.execute(delete(content).where(content.c.id == (twin << 16) + 1))
+    back_up(in_two_views, folder)
+    expunge(in_two_views, 2, 1)
+    expunge(in_two_views, 1, 2)
+    with upgraded(folder, folder.find(None), tmp_path) as copy:
+        with in_two_views.writing() as connection:
+            found = maildrop.plan(connection, copy, Mailbox("kim", "example.org"))
+            target = accounts.find_account(connection, Mailbox("kim", "example.org"))
+        run = maildrop.Return(in_two_views, copy, found, target)
+        assert [step.done <= step.total for step in run.run()] != []
+    assert (run.restored, len(run.findings)) == (1, 1)
+    assert f"message {twin}" in run.findings[0]
+    assert findings(in_two_views) == []
+    with in_two_views.reading() as connection:
+        assert "ö".encode() in fetching.open_message(connection, 2, 1, surrogates=True).first
+
+
+def test_a_damaged_message_gets_its_content_back(filled: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(filled, "kim")
+    back_up(filled, folder)
+    with filled.writing() as connection:
+        connection.execute(
+            update(content).where(content.c.id == 3 << 16).values(octets=b"Subject: X\r\n\r\n.\r\n")
+        )
+    said = "message 3 is damaged: its content is not what was deposited"
+    assert findings(filled) == [said]  # and notes it
+    assert bring_back(filled, folder, tmp_path, "kim", list(before)[2]) == 1
+    assert mail(filled, "kim") == before
+    assert findings(filled) == [said], "jo's entry still has the damaged one"
+    assert bring_back(filled, folder, tmp_path, "jo") == 1
+    assert findings(filled) == []
+    with filled.reading() as connection:
+        there = connection.execute(select(message.c.id).where(message.c.id == 3)).all()
+        assert there == [], "nobody needs the damaged one any more"
+        uids = connection.execute(select(entry.c.uid).where(entry.c.account_id == 2).order_by(entry.c.uid))
+        assert uids.scalars().all() == list(range(1, 22))
