@@ -3,11 +3,15 @@
 A checkpoint inside a COMMIT makes everyone wait who waits for that commit. So a thread of its own
 copies what is in the log while new commits are appended to it; once it has caught up, only a few
 pages are left, and the writer copies those between two batches and begins the log anew.
+
+The log's file keeps its size when the log begins anew, for writing over what is there is cheaper
+than letting a file grow. So its size does not tell how long the log is; its frames do.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -17,7 +21,13 @@ from mailstack.errors import StoreFull, StoreUnavailable
 from mailstack.store.engine import Database
 
 LOG_OCTETS: Final = 32 * 1024 * 1024
-"""From this size on the log is copied back; a longer one makes reading slower."""
+"""From this length on the log is copied back; a longer one makes reading slower."""
+
+# https://www.sqlite.org/fileformat2.html#walformat: the file's header, and that of each page in it.
+_HEADER: Final = struct.Struct(">8xI4x8s8x")
+"""The size of a page, and the salts: a frame belongs to the log as it is now if it has the same ones."""
+
+_FRAME: Final = struct.Struct(">8x8s8x")
 
 
 class Checkpointer:
@@ -36,7 +46,7 @@ class Checkpointer:
             self._caught_up = False
             self._checkpoint("RESTART")
             self._copying = False
-        elif not self._copying and self._log_octets() > LOG_OCTETS:
+        elif not self._copying and is_longer(self._log, LOG_OCTETS):
             self._copying = True
             self._thread.submit(self._copy)
 
@@ -54,7 +64,19 @@ class Checkpointer:
         except (StoreFull, StoreUnavailable) as error:
             log.failure("checkpoint", error)  # the log stays as it is, and the next commit tries again
 
-    def _log_octets(self) -> int:
-        with suppress(OSError):
-            return os.stat(self._log).st_size
-        return 0
+
+def is_longer(path: str, octets: int) -> bool:
+    """Whether the write-ahead log in the file has so many octets in use."""
+    with suppress(OSError):
+        if os.stat(path).st_size <= octets:
+            return False
+        with open(path, "rb", buffering=0) as file:
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                return False
+            page_octets, salts = _HEADER.unpack(header)
+            frame_octets = _FRAME.size + page_octets
+            file.seek(_HEADER.size + octets // frame_octets * frame_octets)
+            frame = file.read(_FRAME.size)
+        return len(frame) == _FRAME.size and _FRAME.unpack(frame) == (salts,)
+    return False

@@ -1,0 +1,75 @@
+"""The write-ahead log is copied back when it is long, and not because its file was long once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from mailstack.store import checkpoint
+from mailstack.store.checkpoint import is_longer
+from mailstack.store.engine import Database
+from mailstack.store.tables import state
+from mailstack.store.writer import Writer
+
+OCTETS = 256 * 1024
+
+
+class Counting(Database):
+    """A database that counts its checkpoints."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.checkpoints = 0
+
+    def checkpoint(self, kind: str) -> None:
+        """Copy back, and count."""
+        self.checkpoints += 1
+        super().checkpoint(kind)
+
+
+def write(database: Database, *names: str) -> None:
+    for name in names:
+        with database.writing() as connection:
+            connection.execute(insert(state).values(name=name, value=1))
+
+
+def test_the_length_of_a_log_is_that_of_what_is_in_it(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    path = f"{database.path}-wal"
+    write(database, "one")
+    assert is_longer(path, 0)
+    assert not is_longer(path, OCTETS)
+    write(database, *(str(number) for number in range(100)))
+    assert is_longer(path, OCTETS)
+    database.checkpoint("RESTART")
+    write(database, "two")
+    assert Path(path).stat().st_size > OCTETS
+    assert is_longer(path, 0)
+    assert not is_longer(path, OCTETS)
+    database.dispose()
+
+
+def test_a_log_that_is_not_there_is_not_long(tmp_path: Path) -> None:
+    assert not is_longer(str(tmp_path / "mail.db-wal"), 0)
+
+
+async def test_a_log_that_was_long_once_is_not_copied_back_for_ever(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
+    database = Counting(sqlite_url)
+    writer = Writer(database)
+
+    def work(connection: Connection, jobs: Sequence[str]) -> list[None]:
+        connection.execute(insert(state).values(name=jobs[0], value=1))
+        return [None]
+
+    for number in range(400):
+        await writer.write(work, str(number))
+    await writer.close()
+    # A commit adds a page or a few, and 32 pages make the log long: some 15 times, each in two steps.
+    assert 4 <= database.checkpoints <= 60
+    database.dispose()
