@@ -1,0 +1,200 @@
+"""What is counted: each kind of work, and what one unit of it may cost.
+
+The bounds are what was counted, and a little more where it varies. Whoever makes something cheaper
+lowers them; whoever has to raise one says in the commit what is bought with it.
+`python -m tests.counts` prints what is counted now.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Final, NamedTuple
+
+from tests.counts.rig import Before, Counted, Counts, Work
+
+UNITS: Final = 30
+LISTED: Final = 500
+
+
+def _lockstep(server: Counted) -> int:
+    with server.sender() as sender:
+        for _ in range(UNITS):
+            sender.send("ben")
+    return UNITS
+
+
+def _pipelined(server: Counted) -> int:
+    with server.sender() as sender:
+        for _ in range(UNITS):
+            sender.begin("ben")
+            sender.lines(1)
+    return UNITS
+
+
+def _connection_each(server: Counted) -> int:
+    for _ in range(UNITS):
+        with server.sender() as sender:
+            sender.send("ben")
+    return UNITS
+
+
+def _at_once(server: Counted) -> int:
+    """As many senders as UNITS, whose messages all wait before the writer may write the second one."""
+    with ExitStack() as stack:
+        senders = [stack.enter_context(server.sender()) for _ in range(UNITS)]
+        with server.appliance.database() as database, database.writing():
+            for sender in senders:
+                sender.begin("ben")
+            server.now()
+        for sender in senders:
+            sender.lines(1)
+    return UNITS
+
+
+def _recipients(server: Counted) -> int:
+    """One message to as many recipients as UNITS, pipelined; a unit is one of them."""
+    names = [b"RCPT TO:<ben+%d@example.test>" % number for number in range(UNITS)]
+    with server.sender() as sender:
+        sender.say(b"MAIL FROM:<sender@example.net>", *names, b"DATA")
+        sender.lines(UNITS + 2)
+        sender.ask(b"Subject: to many\r\n\r\n.")
+    return UNITS
+
+
+def _poll(server: Counted) -> int:
+    for _ in range(UNITS):
+        with server.session("anna") as session:
+            session.ask(b"STAT")
+    return UNITS
+
+
+def _poll_under_tls(server: Counted) -> int:
+    for _ in range(UNITS):
+        session = server.appliance.pop3("anna", tls=True)
+        session.stat()
+        session.quit()
+    return UNITS
+
+
+def _retr(server: Counted) -> int:
+    with server.session("listed") as session:
+        for number in range(UNITS):
+            session.say(b"RETR %d" % (number + 1))
+            session.multiline()
+    return UNITS
+
+
+def _retr_pipelined(server: Counted) -> int:
+    with server.session("listed") as session:
+        session.say(*(b"RETR %d" % (number + 1) for number in range(UNITS)))
+        session.multiline(UNITS)
+    return UNITS
+
+
+def _drain(server: Counted) -> int:
+    with server.session("drained") as session:
+        for number in range(UNITS):
+            session.say(b"RETR %d" % (number + 1))
+            session.multiline()
+            session.ask(b"DELE %d" % (number + 1))
+    return UNITS
+
+
+def _drain_pipelined(server: Counted) -> int:
+    with server.session("drained") as session:
+        for number in range(UNITS):
+            session.say(b"RETR %d" % (number + 1), b"DELE %d" % (number + 1))
+        for _ in range(UNITS):
+            session.multiline()
+            session.lines(1)
+    return UNITS
+
+
+def _deleting_session(server: Counted) -> int:
+    """One session that deletes as many as UNITS."""
+    with server.session("drained") as session:
+        session.say(*(b"DELE %d" % (number + 1) for number in range(UNITS)))
+        session.lines(UNITS)
+    return 1
+
+
+def _list_and_uidl(server: Counted) -> int:
+    with server.session("listed") as session:
+        for command in (b"LIST", b"UIDL"):
+            session.say(command)
+            session.multiline()
+    return 1
+
+
+def _fill(server: Counted) -> None:
+    server.fill("drained", UNITS)
+
+
+class Bounds(NamedTuple):
+    """What a unit may cost at most; the words are those of Counts."""
+
+    calls: float
+    statements: float
+    commits: float
+    hops: float
+    writes: float
+    syncs: float
+
+    def hold(self, found: Counts) -> bool:
+        """Whether nothing costs more."""
+        return all(cost <= most for cost, most in zip(found[:-1], self, strict=True))
+
+
+class Row(NamedTuple):
+    """One kind of work."""
+
+    name: str
+    work: Work
+    before: Before | None
+    bounds: Bounds
+    on_postgresql: tuple[float, float] | None
+    """Statements and commits there; None where the work is made for SQLite alone."""
+
+
+ROWS: Final = (
+    # EHLO and QUIT are shared among the messages of a connection: 4 replies each, and a share.
+    Row("a message, lockstep", _lockstep, None, Bounds(560, 9.1, 1, 1.1, 4.2, 1.2), (8.2, 1)),
+    Row("a message, pipelined", _pipelined, None, Bounds(540, 9.2, 1, 1.1, 2.2, 1.2), (8.2, 1)),
+    Row(
+        "a message in a connection of its own",
+        _connection_each,
+        None,
+        Bounds(650, 9.2, 1, 1.1, 7, 1.2),
+        (8.2, 1),
+    ),
+    # One commit for the first, one for all that came while it was under way.
+    Row(
+        "a message of many that are written at once",
+        _at_once,
+        None,
+        Bounds(430, 4.6, 0.1, 0.2, 5.1, 0.2),
+        None,
+    ),
+    Row("a recipient of many", _recipients, None, Bounds(55, 0.4, 0.1, 0.1, 0.2, 0.2), (0.4, 0.1)),
+    # The greeting and four replies. Nothing is written to the disk: the holder is in a file, unsynced.
+    Row("a poll", _poll, None, Bounds(420, 1.1, 0.1, 1.1, 5, 0.1), (5.2, 0.1)),
+    Row("a poll under TLS", _poll_under_tls, None, Bounds(510, 1.1, 0.1, 1.1, 7, 0.1), (5.2, 0.1)),
+    # What was fetched is noted some seconds later, for all sessions at once.
+    Row("a RETR, lockstep", _retr, None, Bounds(230, 1.2, 0.1, 1.2, 1.2, 0.1), (2.4, 0.1)),
+    Row("a RETR, pipelined", _retr_pipelined, None, Bounds(205, 1.2, 0.1, 1.2, 1.2, 0.1), (2.4, 0.1)),
+    Row("a RETR and DELE, lockstep", _drain, _fill, Bounds(290, 1.5, 0.1, 1.3, 2.2, 0.2), (2.8, 0.1)),
+    Row(
+        "a RETR and DELE, pipelined",
+        _drain_pipelined,
+        _fill,
+        Bounds(255, 1.5, 0.1, 1.3, 2.2, 0.2),
+        (2.8, 0.1),
+    ),
+    Row("a session that deletes 30", _deleting_session, _fill, Bounds(1950, 12, 2, 4, 5, 3), (22, 2)),
+    Row("LIST and UIDL of 500", _list_and_uidl, None, Bounds(900, 5, 1, 5, 9, 3), (11, 1)),
+)
+
+
+def prepare(server: Counted) -> None:
+    """Fill the maildrop that is listed and fetched."""
+    server.fill("listed", LISTED)
