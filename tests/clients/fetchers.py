@@ -1,4 +1,4 @@
-"""Fetching programs: each downloads what is new to it, leaves it on the server, and keeps its state.
+"""Fetching programs: each downloads what is new to it, leaves or deletes it, and keeps its state.
 
 `FETCHERS` is the one table of who they are and of what each of them changes in what it was sent.
 """
@@ -20,11 +20,25 @@ PLAIN, STLS, TLS = "plain", "stls", "tls"
 _FETCHMAIL_BUFFER = 8191
 
 
+class Box(NamedTuple):
+    """Whose mail is fetched, from where and how, and whether it is deleted there."""
+
+    appliance: Appliance
+    account: str
+    transport: str
+    delete: bool = False
+
+    @property
+    def port(self) -> int:
+        """Where this transport begins."""
+        return POP3S_PORT if self.transport == TLS else POP3_PORT
+
+
 class Fetcher(NamedTuple):
     """A program: how to run it, and what it makes of the octets of a message."""
 
-    fetch: Callable[[Appliance, str, str, Path], list[bytes]]
-    """Of an appliance, an account, a transport and a folder for its state: the messages new to it."""
+    fetch: Callable[[Box, Path], list[bytes]]
+    """Of somebody's mail, and a folder for its state: the messages new to it."""
     changes: Callable[[bytes], bytes]
     mend: Callable[[bytes], bytes]
     """Takes out of what it kept the changes that nobody can foretell."""
@@ -33,50 +47,58 @@ class Fetcher(NamedTuple):
     """Whether it knows by their UIDLs which messages it has had."""
 
 
-def poplib(appliance: Appliance, account: str, transport: str, folder: Path) -> list[bytes]:
+def poplib(box: Box, folder: Path) -> list[bytes]:
     """Python's own client."""
-    if transport == STLS:
-        connection = appliance.pop3_plain()
-        connection.stls(appliance.tls_context())
-        connection.user(account)
+    if box.transport == STLS:
+        connection = box.appliance.pop3_plain()
+        connection.stls(box.appliance.tls_context())
+        connection.user(box.account)
         connection.pass_(PASSWORD)
     else:
-        connection = appliance.pop3(account, tls=transport == TLS)
+        connection = box.appliance.pop3(box.account, tls=box.transport == TLS)
     count, _ = connection.stat()
     found = [retrieved(connection, number) for number in range(1, count + 1)]
+    if box.delete:
+        for number in range(1, count + 1):
+            connection.dele(number)
     connection.quit()
     return found
 
 
-def curl(appliance: Appliance, account: str, transport: str, folder: Path) -> list[bytes]:
+def curl(box: Box, folder: Path) -> list[bytes]:
     """One connection for all; it has no memory."""
-    scheme, port = ("pop3s", POP3S_PORT) if transport == TLS else ("pop3", POP3_PORT)
-    url = f"{scheme}://{HOSTNAME}:{port}/"
+    url = f"{'pop3s' if box.transport == TLS else 'pop3'}://{HOSTNAME}:{box.port}/"
     common = [
-        "curl", "--silent", "--show-error", "--user", f"{account}:{PASSWORD}", "--max-time", "100",
-        "--resolve", f"{HOSTNAME}:{port}:{appliance.host}", "--cacert", str(appliance.certificate),
-        *(["--ssl-reqd"] if transport == STLS else []),
+        "curl", "--silent", "--show-error", "--user", f"{box.account}:{PASSWORD}", "--max-time", "100",
+        "--resolve", f"{HOSTNAME}:{box.port}:{box.appliance.host}",
+        "--cacert", str(box.appliance.certificate),
+        *(["--ssl-reqd"] if box.transport == STLS else []),
     ]  # fmt: skip
-    listing = _run([*common, url])
-    count = len(listing.splitlines())
+    # Of an empty listing it shows one empty line.
+    count = len(_run([*common, url]).split()) // 2
+    if not count:
+        return []
     _run([*common, f"{url}[1-{count}]", "--output", str(folder / "#1")])
+    if box.delete:
+        _run([*common, "--request", "DELE", "--head", f"{url}[1-{count}]"])
     return [(folder / str(number)).read_bytes() for number in range(1, count + 1)]
 
 
-def fetchmail(appliance: Appliance, account: str, transport: str, folder: Path) -> list[bytes]:
+def fetchmail(box: Box, folder: Path) -> list[bytes]:
     """It hands what it fetches to another program; here, to a file of batched SMTP."""
-    port = POP3S_PORT if transport == TLS else POP3_PORT
-    tls = f"sslcertck sslcertfile {appliance.certificate} sslcommonname {HOSTNAME}"
+    tls = f"sslcertck sslcertfile {box.appliance.certificate} sslcommonname {HOSTNAME}"
     batch = folder / "batch"
     _write_secret(
         folder / "rc",
         f"""
 set no bouncemail
 set invisible
-poll {appliance.host} protocol pop3 service {port} timeout 60 uidl bad-header accept
-  user "{account}" password "{PASSWORD}"
-  {"ssl" if transport == TLS else ""} {"sslproto ''" if transport == PLAIN else "sslproto TLS1.2+ " + tls}
-  no rewrite no mimedecode pass8bits no dropstatus no dropdelivered keep antispam -1
+poll {box.appliance.host} protocol pop3 service {box.port} timeout 60 uidl bad-header accept
+  user "{box.account}" password "{PASSWORD}"
+  {"ssl" if box.transport == TLS else ""}
+  {"sslproto ''" if box.transport == PLAIN else "sslproto TLS1.2+ " + tls}
+  {"nokeep" if box.delete else "keep"}
+  no rewrite no mimedecode pass8bits no dropstatus no dropdelivered antispam -1
   bsmtp {batch}
 """,
     )
@@ -97,24 +119,23 @@ poll {appliance.host} protocol pop3 service {port} timeout 60 uidl bad-header ac
     return _batched(batch.read_bytes()) if batch.exists() else []
 
 
-def mpop(appliance: Appliance, account: str, transport: str, folder: Path) -> list[bytes]:
+def mpop(box: Box, folder: Path) -> list[bytes]:
     """It delivers into a maildir by itself."""
     maildir = _maildir(folder)
-    port = POP3S_PORT if transport == TLS else POP3_PORT
     _write_secret(
         folder / "rc",
         f"""
 account default
-host {appliance.host}
-port {port}
-user {account}
+host {box.appliance.host}
+port {box.port}
+user {box.account}
 password {PASSWORD}
 auth user
-tls {"off" if transport == PLAIN else "on"}
-tls_starttls {"on" if transport == STLS else "off"}
-tls_trust_file {appliance.certificate}
+tls {"off" if box.transport == PLAIN else "on"}
+tls_starttls {"on" if box.transport == STLS else "off"}
+tls_trust_file {box.appliance.certificate}
 tls_host_override {HOSTNAME}
-keep on
+keep {"off" if box.delete else "on"}
 uidls_file {folder / "ids"}
 received_header off
 delivery maildir {maildir}
@@ -124,21 +145,21 @@ delivery maildir {maildir}
     return _emptied(maildir / "new")
 
 
-def getmail(appliance: Appliance, account: str, transport: str, folder: Path) -> list[bytes]:
+def getmail(box: Box, folder: Path) -> list[bytes]:
     """getmail6, which knows no STLS. As root it delivers into no maildir, but runs a program a message."""
     new = folder / "new"
     new.mkdir(exist_ok=True)
-    tls = transport == TLS
+    tls = box.transport == TLS
     _write_secret(
         folder / "rc",
         f"""
 [retriever]
 type = SimplePOP3{"SSL" if tls else ""}Retriever
-server = {appliance.host}
-port = {POP3S_PORT if tls else POP3_PORT}
-username = {account}
+server = {box.appliance.host}
+port = {box.port}
+username = {box.account}
 password = {PASSWORD}
-{f"ca_certs = {appliance.certificate}" if tls else ""}
+{f"ca_certs = {box.appliance.certificate}" if tls else ""}
 {f"ssl_cert_hostname = {HOSTNAME}" if tls else ""}
 [destination]
 type = MDA_external
@@ -146,7 +167,7 @@ path = /bin/sh
 arguments = ("-c", "exec cat > {new}/$$")
 allow_root_commands = true
 [options]
-delete = false
+delete = {str(box.delete).lower()}
 read_all = false
 delivered_to = false
 received = false

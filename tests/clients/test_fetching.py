@@ -8,36 +8,59 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import senders
 from tests.clients.conftest import Office
-from tests.clients.fetchers import FETCHERS, PLAIN, TLS
+from tests.clients.fetchers import FETCHERS, PLAIN, TLS, Box
+from tests.support.samples import hard
 
 pytestmark = pytest.mark.clients
 
 PROGRAMS = {"curl": "curl", "fetchmail": "fetchmail", "mpop": "mpop"}
 
 
-@pytest.mark.parametrize(
+each_way = pytest.mark.parametrize(
     ("name", "transport"),
     [(name, transport) for name, fetcher in FETCHERS.items() for transport in fetcher.transports],
 )
+
+
+@each_way
 def test_every_message_comes_whole_and_once(
     office: Office, tmp_path: Path, name: str, transport: str
 ) -> None:
+    account = _account(name, transport)
+    there = office.maildrop(account)
+
+    _fetch(name, Box(office.appliance, account, transport), there, tmp_path)
+
+    if FETCHERS[name].remembers:
+        assert FETCHERS[name].fetch(Box(office.appliance, account, transport), tmp_path) == []
+    assert office.maildrop(account) == there
+
+
+@each_way
+def test_every_message_comes_whole_and_is_deleted(
+    office: Office, tmp_path: Path, name: str, transport: str
+) -> None:
+    account = f"{name}-{transport}"
+    office.receive(account, senders.by_socket, hard())
+    box = Box(office.appliance, account, transport, delete=True)
+
+    _fetch(name, box, office.maildrop(account), tmp_path)
+
+    assert FETCHERS[name].fetch(box, tmp_path) == []
+    assert office.appliance.pop3(account).stat() == (0, 0)
+
+
+def _fetch(name: str, box: Box, there: list[bytes], folder: Path) -> None:
     program = PROGRAMS.get(name)
     if program and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     fetcher = FETCHERS[name]
-    account = _account(name, transport)
-    expected = Counter(fetcher.changes(message) for message in office.maildrop(account))
-
-    fetched = fetcher.fetch(office.appliance, account, transport, tmp_path)
-
-    found = Counter(fetcher.mend(message) for message in fetched)
-
+    expected = Counter(fetcher.changes(message) for message in there)
+    found = Counter(fetcher.mend(message) for message in fetcher.fetch(box, folder))
     assert _beginnings(found - expected) == []
     assert _beginnings(expected - found) == []
-    if fetcher.remembers:
-        assert fetcher.fetch(office.appliance, account, transport, tmp_path) == []
 
 
 def _account(name: str, transport: str) -> str:
