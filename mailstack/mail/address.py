@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailstack.errors import BadAddress, BadParameter
@@ -63,10 +64,14 @@ class Mailbox(NamedTuple):
 
     def __str__(self) -> str:
         """The shortest spelling: quotes only where the grammar needs them (RFC 5321 §4.1.2)."""
-        local_part = self.local_part
-        if not _DOT_STRING.fullmatch(local_part):
-            local_part = '"' + _MUST_BE_QUOTED.sub(r"\\\g<0>", local_part) + '"'
-        return f"{local_part}@{self.domain}" if self.domain else local_part
+        return _spelt(self.local_part, self.domain)
+
+
+@lru_cache(maxsize=1024)  # one message has its paths spelt eight times: trace fields, log line, event
+def _spelt(local_part: str, domain: str) -> str:
+    if not _DOT_STRING.fullmatch(local_part):
+        local_part = '"' + _MUST_BE_QUOTED.sub(r"\\\g<0>", local_part) + '"'
+    return f"{local_part}@{domain}" if domain else local_part
 
 
 # -- paths ---------------------------------------------------------------------------------------

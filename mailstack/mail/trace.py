@@ -7,8 +7,9 @@ field of the peer's own making.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
 
 from mailstack.mail.address import Mailbox, is_helo_name
 
@@ -20,8 +21,7 @@ _MINUTE = timedelta(minutes=1)
 _NOT_IN_COMMENT = re.compile(r"[^ !-'*-\[\]-~]")  # RFC 5322 §3.2.2, ctext
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """How a message came in: what a `Received:` field tells about the last hop."""
 
     helo: str
@@ -61,7 +61,7 @@ def received(
     `id` is an Atom, `at` is aware. Give the recipient only where it is the only one: the others
     of a blind copy are nobody's business (RFC 5321 §7.6).
     """
-    words = [*_from_domain(arrival), f"by {by}", f"with {arrival.protocol}"]
+    words = [*_from_domain(arrival.helo, arrival.address), f"by {by}", f"with {arrival.protocol}"]
     if arrival.tls:
         words.append(f"({_NOT_IN_COMMENT.sub('', arrival.tls)})")
     words.append(f"id {id}")
@@ -83,15 +83,16 @@ def date_time(at: datetime) -> str:
     return f"{day}, {at.day} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} {zone}"
 
 
-def _from_domain(arrival: Arrival) -> list[str]:
+@lru_cache(maxsize=256)  # the same for all messages of a connection, and of a host
+def _from_domain(helo: str, address: str) -> tuple[str, ...]:
     """The From-domain, with the field name: what the peer called itself, and the address that was seen."""
-    if not arrival.address:
+    if not address:
         # A unix socket has no address, and without one an Extended-Domain can be no literal.
-        said_domain = not arrival.helo.startswith("[") and is_helo_name(arrival.helo, utf8=True)
-        return [f"Received: from {arrival.helo if said_domain else 'localhost'}"]
-    seen = address_literal(arrival.address)
-    said = arrival.helo if is_helo_name(arrival.helo, utf8=True) else seen
-    return [f"Received: from {said}", f"({seen})"]
+        said_domain = not helo.startswith("[") and is_helo_name(helo, utf8=True)
+        return (f"Received: from {helo if said_domain else 'localhost'}",)
+    seen = address_literal(address)
+    said = helo if is_helo_name(helo, utf8=True) else seen
+    return (f"Received: from {said}", f"({seen})")
 
 
 def address_literal(address: str) -> str:

@@ -174,8 +174,8 @@ class Receiver(SMTP):
         self._input = b""
         answer: Answer | None
         began = time.monotonic()
-        while not (conversation.closing or self._awaiting or self._write_paused):
-            if time.monotonic() - began > _TURN_SECONDS:
+        while position < len(given) and not (conversation.closing or self._awaiting or self._write_paused):
+            if out and time.monotonic() - began > _TURN_SECONDS:
                 break
             answer, position = self._next_answer(given, position)
             if answer is None:
@@ -202,8 +202,6 @@ class Receiver(SMTP):
         """What there is to say to the input from there on, and where it ends; None: more has to come."""
         conversation = self.conversation
         if conversation.wants_content:
-            if position == len(given):
-                return None, position
             self._progress()
             return conversation.take(given, position) or (None, len(given))
         line, position = self._lines.cut(given, position)
