@@ -46,6 +46,8 @@ class Writer:
         self._database = database
         self._checkpointer = Checkpointer(database) if database.is_sqlite else None
         self._loop = asyncio.get_running_loop()
+        self._asked: list[_Waiting] = []  # in this turn of the loop
+        self._asked_octets = 0
         self._queue: deque[_Waiting] = deque()
         self._queue_octets = 0
         self._something_to_do = threading.Condition()
@@ -61,23 +63,33 @@ class Writer:
         waits already, StoreUnavailable when the database refuses, and whatever the work raises.
         """
         future: asyncio.Future[Result] = self._loop.create_future()
-        with self._something_to_do:
-            if self._closing:
-                raise StoreUnavailable("the server is stopping")
-            if self._queue and self._queue_octets + octets > QUEUE_OCTETS:
-                raise StoreBusy("too much mail is waiting for the disk")
-            self._queue.append(_Waiting(work, job, octets, future))
-            self._queue_octets += octets
-            self._something_to_do.notify()
+        if self._closing:
+            raise StoreUnavailable("the server is stopping")
+        jobs, waiting = self.waiting
+        if jobs and waiting + octets > QUEUE_OCTETS:
+            raise StoreBusy("too much mail is waiting for the disk")
+        if not self._asked:  # the thread is woken for all that is asked in this turn of the loop
+            self._loop.call_soon(self._hand_over)
+        self._asked.append(_Waiting(work, job, octets, future))
+        self._asked_octets += octets
         return await future
+
+    def _hand_over(self) -> None:
+        with self._something_to_do:
+            self._queue.extend(self._asked)
+            self._queue_octets += self._asked_octets
+            self._something_to_do.notify()
+        self._asked.clear()
+        self._asked_octets = 0
 
     @property
     def waiting(self) -> tuple[int, int]:
         """How many jobs wait, and how much memory they hold."""
-        return len(self._queue), self._queue_octets
+        return len(self._asked) + len(self._queue), self._asked_octets + self._queue_octets
 
     async def close(self) -> None:
         """Do what waits, then end the thread."""
+        self._hand_over()
         with self._something_to_do:
             self._closing = True
             self._something_to_do.notify()
