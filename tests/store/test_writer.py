@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import Connection, event, insert, select
+from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import StoreBusy, StoreUnavailable
@@ -178,6 +179,8 @@ async def test_a_deadlock_with_another_host_costs_nobody_anything(postgresql_url
             lock(connection, "two")
             locked.set()
             assert began.wait(10)
+            while not connection.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).first():
+                time.sleep(0.005)  # who waits first is who is told of the deadlock
             lock(connection, "one")
 
     def in_our_order(connection: Connection, jobs: Sequence[str]) -> list[str]:
