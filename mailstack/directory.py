@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from mailstack.auth import scram
@@ -20,6 +21,25 @@ _ROUTE_SECONDS: Final = 1.0
 
 _REACHED: Final = 10_000
 """How many accounts all believed routes lead to: `all+1`, `all+2` ... may each lead to everybody."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A route that was looked up lately, and what was promised to its accounts from then on."""
+
+    until: float
+    route: Route
+    messages: int
+    octets: int
+
+    def has_room_for(self, octets: int) -> bool:
+        """Whether one message more certainly fits; who does not say its size is looked up anew."""
+        self.messages += 1
+        self.octets += octets
+        return all(
+            _has_room(each, self.octets, messages=self.messages) and (octets or each.quota_octets is None)
+            for each in self.route.accounts
+        )
 
 
 class Directory:
@@ -45,7 +65,7 @@ class Directory:
         self._store = store
         self._default_domain = default_domain
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
-        self._routes: dict[Mailbox, tuple[float, Route]] = {}
+        self._routes: dict[Mailbox, _Known] = {}
         self._reached = 0
 
     def adopt(self, *, default_domain: str | None, postmaster: str | None) -> None:
@@ -60,9 +80,9 @@ class Directory:
     def known_route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
         """What `route` would say, where that was asked so lately that nobody has to wait for it."""
         known = self._routes.get(path)
-        if known is None or known[0] < time.monotonic():
+        if known is None or known.until < time.monotonic() or not known.has_room_for(octets):
             return None
-        return _takers(known[1], octets)
+        return _takers(known.route, octets)
 
     async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
         """The accounts that take a message of so many octets for this forward-path.
@@ -72,15 +92,15 @@ class Directory:
         # A bare `postmaster` is the default domain's (RFC 5321 §4.5.1).
         full = path if path.domain else path._replace(domain=self._default_domain or "invalid")
         found = await self._store.read(routes.route, full, postmaster=self._postmaster)
-        self._believe(path, found)
+        self._believe(path, found, octets)
         return _takers(found, octets)
 
-    def _believe(self, path: Mailbox, route: Route) -> None:
+    def _believe(self, path: Mailbox, route: Route, octets: int) -> None:
         self._reached += len(route.accounts)
         if self._reached > _REACHED:
             self._routes.clear()
             self._reached = len(route.accounts)
-        self._routes[path] = (time.monotonic() + _ROUTE_SECONDS, route)
+        self._routes[path] = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets)
 
 
 def _takers(route: Route, octets: int) -> tuple[Reached, ...]:
@@ -96,7 +116,7 @@ def _takers(route: Route, octets: int) -> tuple[Reached, ...]:
     return enabled
 
 
-def _has_room(reached: Reached, octets: int) -> bool:
-    if reached.quota_messages is not None and reached.messages >= reached.quota_messages:
+def _has_room(reached: Reached, octets: int, *, messages: int = 1) -> bool:
+    if reached.quota_messages is not None and reached.messages + messages > reached.quota_messages:
         return False
     return reached.quota_octets is None or reached.octets + octets < reached.quota_octets

@@ -99,8 +99,7 @@ async def test_a_route_is_known_for_a_moment(furnished, tmp_path, monkeypatch):
         found = await people.route(jones)
         assert people.known_route(jones) == found
         await people.route(small)
-        with pytest.raises(MaildropFull):
-            people.known_route(small, octets=5000)
+        assert people.known_route(small, octets=5000) is None
         later = time.monotonic() + 1.1
         monkeypatch.setattr(time, "monotonic", lambda: later)
         assert people.known_route(jones) is None
@@ -113,9 +112,18 @@ async def test_a_group_with_many_names_takes_no_more_memory_than_many_accounts(
     async with directory(furnished, tmp_path) as (people, _):
         for number in range(50):
             path = parse_mailbox(f"team+{number}@example.org")
-            assert len(await people.route(path)) == 2
-            assert people.known_route(path) is not None
-            assert sum(len(route.accounts) for _, route in people._routes.values()) <= 10
+            assert len(await people.route(path, octets=1)) == 2
+            assert people.known_route(path, octets=1) is not None
+            assert sum(len(known.route.accounts) for known in people._routes.values()) <= 10
+
+
+async def test_what_was_promised_since_counts_for_a_quota(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, _):
+        small = parse_mailbox("small@example.org")  # which may hold 1000 octets
+        await people.route(small, octets=400)
+        assert people.known_route(small) is None  # who does not say its size may be too large
+        assert people.known_route(small, octets=500) is not None
+        assert people.known_route(small, octets=100) is None
 
 
 async def test_what_was_refused_is_asked_anew(furnished, tmp_path):

@@ -115,7 +115,7 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
             "state": f"disabled since {show.moment(found.disabled_at)}" if found.disabled_at else "enabled",
             "messages": str(found.messages),
             "size": show.octets(found.octets),
-            "quota": limits.quota(found),
+            "quota": limits.fullness(found),
             "kept": limits.kept(holding),
             "added": show.moment(found.created_at),
             "uid validity": str(found.uid_validity),

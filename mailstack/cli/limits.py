@@ -13,6 +13,7 @@ from mailstack.cli.options import Address, Json, admin
 from mailstack.store import accounts, limits
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
+from mailstack.store.fullness import percentage
 from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import NO_LIMITS, Limits
 from mailstack.store.tables import UNLIMITED
@@ -88,6 +89,15 @@ def domain_keep(
 ) -> None:
     """Change how long mail is kept of a domain's accounts that say nothing themselves. Shows it, too."""
     _domain(context, name, _keeping(for_, read, messages), json=json)
+
+
+def fullness(account: Account) -> str:
+    """An account's quota for people, and how much of it is taken."""
+    full = max(
+        percentage(account.octets, account.quota_octets), percentage(account.messages, account.quota_messages)
+    )
+    limited = account.quota_octets is not None or account.quota_messages is not None
+    return f"{quota(account)}, {full} % full" if limited else quota(account)
 
 
 def quota(account: Account) -> str:

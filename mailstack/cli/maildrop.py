@@ -51,6 +51,8 @@ def list_(context: typer.Context, address: Address, json: Json = False) -> None:
         empty=f"{account.mailbox} has no messages",
         numbers=("octets",),
     )
+    if account.quota_octets is not None or account.quota_messages is not None:
+        show.note(f"{show.octets(account.octets)} in all; the quota is {limits.fullness(account)}")
 
 
 @app.command("show", epilog="Example: mailstack maildrop show jo@example.org 1753790400.17")
@@ -85,7 +87,7 @@ def show_(
             "maildrop": str(account.mailbox),
             "messages": str(account.messages),
             "size": show.octets(account.octets),
-            "quota": limits.quota(account),
+            "quota": limits.fullness(account),
             "to bring back": show.counted(undone, "removed message"),
             "oldest": show.moment(span.oldest) or "none",
             "newest": show.moment(span.newest) or "none",
