@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from mailstack.errors import StoreUnavailable
 from mailstack.pop3.commands import Refused
-from mailstack.store.messages import Listing, Snapshot
+from mailstack.store.listing import Listing
+from mailstack.store.messages import Snapshot
 
 SLICE_LINES: Final = 1000
 """Lines of LIST and UIDL that are built at a time: other sessions are served in between."""

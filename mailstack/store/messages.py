@@ -6,7 +6,6 @@ once, so that the number of statements does not grow with the number of messages
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -64,14 +63,6 @@ class Snapshot(NamedTuple):
     password_hash: str | None  # None: the account is disabled
     surrogates: int = 0  # how many entries differ for a client that has not said UTF8 (RFC 6858)
     surrogate_octets: int = 0  # what those add to `octets`
-
-
-class Listing(NamedTuple):
-    """A maildrop's entries in order, a column an array: message n is at index n - 1."""
-
-    uids: array[int]
-    octets: array[int]
-    messages: array[int]
 
 
 # -- deposit -------------------------------------------------------------------------------------
@@ -242,19 +233,6 @@ def snapshot(connection: Connection, account_id: int) -> Snapshot:
     )
 
 
-def listing(connection: Connection, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
-    """The entries up to `last_uid`, in the order of their uids; with `surrogates`, the sizes of those."""
-    rows = (surrogate.LISTING if surrogates else _LISTING).rows(connection, account_id, last_uid)
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
-    uids, octets, messages = (array("q", column) for column in columns)
-    return Listing(uids, octets, messages)
-
-
-def unique_ids(connection: Connection, account_id: int, last_uid: int) -> list[str]:
-    """The UIDLs of the same entries, in the same order (RFC 1939 §7)."""
-    return [unique_id for (unique_id,) in _UNIQUE_IDS.rows(connection, account_id, last_uid)]
-
-
 _SNAPSHOT = Prepared(
     select(
         account.c.messages,
@@ -266,13 +244,4 @@ _SNAPSHOT = Prepared(
         account.c.surrogate_octets,
     ).where(account.c.id == bindparam("account_id")),
     "account_id",
-)
-_UP_TO = (entry.c.account_id == bindparam("account_id")) & (entry.c.uid <= bindparam("last_uid"))
-_LISTING = Prepared(
-    select(entry.c.uid, entry.c.octets, entry.c.message_id).where(_UP_TO).order_by(entry.c.uid),
-    "account_id",
-    "last_uid",
-)
-_UNIQUE_IDS = Prepared(
-    select(entry.c.unique_id).where(_UP_TO).order_by(entry.c.uid), "account_id", "last_uid"
 )

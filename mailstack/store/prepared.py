@@ -16,6 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.expression import ColumnElement, bindparam
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Text
 
 Row = tuple[Any, ...]
@@ -44,6 +45,23 @@ def is_among(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
 def packed(numbers: Iterable[int]) -> str:
     """The numbers as the parameter of `is_among`: a JSON array, which both databases unpack."""
     return str(list(numbers))
+
+
+class joined(FunctionElement[str]):  # noqa: N801 (as functions of SQL are)
+    """The texts of all rows, with a space between each two."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(joined, "sqlite")
+def _sqlite_joined(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"group_concat({compiler.process(element.clauses, **kw)}, ' ')"
+
+
+@compiles(joined, "postgresql")
+def _postgresql_joined(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"string_agg({compiler.process(element.clauses, **kw)}, ' ')"
 
 
 @compiles(_Numbers, "sqlite")

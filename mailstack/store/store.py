@@ -11,13 +11,14 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.errors import StoreFull
-from mailstack.store import messages, removal, schema
+from mailstack.store import listing, messages, removal, schema
 from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
+from mailstack.store.listing import Listing
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
-from mailstack.store.messages import Deposit, Listing, Snapshot
+from mailstack.store.messages import Deposit, Snapshot
 from mailstack.store.readers import Readers
 from mailstack.store.reads import Reads
 from mailstack.store.removal import Expunge
@@ -186,11 +187,11 @@ class Store:
 
     async def listing(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
         """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""
-        return await self.read(messages.listing, account_id, last_uid, surrogates=surrogates)
+        return await self.read(listing.listing, account_id, last_uid, surrogates=surrogates)
 
     async def unique_ids(self, account_id: int, last_uid: int) -> list[str]:
         """The unique-ids of a snapshot, in the listing's order."""
-        return await self.read(messages.unique_ids, account_id, last_uid)
+        return await self.read(listing.unique_ids, account_id, last_uid)
 
     def walk(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Walk:
         """A way through the messages of a snapshot; to be closed with the session."""

@@ -38,14 +38,6 @@ COUNT = Prepared(
     "total",
     "key",
 )
-_UP_TO = (entry.c.account_id == bindparam("account_id")) & (entry.c.uid <= bindparam("last_uid"))
-LISTING = Prepared(
-    select(entry.c.uid, func.coalesce(entry.c.surrogate_octets, entry.c.octets), entry.c.message_id)
-    .where(_UP_TO)
-    .order_by(entry.c.uid),
-    "account_id",
-    "last_uid",
-)
 # An entry without these octets came out of a backup: its client gets the message as it is.
 SHOWN_ID: Final = case(
     (entry.c.surrogate_octets.is_(None), message.c.id),

@@ -30,7 +30,8 @@ from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session
 from mailstack.store.limits import Expiry
-from mailstack.store.messages import Listing, Snapshot
+from mailstack.store.listing import Listing
+from mailstack.store.messages import Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
 CHANNELS = {

@@ -15,7 +15,8 @@ from mailstack.pop3.asks import LogIn
 from mailstack.pop3.lines import ENDLESS_OCTETS, LONGEST_OCTETS, LineReader
 from mailstack.pop3.maildrop import Maildrop
 from mailstack.pop3.stuffing import Transfer
-from mailstack.store.messages import Listing, Snapshot
+from mailstack.store.listing import Listing
+from mailstack.store.messages import Snapshot
 from tests.pop3.pure import Maildrops, PureServer
 from tests.pop3.transcript import NAME, SECRET, sized
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, select
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import accounts, domains, fetching, messages, removal
+from mailstack.store import accounts, domains, fetching, listing, messages, removal
 from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
@@ -134,7 +134,7 @@ def test_a_uid_is_never_given_twice(database, people):
                 messages.deposit(connection, [a_deposit(spool, anna)])
                 last_uid = messages.snapshot(connection, anna).last_uid
                 assert last_uid == expected
-                unique_id = messages.unique_ids(connection, anna, last_uid)
+                unique_id = listing.unique_ids(connection, anna, last_uid)
                 validity = accounts.find_account(connection, parse_mailbox("anna@example.org")).uid_validity
                 assert unique_id == [f"{validity}.{expected}"]
                 assert removal.expunge(connection, [Expunge(anna, [expected])]) == [1]
@@ -190,9 +190,9 @@ def test_a_maildrop_of_thousands(database, people):
         assert messages.snapshot(connection, anna)[:3] == (1200, 1200 * 20, 1200)
         removed = list(range(1, 1200, 2))
         assert removal.expunge(connection, [Expunge(anna, removed)]) == [600]
-        listing = messages.listing(connection, anna, 1200)
-        assert list(listing.uids) == list(range(2, 1201, 2))
-        assert set(listing.octets) == {20}
+        found = listing.listing(connection, anna, 1200)
+        assert list(found.uids) == list(range(2, 1201, 2))
+        assert set(found.octets) == {20}
         assert rows(connection) == (1200, 1200, 1800)
         removal.expunge(connection, [Expunge(people["ben"], list(range(1, 1201)))])
         assert rows(connection) == (600, 600, 600)
@@ -204,8 +204,8 @@ def test_a_listing_ends_where_the_session_began(database, people):
         messages.deposit(connection, [a_deposit(spool, anna) for _ in range(3)])
         snapshot = messages.snapshot(connection, anna)
         messages.deposit(connection, [a_deposit(spool, anna)])
-        assert list(messages.listing(connection, anna, snapshot.last_uid).uids) == [1, 2, 3]
-        assert len(messages.unique_ids(connection, anna, snapshot.last_uid)) == 3
+        assert list(listing.listing(connection, anna, snapshot.last_uid).uids) == [1, 2, 3]
+        assert len(listing.unique_ids(connection, anna, snapshot.last_uid)) == 3
 
 
 def test_what_is_not_there_is_said_so(database, people):
@@ -216,7 +216,7 @@ def test_what_is_not_there_is_said_so(database, people):
             fetching.part(connection, fetching.Opened(1, 1, 9, 9, False, b"", None, True), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
-        assert messages.listing(connection, people["anna"], 100) == messages.listing(connection, 4711, 100)
+        assert listing.listing(connection, people["anna"], 100) == listing.listing(connection, 4711, 100)
 
 
 def test_a_message_that_lost_its_content_is_never_shown_in_part(database, people):
@@ -317,10 +317,10 @@ def _compare(connection, people, drops, alive) -> None:
         total = sum(map(len, drop.entries.values()))
         snapshot = messages.snapshot(connection, account_id)
         assert snapshot[:3] == (len(drop.entries), total, drop.last_uid)
-        listing = messages.listing(connection, account_id, drop.last_uid)
-        assert list(listing.uids) == sorted(drop.entries)
-        assert list(listing.octets) == [len(drop.entries[uid]) for uid in listing.uids]
-        unique_ids = messages.unique_ids(connection, account_id, drop.last_uid)
+        found = listing.listing(connection, account_id, drop.last_uid)
+        assert list(found.uids) == sorted(drop.entries)
+        assert list(found.octets) == [len(drop.entries[uid]) for uid in found.uids]
+        unique_ids = listing.unique_ids(connection, account_id, drop.last_uid)
         assert [int(each.rpartition(".")[2]) for each in unique_ids] == sorted(drop.entries)
         for uid, wanted in drop.entries.items():
             assert read(connection, account_id, uid) == wanted

@@ -12,7 +12,7 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
-from mailstack.store import accounts, domains, fetching, messages, removal, undo
+from mailstack.store import accounts, domains, fetching, listing, messages, removal, undo
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
@@ -53,7 +53,7 @@ def seen(database: Database, account_id: int, *, surrogates: bool) -> tuple[int,
         snapshot = messages.snapshot(connection, account_id)
         assert snapshot.messages == 1
         stat = snapshot.octets + (snapshot.surrogate_octets if surrogates else 0)
-        (octets,) = messages.listing(connection, account_id, 1, surrogates=surrogates).octets
+        (octets,) = listing.listing(connection, account_id, 1, surrogates=surrogates).octets
         opened = fetching.open_message(connection, account_id, 1, surrogates=surrogates)
         rest = [
             fetching.part(connection, opened, number)
