@@ -14,6 +14,7 @@ import asyncio
 import base64
 import logging
 import os
+import random
 import re
 import sys
 import time
@@ -30,6 +31,7 @@ _PLAIN: Final = re.compile(r"[\w.,:;@/+*<>()\[\]{}!?$%&^~|#'-]+", re.ASCII)
 _UNSAFE: Final = re.compile(r'["\\]')
 _LONGEST: Final = 1000  # characters of one value: a stranger's input may be a megabyte
 _GATHER_SECONDS: Final = 0.01  # a line waits no longer, and so much a killed process does not tell
+_random: Final = random.Random()  # which asks the system for its seed, once
 _logger: Final = logging.getLogger("mailstack")
 
 
@@ -60,8 +62,8 @@ def failure(name: str, error: BaseException, **fields: Value) -> None:
 
 
 def new_session_id() -> str:
-    """A short name for one connection: 8 characters, 40 random bits."""
-    return base64.b32encode(os.urandom(5)).decode("ascii").lower()
+    """A short name for one connection: 8 characters, 40 random bits; no secret."""
+    return base64.b32encode(_random.randbytes(5)).decode("ascii").lower()
 
 
 def line(name: str, level: str, fields: dict[str, Value]) -> str:
@@ -112,14 +114,10 @@ class _Lines(logging.Handler):
             written = f"time={stamp.removesuffix('+00:00')}Z {written}\n"
         else:
             written = f"<{_severity(level)}>{written}\n"
-        loop = None if level >= logging.WARNING else _running_loop()
         with self.lock or nullcontext():
             self._held.append(written)
-            if loop is None:
+            if level >= logging.WARNING or not self._will_flush():
                 self.flush()
-            elif loop is not self._loop:
-                self._loop = loop
-                loop.call_later(_GATHER_SECONDS, self._flush_in_time)
 
     def flush(self) -> None:
         """Write what waits; where that cannot be done there is nobody to tell it to."""
@@ -135,16 +133,19 @@ class _Lines(logging.Handler):
         self.flush()
         super().close()
 
+    def _will_flush(self) -> bool:
+        """Whether an event loop has been asked to."""
+        if self._loop is None or self._loop.is_closed():
+            try:
+                self._loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return False
+            self._loop.call_later(_GATHER_SECONDS, self._flush_in_time)
+        return True
+
     def _flush_in_time(self) -> None:
         self._loop = None
         self.flush()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _severity(level: int) -> int:

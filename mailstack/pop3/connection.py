@@ -50,10 +50,12 @@ class Connection(asyncio.Protocol):
     _answers: Answers
     _session: Session
 
-    def __init__(self, surroundings: Surroundings, crowd: Crowd[Connection]) -> None:
+    def __init__(
+        self, surroundings: Surroundings, crowd: Crowd[Connection], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._surroundings = surroundings
         self._crowd = crowd
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = loop
         self._began_at = self._active_at = loop.time()
         self._session_id = log.new_session_id()
         self._inlet = Inlet()
@@ -79,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._crowd.join(self)
         self._outlet.write(self._session.greeting().text)
-        self._outlet.flush()
+        self._outlet.flush_soon()
 
     def data_received(self, data: bytes) -> None:
         """Obey what is complete, in order."""
@@ -215,7 +217,7 @@ class Connection(asyncio.Protocol):
                 break
         else:
             self._loop.call_soon(self._go_on)
-        self._outlet.flush()
+        self._outlet.flush_soon()
         return work
 
     def _obey(self, line: bytes) -> Work | None:

@@ -30,9 +30,10 @@ class Inlet(LineReader):
     def meter(self) -> None:
         """Leave commands in the kernel while enough of them wait here."""
         waiting = len(self)
-        if not self._paused and waiting > _WAITING_OCTETS:
-            self._paused = True
-            self._transport.pause_reading()
-        elif self._paused and waiting < _WAITING_OCTETS // 2:
+        if not self._paused:
+            if waiting > _WAITING_OCTETS:
+                self._paused = True
+                self._transport.pause_reading()
+        elif waiting < _WAITING_OCTETS // 2:
             self._paused = False
             self._transport.resume_reading()

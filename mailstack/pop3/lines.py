@@ -41,13 +41,13 @@ class LineReader:
         Of a line that is too long only the beginning comes, one octet longer than allowed; once
         `endless` is set, its end was not waited for and there is nothing more to take.
         """
-        if self.endless:
+        if self.endless or not self._held:
             return None
-        end = self._held.find(b"\n", self._at)
+        start, end = self._at, self._held.find(b"\n", self._at)
         if end < 0:
             return self._wait(longest)
-        line = bytes(self._held[self._at : min(end, self._at + longest + 2)])
-        whole = end - self._at == len(line)
+        line = bytes(self._held[start : min(end, start + longest + 2)])
+        whole = end - start == len(line)
         self._at = end + 1
         self._forget()
         if self._cut is not None:

@@ -119,7 +119,7 @@ class Listener:
         self._servers.append(TlsServer(bound, self._connection, self._surroundings.tls, self._loop))
 
     def _connection(self) -> Connection:
-        return Connection(self._surroundings, self._crowd)
+        return Connection(self._surroundings, self._crowd, self._loop)
 
     def close(self) -> None:
         """Stop accepting; the sessions go on."""

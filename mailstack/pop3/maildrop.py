@@ -37,15 +37,12 @@ class Maildrop:
         "_deleted_octets",
         "_listing",
         "_marks",
-        "snapshot",
         "surrogates",
     )
 
     def __init__(self, snapshot: Snapshot, *, utf8: bool = False) -> None:
         self.surrogates = snapshot.surrogates > 0 and not utf8
         """Whether some messages are to be had as their surrogates (RFC 6858), in content and in size."""
-        self.snapshot: Final = snapshot
-        """What there was at login."""
         self._all_messages = snapshot.messages
         self._all_octets = snapshot.octets + (snapshot.surrogate_octets if self.surrogates else 0)
         self._listing: Listing | None = None

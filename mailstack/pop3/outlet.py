@@ -58,6 +58,9 @@ class Outlet:
             return
         self._pieces = []
         self._held = 0
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
+            return
         small: list[bytes] = []
         for piece in pieces:
             if len(piece) <= _SMALL:
@@ -69,6 +72,15 @@ class Outlet:
             self._transport.write(piece)
         if small:
             self._transport.write(small[0] if len(small) == 1 else b"".join(small))
+
+    def flush_soon(self) -> None:
+        """Flush at the end of this turn of the loop.
+
+        Where many are answered at once, what is sent in a row wakes the readers for less than what is
+        sent now and then.
+        """
+        if self._pieces:
+            self._loop.call_soon(self.flush)
 
     async def room(self) -> None:
         """Flush, and wait until the transport wants more; raises Gone when it never will."""

@@ -36,6 +36,9 @@ Turn = Generator[Ask, Any, Reply]
 
 _OK: Final = ok()
 _DELETED: Final = ok("deleted")
+_READY: Final = ok("POP3 server ready")
+_PASSWORD: Final = ok("password please")
+_BYE: Final = ok("bye")
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class Session:
 
     def greeting(self) -> Reply:
         """The first line; without a timestamp, since there is no APOP (RFC 1939 §7)."""
-        return ok("POP3 server ready")
+        return _READY
 
     def obey(self, line: bytes, *, more: bool = False) -> Turn:
         """Obey one line, without its CRLF; `more` tells that octets wait behind it already."""
@@ -138,7 +141,7 @@ class Session:
         self.ended = "quit"
         if isinstance(state, Maildrop) and state.deleted:
             return self._update(state)
-        return ok("bye")
+        return _BYE
 
     def _update(self, maildrop: Maildrop) -> Turn:
         uids = maildrop.deleted_uids()
@@ -154,7 +157,7 @@ class Session:
         """USER (RFC 1939 §7): every name is welcome, so that nobody learns which exist."""
         self._refuse_in_the_clear()
         state.name = name
-        return ok("password please")
+        return _PASSWORD
 
     def pass_(self, state: Authorization, secret: str) -> Turn:
         """PASS (RFC 1939 §7): log in, lock the maildrop, and see what it holds."""
