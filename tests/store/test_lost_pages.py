@@ -9,6 +9,7 @@ import struct
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from mailstack.errors import StoreDamaged, StoreUnavailable
@@ -127,4 +128,12 @@ def test_a_sector_that_cannot_be_read_is_damage(
     with pytest.raises(StoreUnavailable) as caught, database.translated():
         raise raised
     assert type(caught.value) is fact
+    database.dispose()
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted])
+def test_what_postgresql_calls_corrupted_is_damage(postgresql_url: str, error: type[psycopg.Error]) -> None:
+    database = Database(postgresql_url)
+    with pytest.raises(StoreDamaged, match="restore it from a backup"), database.translated():
+        raise error("invalid page in block 7 of relation base/1/2")
     database.dispose()

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 import pytest
 
 from mailstack.store import migrate, schema, snapshots
-from tests.stories.load import Record, check_maildrops, collect, deliver
+from tests.stories.load import Record, check_maildrops, collect, deliver, mark_of
 from tests.support import maildrops
-from tests.support.appliance import DOMAIN, Appliance
+from tests.support.appliance import DOMAIN, Appliance, retrieved
 
 pytestmark = pytest.mark.crash
 
 CONNECTIONS = 12
 KEPT = ("anna", "ben")
 COLLECTED = "carl"
+PRUNED, NEWEST = "dora", 20
+"""An account of whose mail housekeeping leaves so many messages."""
 
 
 def the_seed() -> int:
@@ -53,7 +55,7 @@ async def killed_once(
     # To log in takes longer than to deliver; so in some lives the load goes on until that is done.
     sessions = record.sessions + rng.choice((0, 0, 0, 1, 2))
     senders = [
-        asyncio.create_task(deliver(appliance, record, rng, f"{name}.{number}", (*KEPT, COLLECTED)))
+        asyncio.create_task(deliver(appliance, record, rng, f"{name}.{number}", (*KEPT, COLLECTED, PRUNED)))
         for number in range(CONNECTIONS)
     ]
     clients = [*senders, asyncio.create_task(collect(appliance, record, COLLECTED))]
@@ -72,15 +74,31 @@ async def killed_often(appliance: Appliance, times: int, beside: Sequence[Sequen
     print(f"MAILSTACK_SEED={seed}")
     rng = random.Random(seed)
     record = Record()
-    appliance.add_accounts(COLLECTED)
+    appliance.add_accounts(COLLECTED, PRUNED)
+    appliance.command("account", "keep", PRUNED, "--messages", str(NEWEST))
     for life in range(times):
         await killed_once(
             appliance, record, rng, f"life{life}", beside[life % len(beside) :][:1] if beside else ()
         )
     await asyncio.to_thread(appliance.start)
     await asyncio.to_thread(check_maildrops, appliance, record, KEPT, COLLECTED)
+    await asyncio.to_thread(check_pruned, appliance, record)
     await asyncio.to_thread(appliance.stop)
     return record
+
+
+def check_pruned(appliance: Appliance, record: Record) -> None:
+    """Housekeeping took the oldest messages, whole, whenever it was killed; all that it took comes back."""
+    appliance.command("housekeeping", "run")
+    assert appliance.snapshot(PRUNED).messages <= NEWEST
+    appliance.command("maildrop", "restore", PRUNED, "--all")
+    session = appliance.pop3(PRUNED)
+    found = [mark_of(retrieved(session, number)) for number in range(1, session.stat()[0] + 1)]
+    session.quit()
+    assert len(set(found)) == len(found)
+    addressed = {mark for mark, to in record.recipients.items() if PRUNED in to}
+    assert record.acknowledged & addressed <= set(found) <= record.complete & addressed
+    assert appliance.findings() == []
 
 
 @pytest.mark.timeout(300)
@@ -115,7 +133,8 @@ async def test_two_hundred_kills_of_all_that_works_on_the_store(appliance: Appli
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(appliance: Appliance) -> None:
+def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(any_appliance: Appliance) -> None:
+    appliance = any_appliance
     rng = random.Random(the_seed())
     for number in range(200):
         with appliance.database() as database:

@@ -43,7 +43,8 @@ def serving(worker: int) -> bool:
         return False
 
 
-def test_both_workers_serve(appliance: Appliance) -> None:
+def test_both_workers_serve(any_appliance: Appliance) -> None:
+    appliance = any_appliance
     process = appliance.start("--workers", "2")
     workers = process.children()
     assert len(workers) == 2
@@ -68,7 +69,8 @@ def test_both_workers_serve(appliance: Appliance) -> None:
     appliance.stop()
 
 
-def test_a_killed_worker_is_replaced(appliance: Appliance) -> None:
+def test_a_killed_worker_is_replaced(any_appliance: Appliance) -> None:
+    appliance = any_appliance
     process = appliance.start("--workers", "2")
     victim, other = process.children()
     assert appliance.send(b"Subject: before\r\n\r\n", "anna")[0] == 250

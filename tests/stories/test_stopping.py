@@ -16,7 +16,8 @@ KEPT = ("anna", "ben")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_stop_under_load(appliance: Appliance, workers: str) -> None:
+async def test_stop_under_load(any_appliance: Appliance, workers: str) -> None:
+    appliance = any_appliance
     record = Record()
     appliance.add_accounts("carl")
     await asyncio.to_thread(appliance.start, "--workers", workers)
@@ -38,7 +39,8 @@ async def test_stop_under_load(appliance: Appliance, workers: str) -> None:
     await asyncio.to_thread(check_maildrops, appliance, record, KEPT, "carl")
 
 
-def test_a_message_and_a_reply_that_are_under_way(appliance: Appliance) -> None:
+def test_a_message_and_a_reply_that_are_under_way(any_appliance: Appliance) -> None:
+    appliance = any_appliance
     big = message("big", 8_000_000)
     process = appliance.start()
     assert appliance.send(big, "ben")[0] == 250
