@@ -13,6 +13,7 @@ from mailstack.cli import (
     account,
     alias,
     backup,
+    bench,
     certificate,
     database,
     deliver,
@@ -52,6 +53,7 @@ app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
 app.add_typer(domain.app)
 app.add_typer(account.app)
 app.command("top", epilog=top.EXAMPLE)(top.top)
+app.command("bench", epilog=bench.EXAMPLE)(bench.bench)
 app.command("trace", epilog=trace.EXAMPLE)(trace.trace)
 app.add_typer(alias.app)
 app.add_typer(maildrop.app)
