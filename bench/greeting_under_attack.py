@@ -1,4 +1,4 @@
-"""How soon an honest newcomer is greeted while others attack: `python bench/greeting_under_attack.py`.
+"""How soon an honest newcomer is greeted while others attack: `python -m bench.greeting_under_attack`.
 
 Starts a server in a temporary folder, lets another process hold a thousand idle connections and run
 slowloris, ten thousand NOOPs, megabytes without a line end and broken TLS handshakes against it, and
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from idle_sessions import free_port, made, served
+from bench.ours import free_ports, made, served
 
 IDLE = 1000
 ATTACKERS = 5
@@ -145,13 +145,17 @@ def run() -> None:
     if options.attack:
         asyncio.run(attack(options.attack))
         return
-    port = free_port()
+    (port,) = free_ports(1)
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(made(Path(folder), 1), "smtp", {"MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{port}"}) as pid,
+        served(
+            made(Path(folder, "mail"), ["u0"]),
+            ("smtp",),
+            listening={"MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{port}", "MAILSTACK_LOG__LEVEL": "error"},
+        ) as (pid,),
     ):
         print(line("in peace:", *asyncio.run(newcomers(port, options.newcomers))))
-        command = [sys.executable, __file__, "--attack", str(port)]
+        command = [sys.executable, "-m", "bench.greeting_under_attack", "--attack", str(port)]
         attackers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert attackers.stdout is not None

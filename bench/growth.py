@@ -1,4 +1,4 @@
-"""How a store behaves when it has grown: `python bench/growth.py STEP... --folder FOLDER`.
+"""How a store behaves when it has grown: `python -m bench.growth STEP... --folder FOLDER`.
 
 The steps, in this order; each adds its figures to FOLDER/growth.json, or to --result:
 
@@ -28,15 +28,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvloop
-from growth_wire import SECRET, sent, served, session_seconds
 from sqlalchemy import func, select
 
+from bench.growth_wire import LISTENING, sent, session_seconds
+from bench.ours import made, served
 from mailstack import settings
-from mailstack.auth import passwords
-from mailstack.cli import main
-from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, clock, space
+from mailstack.store import clock, space
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
 from mailstack.store.backups.verify import Verification
@@ -69,18 +67,9 @@ class Spent(NamedTuple):
         return self.messages / self.seconds
 
 
-def made(directory: Path, number: int) -> Path:
-    """A server's folder with so many accounts; the settings file in it."""
-    shutil.rmtree(directory, ignore_errors=True)
-    words = ["init", "--directory", str(directory), "--hostname", "localhost", "--domain", "example.org"]
-    assert main(words) == 0
-    database = Database(settings.load(directory / "mailstack.toml", {}).url)
-    kept = passwords.hash_password(SECRET)
-    new = [accounts.NewAccount(Mailbox(f"u{each}", "example.org"), kept) for each in range(number)]
-    with database.writing() as connection:
-        accounts.add_accounts(connection, new)
-    database.dispose()
-    return directory / "mailstack.toml"
+def names(number: int) -> list[str]:
+    """Of so many accounts."""
+    return [f"u{each}" for each in range(number)]
 
 
 @asynccontextmanager
@@ -144,7 +133,7 @@ async def login_microseconds(store: Store, ids: Sequence[int], rng: random.Rando
 
 async def fill(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Deposit everything, and look at login and disk after each slice."""
-    file = made(folder / "full", arguments.accounts)
+    file = made(folder / "full", names(arguments.accounts))
     rng = random.Random(1)
     slices = []
     async with opened(file) as store:
@@ -176,7 +165,7 @@ async def fill(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 async def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The grown store and a new one by turns: what else the machine does hits both."""
     rng = random.Random(2)
-    template = made(folder / "template", arguments.accounts).parent
+    template = made(folder / "template", names(arguments.accounts)).parent
     deposits: dict[str, list[Spent]] = {"empty": [], "full": []}
     polls: dict[str, list[float]] = {"empty": [], "full": []}
     over_smtp: dict[str, list[float]] = {"empty": [], "full": []}
@@ -193,7 +182,7 @@ async def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     for _ in range(ROUNDS):
         _renewed(folder / "empty", template)
         for name in rng.sample(["empty", "full"], 2):
-            with served(folder / name / "mailstack.toml"):
+            with served(folder / name / "mailstack.toml", ("smtp", "pop3"), listening=LISTENING):
                 await sent(arguments.accounts, SMTP_MESSAGES // 4, arguments.octets, rng)
                 over_smtp[name].append(await sent(arguments.accounts, SMTP_MESSAGES, arguments.octets, rng))
                 polls[name] += await asyncio.to_thread(session_seconds, arguments.accounts, LOGINS, rng)

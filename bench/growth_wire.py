@@ -1,20 +1,13 @@
-"""A server of its own for a benchmark, and what senders and mail programs do to it."""
+"""What senders and mail programs do to a server that has grown."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import poplib
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-SECRET = "secret"
-"""The password of every account."""
+from bench.ours import SECRET
 
 POP3 = ("127.0.0.1", 21_110)
 SMTP = ("127.0.0.1", 21_025)
@@ -25,23 +18,12 @@ ACCOUNTS = 40
 """How many poll, one after the other, again and again."""
 
 
-@contextmanager
-def served(file: Path) -> Iterator[None]:
-    """A server of SMTP and POP3 in one process."""
-    environ = os.environ | {
-        "MAILSTACK_POP3__LISTEN": f"{POP3[0]}:{POP3[1]}",
-        "MAILSTACK_SMTP__LISTEN": f"{SMTP[0]}:{SMTP[1]}",
-        "MAILSTACK_POP3__TLS_LISTEN": "",
-        "MAILSTACK_LOG__LEVEL": "error",
-    }
-    command = [sys.executable, "-m", "mailstack", "--config", str(file), "serve", "smtp", "pop3"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield
-        finally:
-            process.terminate()
+LISTENING = {
+    "MAILSTACK_POP3__LISTEN": f"{POP3[0]}:{POP3[1]}",
+    "MAILSTACK_SMTP__LISTEN": f"{SMTP[0]}:{SMTP[1]}",
+    "MAILSTACK_POP3__TLS_LISTEN": "",
+    "MAILSTACK_LOG__LEVEL": "error",
+}
 
 
 async def sent(number: int, count: int, octets: int, rng: random.Random) -> float:

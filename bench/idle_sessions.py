@@ -1,4 +1,4 @@
-"""What an idle session costs in memory: `python bench/idle_sessions.py [--sessions 1000]`.
+"""What an idle session costs in memory: `python -m bench.idle_sessions [--sessions 1000]`.
 
 For POP3, plain and TLS, greeted and logged in, and for SMTP, plain and TLS: starts a server in a
 temporary folder, opens sessions, and prints by how much the PSS of the server's process grew for each.
@@ -7,69 +7,17 @@ temporary folder, opens sessions, and prints by how much the PSS of the server's
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mailstack.auth import passwords
-from mailstack.cli import main
-from mailstack.mail.address import Mailbox
+from bench.ours import SECRET, free_ports, made, served
 from mailstack.settings import load
-from mailstack.store import accounts
-from mailstack.store.engine import Database
-
-SECRET = "secret"
-
-
-def made(folder: Path, sessions: int) -> Path:
-    """A server's folder with an account for each session; its settings file."""
-    directory = folder / "mail"
-    assert (
-        main(["init", "--directory", str(directory), "--hostname", "localhost", "--domain", "example.org"])
-        == 0
-    )
-    file = directory / "mailstack.toml"
-    password_hash = passwords.hash_password(SECRET)
-    database = Database(load(file, {}).url)
-    with database.writing() as connection:
-        for number in range(sessions):
-            accounts.add_account(
-                connection, Mailbox(f"u{number}", "example.org"), password_hash=password_hash
-            )
-    database.dispose()
-    return file
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def served(file: Path, role: str, listening: Mapping[str, str]) -> Iterator[int]:
-    """A server of one process; its number. `listening` are settings as the environment says them."""
-    settings = {"MAILSTACK_LOG__LEVEL": "error", **listening}
-    command = [sys.executable, "-m", "mailstack", "--config", file, "serve", role]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
 
 
 def pss(pid: int) -> int:
@@ -139,10 +87,11 @@ def run() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as folder:
-        file = made(Path(folder), sessions)
+        file = made(Path(folder, "mail"), (f"u{number}" for number in range(sessions)))
         context = ssl.create_default_context(cafile=str(load(file, {}).tls.certificate))
-        plain, tls, smtp = free_port(), free_port(), free_port()
+        plain, tls, smtp = free_ports(3)
         pop3 = {
+            "MAILSTACK_LOG__LEVEL": "error",
             "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{plain}",
             "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{tls}",
             "MAILSTACK_POP3__LOGIN_IDLE": "1h",
@@ -151,15 +100,16 @@ def run() -> None:
         print(f"{sessions} idle sessions, each kind in a process of its own")
         for log_in in (False, True):
             for port, how in ((plain, None), (tls, context)):
-                with served(file, "pop3", pop3) as pid:
+                with served(file, ("pop3",), listening=pop3) as (pid,):
                     kind = f"POP3, {'TLS' if how else 'plain'}, {'logged in' if log_in else 'greeted'}:"
                     told(kind, pid, partial(pop3_session, port, how, log_in=log_in), sessions)
         listen = {
+            "MAILSTACK_LOG__LEVEL": "error",
             "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",
             "MAILSTACK_SMTP__MAX_CONNECTIONS": "100000",
         }
         for how in (None, context):
-            with served(file, "smtp", listen) as pid:
+            with served(file, ("smtp",), listening=listen) as (pid,):
                 kind = f"SMTP, {'TLS' if how else 'plain'}:"
                 told(kind, pid, partial(smtp_session, smtp, how), sessions)
 

@@ -10,15 +10,14 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import ours
 from bench.accounting import Account
-from mailstack.auth import passwords
 
 DOMAIN = "example.test"
 OWNER = 5000
@@ -40,22 +39,13 @@ class Server:
 def users_file(folder: Path, count: int) -> Path:
     """`login:password` lines."""
     file = folder / "users"
-    file.write_text("".join(f"user{n:04}:secret-{n:04}\n" for n in range(count)))
+    file.write_text("".join(f"user{n:04}:{ours.SECRET}\n" for n in range(count)))
     return file
 
 
 def logins(file: Path) -> list[tuple[str, str]]:
     """What is in it."""
     return [(login, secret) for login, _, secret in (x.partition(":") for x in file.read_text().split())]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def until_open(port: int) -> None:
@@ -73,58 +63,25 @@ def until_open(port: int) -> None:
 
 
 @contextmanager
-def mailstack(folder: Path, users: int, roles: tuple[str, ...] = ()) -> Iterator[Server]:
-    """Ours; `roles` given: a process for each of them, else one process for all."""
+def mailstack(folder: Path, users: int, roles: tuple[tuple[str, ...], ...] = ((),)) -> Iterator[Server]:
+    """Ours; a process for each of the `roles`, by default one for all."""
     folder.mkdir()
-    program = [sys.executable, "-m", "mailstack"]
-    home = folder / "mail"
-    command = [
-        *program,
-        "init",
-        "--directory",
-        str(home),
-        "--hostname",
-        "mx.example.test",
-        "--domain",
-        DOMAIN,
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    program += ["--config", str(home / "mailstack.toml")]
     file = users_file(folder, users)
-    rows = "".join(f"{login}@{DOMAIN},{secret}\n" for login, secret in logins(file))
-    (folder / "users.csv").write_text("address,password\n" + rows)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*program, "account", "import", str(folder / "users.csv")], check=True, **quiet)  # type: ignore[call-overload]
-    smtp, pop3, pop3s = free_ports(3)
-    account = Account(f"mailstack{'-'.join(('', *roles))}")
-    environment = {
-        **os.environ,
+    settings = ours.made(folder / "mail", (login for login, _ in logins(file)), DOMAIN)
+    smtp, pop3, pop3s = ours.free_ports(3)
+    account = Account("mailstack")
+    listening = {
         "MAILSTACK_DEFAULT_DOMAIN": DOMAIN,
         "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",
         "MAILSTACK_SMTP__MAX_CONNECTIONS": "3000",
         "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{pop3}",
         "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{pop3s}",
     }
-    processes = []
-    with (folder / "log").open("wb") as log:
-        try:
-            for role in roles or ("",):
-                command = account.command([*program, "serve", *([role] if role else [])])
-                process = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
-                )
-                processes.append(process)
-                account.watch(process.pid)
-                assert process.stdout is not None
-                if process.stdout.readline() != b"ready\n":
-                    raise RuntimeError((folder / "log").read_text())
+    try:
+        with ours.served(settings, *roles, listening=listening, account=account):
             yield Server("mailstack", smtp, pop3, pop3s, file, account)
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.communicate()
-            account.close()
+    finally:
+        account.close()
 
 
 # -- Postfix and Dovecot -----------------------------------------------------------------------------
@@ -135,7 +92,7 @@ def peer(folder: Path, users: int, storage: str, scheme: str = "PLAIN") -> Itera
     """Postfix, LMTP, Dovecot; `storage` is sdbox or maildir, `scheme` PLAIN or ARGON2ID."""
     folder.mkdir(mode=0o755)
     file = users_file(folder, users)
-    smtp, pop3, pop3s = free_ports(3)
+    smtp, pop3, pop3s = ours.free_ports(3)
     account = Account(f"peer-{storage}-{scheme}".lower())
     _certificate(folder)
     dovecot = _dovecot(folder, file, pop3=pop3, pop3s=pop3s, storage=storage, scheme=scheme)
@@ -173,7 +130,7 @@ def _certificate(folder: Path) -> None:
 
 def _stored(scheme: str) -> Callable[[str], str]:
     if scheme == "ARGON2ID":
-        return lambda secret: "{ARGON2ID}" + passwords.hash_password(secret)
+        return lambda _secret: "{ARGON2ID}" + ours.stored().password_hash
     return lambda secret: "{PLAIN}" + secret
 
 

@@ -15,7 +15,7 @@ struct session {
 };
 
 static int begun, done, connected, next_user;
-static uint64_t fetched, fetched_octets;
+static uint64_t fetched, fetched_octets, found;
 static double started;
 static struct samples sessions, logins, stats, uidls;
 static bool waiting;
@@ -151,6 +151,7 @@ static void heard(struct wire *wire, char *line, size_t octets)
         return;
     case STAT:
         session->there = atoi(line + 4);
+        found += (uint64_t)session->there;
         behind_stat(wire, session);
         return;
     case FETCH: {
@@ -259,6 +260,7 @@ void run_pop3(void)
     double seconds = now() - started;
     result_number("sessions", done);
     result_number("sessions_per_second", done / seconds);
+    result_number("found", (double)found);
     if (fetched) {
         result_number("messages", (double)fetched);
         result_number("messages_per_second", (double)fetched / seconds);

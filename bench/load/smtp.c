@@ -245,6 +245,8 @@ void run_smtp(void)
     samples_print("transaction", &transactions);
     result_number("late_messages", options.messages - accepted);
     if (options.wait) {
+        if (!options.expected) /* maildrops were empty, and each gets as many */
+            options.expected = (int)((uint64_t)accepted * (uint64_t)options.recipients / (uint64_t)options.users_count);
         run_wait();
         double visible = now() - started;
         result_number("visible_seconds", visible);
