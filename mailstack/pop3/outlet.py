@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-HIGH_WATER: Final = 256 * 1024
-LOW_WATER: Final = 128 * 1024
+HIGH_WATER: Final = 64 * 1024
+LOW_WATER: Final = 32 * 1024
 """Resume early: the next part is read while the rest of the last one is sent."""
 
 _SMALL: Final = 16 * 1024

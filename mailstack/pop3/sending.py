@@ -10,7 +10,10 @@ from mailstack.pop3.outlet import Outlet
 from mailstack.pop3.replies import Message, Reply
 
 _AT_ONCE_OCTETS: Final = 64 * 1024
-"""So much of a message is written before the outlet is asked whether it has room."""
+"""So much of a message is written before the outlet is asked whether it has room.
+
+TLS needs it, too: its buffers grow to what they are given at a time, and stay like that.
+"""
 
 
 async def lines(outlet: Outlet, slices: Iterator[bytes]) -> None:
@@ -29,7 +32,7 @@ def at_once(outlet: Outlet, reply: Reply) -> bool:
     if reply.message is None:
         return False
     content, transfer = reply.message
-    whole = content.whole()
+    whole = content.whole() if content.octets <= _AT_ONCE_OCTETS else None
     if whole is None:
         return False
     outlet.write(reply.text)
@@ -43,12 +46,14 @@ async def message(outlet: Outlet, sent: Message) -> None:
     content, transfer = sent
     held = 0
     async for part in content:
-        outlet.write(transfer.feed(part))
+        for at in range(0, len(part), _AT_ONCE_OCTETS):
+            some = part[at : at + _AT_ONCE_OCTETS]
+            outlet.write(transfer.feed(some))
+            held += len(some)
+            if held >= _AT_ONCE_OCTETS:
+                await outlet.room()
+                held = 0
         if transfer.done:
             break
-        held += len(part)
-        if held > _AT_ONCE_OCTETS:
-            await outlet.room()
-            held = 0
     outlet.write(transfer.finish())
     await outlet.room()

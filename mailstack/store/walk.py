@@ -94,9 +94,11 @@ class Content:
         return opened.first
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        opened = self._opened
-        sent = len(opened.first)
-        yield opened.first
+        opened, first = self._opened._replace(first=b""), self._opened.first
+        self._opened = opened  # a client may take hours for the rest, and this part is the client's now
+        sent = len(first)
+        yield first
+        del first
         for number in range(1, fetching.parts(opened.content_octets)):
             try:
                 octets = await self._source.readers.read(

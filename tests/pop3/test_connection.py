@@ -60,18 +60,22 @@ async def test_sixty_pipelined_retr_after_a_half_close(start):
         assert got.endswith(b"\r\n.\r\n")
 
 
-async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_elses_time(start):
-    async with start() as rig:
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_elses_time(
+    start, server_context, client_context, tls
+):
+    async with start(tls=server_context, implicit_tls=tls) as rig:
         await rig.deliver(sized(40 * PART_OCTETS))
-        blocked = await rig.log_in()
+        context = client_context if tls else None
+        blocked = await rig.log_in(context)
         blocked.writer.transport.pause_reading()
         blocked.send(b"RETR 1\r\n" * 2000 + b"NOOP\r\n" * 20_000)
         connection = next(iter(rig.listener._crowd))
         await asyncio.sleep(0.3)
-        assert connection._transport.get_write_buffer_size() <= HIGH_WATER + PART_OCTETS + 1024
+        assert connection._transport.get_write_buffer_size() <= HIGH_WATER + 64 * 1024 + 1024
         assert len(connection._inlet) <= 64 * 1024 + 256 * 1024
         began = time.monotonic()
-        other = await rig.connect()
+        other = await rig.connect(context)
         assert b"TOP\r\n" in await other.body(b"CAPA")
         assert time.monotonic() - began < 0.5
         blocked.reset()
