@@ -182,3 +182,12 @@ class Facts:
     certificate_problem: str = ""
     store: Store | None = None
     service: Service | None = None
+
+    @property
+    def host(self) -> str:
+        """The server's name, as the DNS is asked for it."""
+        return self.settings.hostname.lower()
+
+    def answer(self, name: str, kind: str) -> Answer:
+        """What the DNS said about that name and record type."""
+        return (self.names or {}).get((name, kind), Answer(problem="nobody asked"))

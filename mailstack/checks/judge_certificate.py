@@ -63,7 +63,7 @@ def _none(facts: Facts) -> Finding:
 
 def names(facts: Facts) -> Iterator[Finding]:
     """Whether it is for this server's name."""
-    seen, host = facts.certificate, facts.settings.hostname.lower()
+    seen, host = facts.certificate, facts.host
     if seen is None:
         return
     if not any(_covers(name, host) for name in seen.names):

@@ -105,7 +105,7 @@ def clock(facts: Facts) -> Iterator[Finding]:
 
 def hostname(facts: Facts) -> Iterator[Finding]:
     """Whether the server's name is one that other servers can look up."""
-    name, machine = facts.settings.hostname.lower(), facts.machine.name.lower() if facts.machine else ""
+    name, machine = facts.host, facts.machine.name.lower() if facts.machine else ""
     if not is_public_name(name):
         yield wrong(
             "hostname",

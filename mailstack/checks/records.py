@@ -33,7 +33,7 @@ class Record(NamedTuple):
 
 def wanted(facts: Facts) -> list[Record]:
     """All records that should be there: the host's, then each domain's."""
-    host = f"{facts.settings.hostname.lower()}."
+    host = f"{facts.host}."
     records = [*_of_host(facts, host)]
     for domain in facts.domains:
         records += _of_domain(facts, domain, host)
@@ -65,9 +65,7 @@ def reverse_name(address: str) -> str:
 
 def published_addresses(facts: Facts) -> tuple[str, ...]:
     """What the DNS says the host's addresses are."""
-    names, host = facts.names or {}, facts.settings.hostname.lower()
-    found = (names[host, kind].records for kind in ("A", "AAAA") if (host, kind) in names)
-    return tuple(address for records in found for address in records)
+    return tuple(address for kind in ("A", "AAAA") for address in facts.answer(facts.host, kind).records)
 
 
 def reversible_addresses(facts: Facts) -> tuple[str, ...]:

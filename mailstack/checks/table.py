@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from mailstack.checks import judge_certificate, judge_machine, judge_names, judge_reach, judge_service
+from mailstack.checks import (
+    judge_certificate,
+    judge_machine,
+    judge_names,
+    judge_policies,
+    judge_reach,
+    judge_service,
+)
 from mailstack.checks.facts import Facts
 from mailstack.checks.finding import Finding
 
@@ -29,10 +36,10 @@ CHECKS: Final = (
     Check("address", judge_names.address, at_setup=True),
     Check("reverse", judge_names.reverse, at_setup=True),
     Check("mx", judge_names.exchanger),
-    Check("spf", judge_names.spf),
+    Check("spf", judge_policies.spf),
     Check("srv", judge_names.service_record),
-    Check("dane", judge_names.dane),
-    Check("mta-sts", judge_names.strict_transport),
+    Check("dane", judge_policies.dane),
+    Check("mta-sts", judge_policies.strict_transport),
     Check("outbound", judge_reach.outbound, at_setup=True),
     Check("listeners", judge_machine.listeners),
     Check("inbound", judge_reach.inbound),

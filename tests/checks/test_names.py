@@ -17,7 +17,7 @@ import dns.zone
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mailstack.checks import judge_names, records, table
+from mailstack.checks import judge_names, judge_policies, records, table
 from mailstack.checks.facts import Facts, Policy
 from mailstack.checks.finding import Level
 from mailstack.checks.probes import certificate, names, reach
@@ -249,14 +249,14 @@ def test_a_signed_tlsa_record_is_compared_with_the_certificate(tmp_path: Path, f
         facts = replace(facts, names=names.look(names.Asker(server), HOST, facts.domains, ()))
     assert facts.names is not None
     assert facts.names["example.org", "MX"].authentic
-    (found,) = judge_names.dane(facts)
+    (found,) = judge_policies.dane(facts)
     assert found.level is (Level.FINE if fits else Level.WRONG)
     assert fits or f"TLSA 3 1 1 {facts.certificate.association[1, 1]}" in found.mend
 
 
 def test_a_tlsa_record_that_nobody_has_signed_protects_nothing(tmp_path: Path) -> None:
     facts = certified(tmp_path, seen(tmp_path, (*RIGHT, f"_25._tcp.{HOST}. IN TLSA 3 1 1 {'ab' * 32}")))
-    (found,) = judge_names.dane(facts)
+    (found,) = judge_policies.dane(facts)
     assert (found.level, "DNSSEC" in found.what) == (Level.WARNING, True)
 
 
@@ -299,13 +299,13 @@ def test_a_policy_of_strict_transport_has_to_lead_here(tmp_path: Path, case: str
     assert facts.certificate is not None
     trusted = facts.certificate._replace(self_signed=False, chain_problem="")
     facts = replace(facts, certificate=trusted, policies={"example.org": Policy(text, "")})
-    assert [each.level for each in judge_names.strict_transport(facts)] == [level]
+    assert [each.level for each in judge_policies.strict_transport(facts)] == [level]
 
 
 def test_a_policy_that_demands_trust_is_wrong_with_a_self_signed_certificate(tmp_path: Path) -> None:
     facts = certified(tmp_path, seen(tmp_path, (*RIGHT, '_mta-sts.example.org. IN TXT "v=STSv1; id=1"')))
     facts = replace(facts, policies={"example.org": Policy(POLICY, "")})
-    (found,) = judge_names.strict_transport(facts)
+    (found,) = judge_policies.strict_transport(facts)
     assert (found.level, "world trusts" in found.what) == (Level.WRONG, True)
 
 
