@@ -12,6 +12,7 @@ from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
 from mailstack.store import integrity, legible, schema
+from mailstack.store.finding import Finding
 
 if TYPE_CHECKING:
     from mailstack.store.snapshots import Rehearsal
@@ -90,7 +91,7 @@ def check(
     from mailstack.store import migrate
 
     with admin(context).database() as database:
-        different = [integrity.Finding(said, mendable=False) for said in migrate.differences(database)]
+        different = [Finding(said, mendable=False) for said in migrate.differences(database)]
         steps = integrity.check(database, repair=repair)
         first = next(steps, None)
         rest = followed("checking", steps, first.total - 1) if first else []
@@ -107,7 +108,7 @@ def check(
         raise typer.Exit(os.EX_DATAERR)
 
 
-def _verdict(found: int, left: Sequence[integrity.Finding]) -> str:
+def _verdict(found: int, left: Sequence[Finding]) -> str:
     if not found:
         return "the store adds up"
     if not left:
