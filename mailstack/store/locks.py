@@ -291,10 +291,14 @@ class AdvisoryLocks:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.exec_driver_sql("SET synchronous_commit = off")
-            self._backend = connection.execute(select(func.pg_backend_pid())).scalar_one()
-            self._connection = connection
+            self._connection = self._database.engine.connect()
+            try:
+                self._connection.execution_options(isolation_level="AUTOCOMMIT")
+                self._connection.exec_driver_sql("SET synchronous_commit = off")
+                self._backend = self._connection.execute(select(func.pg_backend_pid())).scalar_one()
+            except BaseException:
+                self.close()  # whoever got it from the pool would not wait for the disk either
+                raise
         return self._connection
 
     # -- on the event loop -----------------------------------------------------------------------

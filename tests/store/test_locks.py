@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from mailstack.errors import MaildropInUse, StoreUnavailable
 from mailstack.store.engine import Database
 from mailstack.store.locks import AdvisoryLocks, FileLocks
 from mailstack.store.store import Store
+from tests.support.faults import Faults, Kind
 
 HOLDER = """
 import asyncio, sys
@@ -193,6 +194,29 @@ async def test_a_lost_connection_is_told_and_its_locks_are_free(hosts, postgresq
     await there.locks.settled()
     await here.locks.hold(7, holder="192.0.2.1")
     assert here.losses == 1
+
+
+async def test_a_connection_that_waits_for_no_disk_serves_nobody_else(hosts):
+    here, _ = hosts
+    faults = Faults(here.database)
+    with here.database.reading():
+        pass  # the first connection of all is asked what its server can do
+    with faults.at(-1, Kind.REFUSED):  # nowhere: to see what is asked
+        (await here.locks.hold(7, holder="192.0.2.1")).release()
+        await here.locks.settled()
+    points = len(faults.points)
+    assert points == 5
+    for number in range(points):
+        here.locks.close()
+        here.database.engine.dispose()
+        with faults.at(number, Kind.REFUSED), suppress(StoreUnavailable):
+            (await here.locks.hold(7, holder="192.0.2.1")).release()
+            await here.locks.settled()
+        here.locks.close()
+        # None is left over, to go back to the pool whenever the error is forgotten.
+        assert here.database.engine.pool.checkedout() == 0, faults.struck
+        with here.database.reading() as connection:
+            assert connection.scalar(text("SHOW synchronous_commit")) == "on", faults.struck
 
 
 async def test_closing_the_connection_frees_all(hosts):
