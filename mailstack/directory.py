@@ -77,30 +77,33 @@ class Directory:
 
     # -- mail in -----------------------------------------------------------------------------------
 
-    def known_route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
-        """What `route` would say, where that was asked so lately that nobody has to wait for it."""
+    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
+        """What `route` would say, without waiting; None where it has to be awaited."""
         known = self._routes.get(path)
-        if known is None or known.until < time.monotonic() or not known.has_room_for(octets):
-            return None
-        return _takers(known.route, octets)
+        if known is not None and known.until >= time.monotonic() and known.has_room_for(octets):
+            return _takers(known.route, octets)
+        own = self._store.read_at_once(routes.own, self._full(path))
+        return None if own is None else self._believed(path, own, octets)
 
     async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
         """The accounts that take a message of so many octets for this forward-path.
 
         Raises NotOurDomain, NoSuchMailbox, MailboxDisabled, MaildropFull or NoPostmaster.
         """
-        # A bare `postmaster` is the default domain's (RFC 5321 §4.5.1).
-        full = path if path.domain else path._replace(domain=self._default_domain or "invalid")
-        found = await self._store.read(routes.route, full, postmaster=self._postmaster)
-        self._believe(path, found, octets)
-        return _takers(found, octets)
+        found = await self._store.read(routes.route, self._full(path), postmaster=self._postmaster)
+        return self._believed(path, found, octets)
 
-    def _believe(self, path: Mailbox, route: Route, octets: int) -> None:
+    def _full(self, path: Mailbox) -> Mailbox:
+        # A bare `postmaster` is the default domain's (RFC 5321 §4.5.1).
+        return path if path.domain else path._replace(domain=self._default_domain or "invalid")
+
+    def _believed(self, path: Mailbox, route: Route, octets: int) -> tuple[Reached, ...]:
         self._reached += len(route.accounts)
         if self._reached > _REACHED:
             self._routes.clear()
             self._reached = len(route.accounts)
         self._routes[path] = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets)
+        return _takers(route, octets)
 
 
 def _takers(route: Route, octets: int) -> tuple[Reached, ...]:

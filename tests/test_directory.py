@@ -17,7 +17,7 @@ from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
 from mailstack.errors import LoginRefused, MailboxDisabled, MaildropFull, NoSuchMailbox, StoreUnavailable
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.store import accounts, aliases, domains, routes
+from mailstack.store import accounts, aliases, domains, limits, routes
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
 
@@ -92,17 +92,43 @@ async def test_postmaster_takes_mail_disabled_and_full(furnished, tmp_path):
         assert len(await people.route(Mailbox("Postmaster", ""), octets=10**12)) == 1
 
 
-async def test_a_route_is_known_for_a_moment(furnished, tmp_path, monkeypatch):
+async def test_an_account_of_its_own_is_found_at_once_with_its_limits(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+        jones, away = parse_mailbox("jones@example.org"), parse_mailbox("away@example.org")
+        await store.check()
+        assert people.route_at_once(Mailbox("Jones", "EXAMPLE.org.")) == await people.route(jones)
+        with pytest.raises(MailboxDisabled):
+            people.route_at_once(away)
+        with pytest.raises(MaildropFull):
+            people.route_at_once(parse_mailbox("small@example.org"), octets=1000)
+        with store.database.writing() as connection:
+            limits.set_for_domain(connection, "example.org", quota_octets=10)
+        with pytest.raises(MaildropFull):
+            people.route_at_once(parse_mailbox("first@example.org"), octets=1000)
+
+
+async def test_postmasters_own_account_takes_mail_at_once_disabled_and_full(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+        await store.check()
+        assert people.route_at_once(parse_mailbox("postmaster@example.org")) is None
+        with store.database.writing() as connection:
+            abuse = parse_mailbox("abuse@example.org")
+            accounts.add_account(connection, abuse, password_hash="", quota_octets=1)
+            accounts.disable(connection, abuse)
+        assert people.route_at_once(abuse, octets=1000) == await people.route(abuse, octets=1000)
+
+
+async def test_what_is_no_account_of_its_own_is_known_for_a_moment(furnished, tmp_path, monkeypatch):
     async with directory(furnished, tmp_path) as (people, _):
-        jones, small = parse_mailbox("jones@example.org"), parse_mailbox("small@example.org")
-        assert people.known_route(jones) is None
-        found = await people.route(jones)
-        assert people.known_route(jones) == found
-        await people.route(small)
-        assert people.known_route(small, octets=5000) is None
+        me, lost = parse_mailbox("me@example.org"), parse_mailbox("lost@example.org")
+        assert people.route_at_once(me) is None
+        found = await people.route(me)
+        assert people.route_at_once(me) == found
+        await people.route(lost)
+        assert people.route_at_once(lost, octets=5000) is None
         later = time.monotonic() + 1.1
         monkeypatch.setattr(time, "monotonic", lambda: later)
-        assert people.known_route(jones) is None
+        assert people.route_at_once(me) is None
 
 
 async def test_a_group_with_many_names_takes_no_more_memory_than_many_accounts(
@@ -113,17 +139,17 @@ async def test_a_group_with_many_names_takes_no_more_memory_than_many_accounts(
         for number in range(50):
             path = parse_mailbox(f"team+{number}@example.org")
             assert len(await people.route(path, octets=1)) == 2
-            assert people.known_route(path, octets=1) is not None
+            assert people.route_at_once(path, octets=1) is not None
             assert sum(len(known.route.accounts) for known in people._routes.values()) <= 10
 
 
 async def test_what_was_promised_since_counts_for_a_quota(furnished, tmp_path):
     async with directory(furnished, tmp_path) as (people, _):
-        small = parse_mailbox("small@example.org")  # which may hold 1000 octets
-        await people.route(small, octets=400)
-        assert people.known_route(small) is None  # who does not say its size may be too large
-        assert people.known_route(small, octets=500) is not None
-        assert people.known_route(small, octets=100) is None
+        lost = parse_mailbox("lost@example.org")  # small, who may hold 1000 octets, and somebody away
+        await people.route(lost, octets=400)
+        assert people.route_at_once(lost) is None  # who does not say its size may be too large
+        assert people.route_at_once(lost, octets=500) is not None
+        assert people.route_at_once(lost, octets=100) is None
 
 
 async def test_what_was_refused_is_asked_anew(furnished, tmp_path):
@@ -131,7 +157,7 @@ async def test_what_was_refused_is_asked_anew(furnished, tmp_path):
         new = parse_mailbox("new@example.org")
         with pytest.raises(NoSuchMailbox):
             await people.route(new)
-        assert people.known_route(new) is None
+        assert people.route_at_once(new) is None
         with store.database.writing() as connection:
             accounts.add_account(connection, new, password_hash="")
         assert len(await people.route(new)) == 1

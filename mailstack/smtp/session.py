@@ -197,7 +197,7 @@ class Session:
         if len(envelope.forward_paths) >= self._site.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         try:
-            known = self._site.directory.known_route(forward_path, octets=envelope.declared_octets)
+            known = self._site.directory.route_at_once(forward_path, octets=envelope.declared_octets)
         except MailstackError as error:
             return self._refused_recipient(forward_path, error)
         if known is None:

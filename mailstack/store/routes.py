@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select, update
 
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
 from mailstack.mail.address import Mailbox
+from mailstack.store import routing
 from mailstack.store.routing import Reached, expand, place
 from mailstack.store.tables import account, domain
 
@@ -49,7 +50,7 @@ def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | Non
     postmaster for `postmaster` and `abuse`, then the domain's catch-all.
     """
     where = place(connection, mailbox)
-    to_postmaster = where.local_part.partition("+")[0] in POSTMASTERS
+    to_postmaster = _is_postmasters(where.local_part)
     if named := expand(connection, [where], catch_all=False):
         return Route(named, to_postmaster)
     if to_postmaster:
@@ -57,6 +58,16 @@ def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | Non
     if caught := expand(connection, [where]):
         return Route(caught, to_postmaster=False)
     raise NoSuchMailbox("no such mailbox here")
+
+
+def own(connection: Connection, mailbox: Mailbox) -> Route | None:
+    """The same where the address is an account's own, which comes before all else; None: ask `route`."""
+    reached = routing.own(connection, mailbox)
+    return None if reached is None else Route((reached,), _is_postmasters(reached.mailbox.local_part))
+
+
+def _is_postmasters(local_part: str) -> bool:
+    return local_part.partition("+")[0] in POSTMASTERS
 
 
 def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:

@@ -8,12 +8,13 @@ that what `alias add` accepts is what mail will reach.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select, tuple_
 
 from mailstack.errors import BadAddress, NotOurDomain
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
+from mailstack.store.prepared import Prepared
 from mailstack.store.tables import CATCH_ALL, account, alias, domain, effective
 
 _MANY = 200
@@ -122,23 +123,27 @@ def _at(
         for row in connection.execute(
             _ACCOUNTS.where(tuple_(account.c.domain_id, account.c.local_part).in_(some))
         ):
-            mailbox = Mailbox(row.local_part, row.name)
-            reached = Reached(
-                row.id,
-                mailbox,
-                row.octets,
-                row.quota_octets,
-                row.disabled_at is not None,
-                row.messages,
-                row.quota_messages,
-            )
-            accounts[Place(row.domain_id, row.local_part)] = reached
+            accounts[Place(row.domain_id, row.local_part)] = _reached(row)
         for pointer in connection.execute(
             _ALIASES.where(tuple_(alias.c.domain_id, alias.c.local_part).in_(some))
         ):
             target = Place(pointer.target_domain_id, pointer.target_local_part)
             aliases.setdefault(Place(pointer.domain_id, pointer.local_part), []).append(target)
     return accounts, aliases
+
+
+def own(connection: Connection, mailbox: Mailbox) -> Reached | None:
+    """The account whose own address this is, in a domain's present name; None says nothing of others."""
+    row = _OWN.row(connection, fold_domain(mailbox.domain), fold_local_part(mailbox.local_part))
+    return None if row is None else _reached(row)
+
+
+def _reached(row: Sequence[Any]) -> Reached:
+    account_id, _, local_part, octets, messages, quota_octets, quota_messages, disabled_at, name = row
+    mailbox = Mailbox(local_part, name)
+    return Reached(
+        account_id, mailbox, octets, quota_octets, disabled_at is not None, messages, quota_messages
+    )
 
 
 _ACCOUNTS = select(
@@ -152,6 +157,16 @@ _ACCOUNTS = select(
     account.c.disabled_at,
     domain.c.name,
 ).join(domain, domain.c.id == account.c.domain_id)
+
+_OWN = Prepared(
+    _ACCOUNTS.where(
+        domain.c.name == bindparam("name"),
+        domain.c.alias_of.is_(None),
+        account.c.local_part == bindparam("local_part"),
+    ),
+    "name",
+    "local_part",
+)
 
 _ALIASES = select(
     alias.c.domain_id, alias.c.local_part, alias.c.target_domain_id, alias.c.target_local_part

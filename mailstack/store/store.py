@@ -92,6 +92,12 @@ class Store:
         """Run one reading function in a short transaction that begins after this call, on a reader thread."""
         return await self._readers.read(lambda connection: function(connection, *args, **kwargs))
 
+    def read_at_once(
+        self, function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R | None:
+        """The same without waiting, for a function that finds one row by its key; None: await `read`."""
+        return self._glance.at(function, *args, **kwargs)
+
     @property
     def waiting(self) -> tuple[int, int]:
         """How many jobs wait for the writer, and how much memory they hold."""
@@ -104,6 +110,7 @@ class Store:
     async def check(self) -> None:
         """Raise SchemaMismatch or StoreUnavailable unless the store can serve."""
         await self.read(schema.check)
+        await self._glance.connected()
 
     # -- delivery --------------------------------------------------------------------------------
 
@@ -183,7 +190,7 @@ class Store:
 
     def open_maildrop_at_once(self, account_id: int) -> Snapshot | None:
         """The same without waiting; None where it has to be awaited."""
-        return self._glance.at(messages.snapshot, account_id)
+        return self.read_at_once(messages.snapshot, account_id)
 
     async def listing(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
         """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""

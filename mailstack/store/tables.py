@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal_column,
     text,
 )
 
@@ -245,4 +246,4 @@ event = Table(  # what happened to mail, a row a finished transaction or session
 
 def effective(name: str) -> ColumnElement[Any]:
     """A limit in a query that joins `account` and `domain`: NULL means none."""
-    return func.nullif(func.coalesce(account.c[name], domain.c[name]), UNLIMITED)
+    return func.nullif(func.coalesce(account.c[name], domain.c[name]), literal_column(str(UNLIMITED)))

@@ -61,7 +61,7 @@ class Transport:
 class People:
     """Knows who takes mail: some at once, some after a while, some do not."""
 
-    def known_route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
+    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
         if path.local_part == "slow":
             return None
         return self._taken(path)
