@@ -7,10 +7,11 @@ every message or every login is prepared; everything else is plain SQLAlchemy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
+from sqlalchemy import Connection, Delete, Dialect, Insert, Select, TableValuedAlias, Update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -47,6 +48,25 @@ def packed(numbers: Iterable[int]) -> str:
     return str(list(numbers))
 
 
+class _named(FunctionElement[Any]):  # noqa: N801 (as functions of SQL are)
+    """The rows of `names`."""
+
+    inherit_cache = True
+
+
+def names(parameter: str) -> TableValuedAlias:
+    """The pairs of a `number` and a `name` that are in one parameter, as a table to join.
+
+    `(number, name) IN` would not do: SQLite then looks only for the number in an index of both.
+    """
+    return _named(bindparam(parameter, type_=Text())).table_valued("number", "name")
+
+
+def packed_names(pairs: Iterable[tuple[int, str]]) -> str:
+    """The pairs as the parameter of `names`, each once."""
+    return json.dumps(list(dict.fromkeys(pairs)))
+
+
 class joined(FunctionElement[str]):  # noqa: N801 (as functions of SQL are)
     """The texts of all rows, with a space between each two."""
 
@@ -73,6 +93,20 @@ def _sqlite_numbers(element: _Numbers, compiler: SQLCompiler, **kw: Any) -> str:
 def _postgresql_numbers(element: _Numbers, compiler: SQLCompiler, **kw: Any) -> str:
     array = compiler.process(element.parameter, **kw)
     return f"(SELECT value::bigint FROM json_array_elements_text(CAST({array} AS json)))"
+
+
+@compiles(_named, "sqlite")
+def _sqlite_named(element: _named, compiler: SQLCompiler, **kw: Any) -> str:
+    array = compiler.process(element.clauses, **kw)
+    pair = "json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS name"
+    return f"(SELECT {pair} FROM json_each({array}))"
+
+
+@compiles(_named, "postgresql")
+def _postgresql_named(element: _named, compiler: SQLCompiler, **kw: Any) -> str:
+    array = compiler.process(element.clauses, **kw)
+    pair = "(value->>0)::bigint AS number, value->>1 AS name"
+    return f"(SELECT {pair} FROM json_array_elements(CAST({array} AS json)))"
 
 
 class Prepared:

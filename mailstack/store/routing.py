@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select
 
 from mailstack.errors import BadAddress, NotOurDomain
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store.prepared import Prepared
+from mailstack.store.prepared import Prepared, names, packed_names
 from mailstack.store.tables import CATCH_ALL, account, alias, domain, effective
-
-_MANY = 200
-"""How many addresses one statement asks for."""
 
 
 class Place(NamedTuple):
@@ -68,11 +65,10 @@ def places(connection: Connection, mailboxes: Sequence[Mailbox]) -> list[Place]:
 def domain_id(connection: Connection, name: str) -> int:
     """The id of a domain of ours, by its name or an old one; raises NotOurDomain."""
     folded = fold_domain(name)
-    found: int | None = connection.execute(
-        select(func.coalesce(domain.c.alias_of, domain.c.id)).where(domain.c.name == folded)
-    ).scalar_one_or_none()
-    if found is None:
+    row = _DOMAIN.row(connection, folded)
+    if row is None:
         raise NotOurDomain(f"{folded} is none of our domains")
+    found: int = row[0]
     return found
 
 
@@ -117,18 +113,13 @@ def _at(
     connection: Connection, places: Sequence[Place]
 ) -> tuple[dict[Place, Reached], dict[Place, list[Place]]]:
     accounts: dict[Place, Reached] = {}
+    for row in _ACCOUNTS.rows(connection, packed_names(places)):
+        reached = _reached(row)
+        accounts[Place(row[1], reached.mailbox.local_part)] = reached
     aliases: dict[Place, list[Place]] = {}
-    for start in range(0, len(places), _MANY):
-        some = [tuple(each) for each in places[start : start + _MANY]]
-        for row in connection.execute(
-            _ACCOUNTS.where(tuple_(account.c.domain_id, account.c.local_part).in_(some))
-        ):
-            accounts[Place(row.domain_id, row.local_part)] = _reached(row)
-        for pointer in connection.execute(
-            _ALIASES.where(tuple_(alias.c.domain_id, alias.c.local_part).in_(some))
-        ):
-            target = Place(pointer.target_domain_id, pointer.target_local_part)
-            aliases.setdefault(Place(pointer.domain_id, pointer.local_part), []).append(target)
+    if others := [each for each in places if each not in accounts]:
+        for domain_id, local_part, *target in _ALIASES.rows(connection, packed_names(others)):
+            aliases.setdefault(Place(domain_id, local_part), []).append(Place(*target))
     return accounts, aliases
 
 
@@ -146,20 +137,22 @@ def _reached(row: Sequence[Any]) -> Reached:
     )
 
 
-_ACCOUNTS = select(
+_DOMAIN = Prepared(
+    select(func.coalesce(domain.c.alias_of, domain.c.id)).where(domain.c.name == bindparam("name")), "name"
+)
+_ACCOUNT = select(
     account.c.id,
     account.c.domain_id,
     account.c.local_part,
     account.c.octets,
     account.c.messages,
-    effective("quota_octets").label("quota_octets"),
-    effective("quota_messages").label("quota_messages"),
+    effective("quota_octets"),
+    effective("quota_messages"),
     account.c.disabled_at,
     domain.c.name,
 ).join(domain, domain.c.id == account.c.domain_id)
-
 _OWN = Prepared(
-    _ACCOUNTS.where(
+    _ACCOUNT.where(
         domain.c.name == bindparam("name"),
         domain.c.alias_of.is_(None),
         account.c.local_part == bindparam("local_part"),
@@ -167,10 +160,19 @@ _OWN = Prepared(
     "name",
     "local_part",
 )
-
-_ALIASES = select(
-    alias.c.domain_id, alias.c.local_part, alias.c.target_domain_id, alias.c.target_local_part
-).order_by(alias.c.id)
+_PLACES = names("places")
+_ACCOUNTS = Prepared(
+    _ACCOUNT.join(
+        _PLACES, (account.c.domain_id == _PLACES.c.number) & (account.c.local_part == _PLACES.c.name)
+    ),
+    "places",
+)
+_ALIASES = Prepared(
+    select(alias.c.domain_id, alias.c.local_part, alias.c.target_domain_id, alias.c.target_local_part)
+    .join(_PLACES, (alias.c.domain_id == _PLACES.c.number) & (alias.c.local_part == _PLACES.c.name))
+    .order_by(alias.c.id),
+    "places",
+)
 
 
 def taken(connection: Connection, places: Sequence[Place]) -> dict[Place, str]:

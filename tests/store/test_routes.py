@@ -7,6 +7,7 @@ import pytest
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, routes
+from mailstack.store.engine import Database
 from mailstack.store.routes import NewHash
 
 ACCOUNTS = (
@@ -27,8 +28,7 @@ ALIASES = {
 }
 
 
-@pytest.fixture
-def furnished(database):
+def furnish(database: Database) -> None:
     """Domains, accounts and aliases of all kinds; c.example has a catch-all that leads into b.example's."""
     with database.writing() as connection:
         for name in ("was.example", "b.example", "empty.example", "bücher.example"):
@@ -39,6 +39,12 @@ def furnished(database):
         for source, targets in ALIASES.items():
             local_part, _, domain = source.partition("@")
             aliases.add_alias(connection, Mailbox(local_part, domain), [parse_mailbox(t) for t in targets])
+
+
+@pytest.fixture
+def furnished(database):
+    """A database that is furnished."""
+    furnish(database)
     return database
 
 
@@ -180,3 +186,36 @@ def test_a_hash_is_renewed_unless_the_password_was_changed(furnished):
         kept = routes.credentials(connection, parse_mailbox("kim@b.example"))
     assert (renewed.password_hash, renewed.scram_keys) == ("newer", "keys")
     assert (kept.password_hash, kept.scram_keys) == ("hash of kim@b.example", None)
+
+
+def steps(connection, address: str) -> int:
+    """How many of SQLite's own steps it takes to find who gets the mail."""
+    taken = 0
+
+    def step() -> None:
+        nonlocal taken
+        taken += 1
+
+    driver = connection.connection.driver_connection
+    driver.set_progress_handler(step, 1)
+    routes.route(connection, parse_mailbox(address), postmaster=None)
+    driver.set_progress_handler(None, 1)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "address", ["jones@example.org", "jones+lists@example.org", "sales@example.org", "nobody@b.example"]
+)
+def test_a_route_does_not_take_longer_among_many_accounts(sqlite_url, address):
+    database = Database(sqlite_url)
+    furnish(database)
+    with database.reading() as connection:
+        among_few = steps(connection, address)
+    with database.writing() as connection:
+        accounts.add_accounts(
+            connection,
+            [accounts.NewAccount(Mailbox(f"n{each}", "example.org"), "", None, None) for each in range(300)],
+        )
+    with database.reading() as connection:
+        assert steps(connection, address) == among_few
+    database.dispose()
