@@ -1,0 +1,40 @@
+"""What a message itself tells of its last delivery: when that was, and who sent it (RFC 5321 §4.4)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+HEAD_OCTETS: Final = 64 * 1024
+"""How much of a message is looked at; the trace fields are on top."""
+
+_RECEIVED: Final = re.compile(rb"^received[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
+_RETURN_PATH: Final = re.compile(
+    rb"^return-path[ \t]*:\s*<?([^\s<>]*)>?[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+)
+_HEADER_END: Final = re.compile(rb"^\r?\n", re.MULTILINE)
+
+
+def received_at(head: bytes) -> datetime | None:
+    """The time of the topmost `Received:` field, aware; None where there is none, or no time in it."""
+    field = _RECEIVED.search(_header(head))
+    if field is None or b";" not in field[0]:
+        return None
+    try:
+        at = parsedate_to_datetime(field[0].rpartition(b";")[2].decode("latin-1").strip())
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError, IndexError, TypeError):  # whatever its parser makes of a sender's text
+        return None
+
+
+def return_path(head: bytes) -> str | None:
+    """The reverse-path in the topmost `Return-Path:`, empty for the null one; None where there is none."""
+    field = _RETURN_PATH.search(_header(head))
+    return None if field is None else field[1].decode("utf-8", "replace")
+
+
+def _header(head: bytes) -> bytes:
+    end = _HEADER_END.search(head)
+    return head[: end.start()] if end else head
