@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 
 from mailstack.errors import NotFound
 from mailstack.store import events, removal, surrogate
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
+from mailstack.store.prepared import Prepared
 from mailstack.store.runs import Runs
 from mailstack.store.tables import account, entry, message, removed
 
@@ -107,9 +108,9 @@ def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
             removed.c.removed_at < before, removed.c.removed_by == removed_by
         )
         rows = connection.execute(wanted.order_by(removed.c.removed_at).limit(_SLICE)).all()
-        keys = [(row.account_id, row.uid) for row in rows]
-        if keys:
-            connection.execute(delete(removed).where(tuple_(removed.c.account_id, removed.c.uid).in_(keys)))
+        if rows:
+            # One by one, by the key: for a list of pairs SQLite reads the whole table.
+            _FORGET.run_many(connection, [(row.account_id, row.uid) for row in rows])
             removal.remove_orphans(connection, {row.message_id for row in rows})
             uids: dict[int, Runs] = {}
             for row in sorted(rows, key=lambda row: row.uid):
@@ -118,6 +119,13 @@ def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
                 events.add(connection, Kind.FORGOTTEN, account_id, uids=str(runs))
         gone.append(len(rows))
     return gone
+
+
+_FORGET = Prepared(
+    delete(removed).where(removed.c.account_id == bindparam("account_id"), removed.c.uid == bindparam("uid")),
+    "account_id",
+    "uid",
+)
 
 
 def counted(connection: Connection, account_id: int) -> tuple[int, int]:

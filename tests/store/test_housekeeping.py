@@ -9,16 +9,28 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, browse, fullness, housekeeping, limits, space, undo
+from mailstack.store import accounts, browse, fullness, housekeeping, limits, removal, space, undo
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.limits import Limits
+from mailstack.store.removal import Expunge
 from mailstack.store.retention import Doomed
 from mailstack.store.store import Store
-from mailstack.store.tables import PARTS_A_MESSAGE, UNLIMITED, account, content, entry, message
+from mailstack.store.tables import (
+    PARTS_A_MESSAGE,
+    REMOVED_BY_CLIENT,
+    UNLIMITED,
+    account,
+    content,
+    entry,
+    message,
+    removed,
+)
+from mailstack.store.undo import Forget
 from tests.support import maildrops
 from tests.support.contents import findings
+from tests.support.steps import steps
 from tests.support.stores import opened
 
 JO, KIM = "jo@example.org", "kim@example.org"
@@ -301,3 +313,20 @@ def test_a_limit_on_the_number_of_messages_promises_no_days(database: Database) 
         assert limits.expiry(connection, Limits(), JO_ID) == (None, False)
         assert limits.expiry(connection, Limits(), KIM_ID) is None
         assert limits.expiry(connection, Limits()) is None
+
+
+def test_forgetting_does_not_take_longer_where_much_can_be_brought_back(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, JO)
+    costs = []
+    for kept in (0, 300):
+        for _ in range(kept + 3):
+            maildrops.deposit(database, b"Subject: x\r\n\r\n", JO)
+        with database.writing() as connection:
+            new = [each.uid for each in browse.walk(database, JO_ID)]
+            removal.expunge(connection, [Expunge(JO_ID, new, REMOVED_BY_CLIENT)])
+            connection.execute(update(removed).where(removed.c.uid.in_(new[-3:])).values(removed_at=1))
+            costs.append(steps(connection, lambda: undo.forget(connection, [Forget(REMOVED_BY_CLIENT, 2)])))
+            assert undo.counted(connection, JO_ID)[0] == kept
+    assert costs[1] < costs[0] + 20  # a row more is looked at here and there
+    database.dispose()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Connection
 
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, routes
 from mailstack.store.engine import Database
 from mailstack.store.routes import NewHash
+from tests.support.steps import steps
 
 ACCOUNTS = (
     "first@example.org",
@@ -188,34 +190,23 @@ def test_a_hash_is_renewed_unless_the_password_was_changed(furnished):
     assert (kept.password_hash, kept.scram_keys) == ("hash of kim@b.example", None)
 
 
-def steps(connection, address: str) -> int:
-    """How many of SQLite's own steps it takes to find who gets the mail."""
-    taken = 0
-
-    def step() -> None:
-        nonlocal taken
-        taken += 1
-
-    driver = connection.connection.driver_connection
-    driver.set_progress_handler(step, 1)
-    routes.route(connection, parse_mailbox(address), postmaster=None)
-    driver.set_progress_handler(None, 1)
-    return taken
-
-
 @pytest.mark.parametrize(
     "address", ["jones@example.org", "jones+lists@example.org", "sales@example.org", "nobody@b.example"]
 )
 def test_a_route_does_not_take_longer_among_many_accounts(sqlite_url, address):
     database = Database(sqlite_url)
     furnish(database)
+
+    def reach(connection: Connection) -> None:
+        routes.route(connection, parse_mailbox(address), postmaster=None)
+
     with database.reading() as connection:
-        among_few = steps(connection, address)
+        among_few = steps(connection, lambda: reach(connection))
     with database.writing() as connection:
         accounts.add_accounts(
             connection,
             [accounts.NewAccount(Mailbox(f"n{each}", "example.org"), "", None, None) for each in range(300)],
         )
     with database.reading() as connection:
-        assert steps(connection, address) == among_few
+        assert steps(connection, lambda: reach(connection)) == among_few
     database.dispose()
