@@ -6,6 +6,7 @@ PORTS ?=
 WORKERS ?= 2
 ROUNDS ?= 5
 SCALE ?= 0.5
+PEER ?= sdbox
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,10 +37,10 @@ test-appliance: debian-test $(VENV)/test.stamp  ## install the Debian package on
 test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long for every day
 	@$(BIN)/pytest -m long --timeout 3600
 
-bench: $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5
+bench: $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5, PEER=sdbox|maildir|both
 	@requirements/install-debian run bench
 	@make -s -C bench/load
-	@$(BIN)/python -m bench.compare --rounds $(ROUNDS) --scale $(SCALE) --results bench/results.json
+	@$(BIN)/python -m bench.compare --rounds $(ROUNDS) --scale $(SCALE) --peer $(PEER) --results bench/results.json
 
 lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders between the packages
 	$(BIN)/ruff check

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_REST_SECONDS = 0.25
+_RESTING = 0.05
+"""Of a core."""
 
 
 class Used(NamedTuple):
@@ -52,6 +55,17 @@ class Account:
     def used(self) -> Used:
         """CPU seconds so far."""
         return Used(self._seconds(), time.monotonic())
+
+    def settle(self, most_seconds: float = 20) -> None:
+        """Wait until the server rests: what it still owes for its last work is done, and counted."""
+        until = time.monotonic() + most_seconds
+        before = self._seconds()
+        while time.monotonic() < until:
+            time.sleep(_REST_SECONDS)
+            now = self._seconds()
+            if now - before < _REST_SECONDS * _RESTING:
+                return
+            before = now
 
     def _seconds(self) -> float:
         if self._group is None:

@@ -24,6 +24,10 @@ OWNER = 5000
 """Whose mail it is in the peer's folders: a number that needs no entry in /etc/passwd."""
 
 
+ROLES = (("smtp", "housekeeping"), ("pop3",))
+"""Of each of our processes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running server."""
@@ -63,8 +67,8 @@ def until_open(port: int) -> None:
 
 
 @contextmanager
-def mailstack(folder: Path, users: int, roles: tuple[tuple[str, ...], ...] = ((),)) -> Iterator[Server]:
-    """Ours; a process for each of the `roles`, by default one for all."""
+def mailstack(folder: Path, users: int) -> Iterator[Server]:
+    """Ours, with a process for each protocol, as the systemd units have it."""
     folder.mkdir()
     file = users_file(folder, users)
     settings = ours.made(folder / "mail", (login for login, _ in logins(file)), DOMAIN)
@@ -78,7 +82,7 @@ def mailstack(folder: Path, users: int, roles: tuple[tuple[str, ...], ...] = (()
         "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{pop3s}",
     }
     try:
-        with ours.served(settings, *roles, listening=listening, account=account):
+        with ours.served(settings, *ROLES, listening=listening, account=account):
             yield Server("mailstack", smtp, pop3, pop3s, file, account)
     finally:
         account.close()

@@ -1,12 +1,11 @@
-"""What the servers are measured by: one row a workload, each the same for both."""
+"""What the servers are given to do: each workload is the same for all of them."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Final
 
 from bench import load
 from bench.servers import Server
@@ -14,34 +13,17 @@ from bench.servers import Server
 Figures = dict[str, float]
 
 
-class Fresh(NamedTuple):
-    """Servers for one workload alone."""
-
-    users: int = 200
-    roles: tuple[tuple[str, ...], ...] = ((),)
-    """Of each of our processes."""
-    scheme: str = "PLAIN"
-    """Of the passwords at the peer; ours are argon2id at any time."""
-
-
-class Workload(NamedTuple):
-    """A row of the table: what it does once, and which of its figures are shown, in which sense."""
-
-    name: str
-    run: Callable[[Server, float], Figures]
-    shown: tuple[str, ...]
-    fresh: Fresh | None = None
-    """What servers of its own it wants, started for each round; None: those that run all the time."""
-
-
 def _timed(server: Server, kind: str, units: str, **options: object) -> Figures:
-    """Run the generator; CPU milliseconds of all the server's processes for each unit of work."""
+    """Run the generator; CPU milliseconds of all the server's processes for each unit of work.
+
+    What a server puts off until after its reply is counted, too.
+    """
     before = server.account.used()
     figures = load.run(kind, users=server.users, timeout=240, **options)
+    server.account.settle()
     cpu = server.account.used().cpu - before.cpu
-    polls = figures.get("polls", 0.0)
     # Whoever makes mail visible only later is asked for it more often, which is not its work.
-    cpu -= polls * _poll_seconds.get(server.name, 0.0)
+    cpu -= figures.get("polls", 0.0) * _poll_seconds.get(server.name, 0.0)
     if figures.get(units):
         figures["cpu_ms"] = 1000 * cpu / figures[units]
     if kind == "smtp":
@@ -51,6 +33,9 @@ def _timed(server: Server, kind: str, units: str, **options: object) -> Figures:
         figures["cpu_us_a_megabyte"] = 1e6 * cpu / megabytes
     return figures
 
+
+RATES: Final = (50, 100, 200, 400, 800, 1200, 1600, 2400, 3200, 4800)
+"""Messages a second, for `open_loop`."""
 
 _poll_seconds: dict[str, float] = {}
 """What one poll costs a server, as this run has found."""
@@ -71,6 +56,7 @@ def empty(server: Server) -> None:
         )
         found_none = 0 if found["found"] else found_none + 1
         if found_none == 2:
+            server.account.settle()  # what it clears away later is not the next one's burden
             return
         time.sleep(0.3)
     raise RuntimeError(f"the maildrops of {server.name} do not become empty")
@@ -121,21 +107,31 @@ def deliver(
     return found
 
 
-def fetch(
-    server: Server,
-    scale: float,
-    *,
-    scenario: str,
-    octets: int,
-    users: int,
-    each: int,
-    repeat: int = 1,
-    pipelined: bool = False,
-    connections: int = 10,
-) -> Figures:
-    """Fill maildrops, then fetch them; `drain` deletes what it has fetched."""
-    each = max(int(each * scale), 1)
-    load.run(
+def open_loop(server: Server, _scale: float) -> Figures:
+    """Mail at a given rate, late or not: how long a transaction takes, until the server falls behind."""
+    figures: Figures = {"failed": 0}
+    for rate in RATES:
+        found = load.run(
+            "smtp",
+            port=server.smtp,
+            users=server.users,
+            user_count=40,
+            rate=rate,
+            messages=rate,
+            connections=50,
+            per_connection=rate,
+        )
+        figures |= {f"{part}_ms_at_{rate}": found[f"transaction_{part}_ms"] for part in ("p50", "p99")}
+        figures["failed"] += found["failed"]
+        empty(server)
+        if found["accepted_per_second"] < 0.9 * rate:
+            break
+    return figures
+
+
+def fill(server: Server, *, users: int, each: int, octets: int = 2048) -> None:
+    """Mail for as many maildrops, which were empty; it is there when this returns."""
+    found = load.run(
         "smtp",
         port=server.smtp,
         wait=server.pop3,
@@ -144,75 +140,87 @@ def fetch(
         messages=users * each,
         octets=octets,
         connections=10,
-        per_connection=50,
+        per_connection=100,
         pipelined=True,
         timeout=240,
     )
-    found = _timed(
+    if found["failed"]:
+        raise RuntimeError(f"{server.name} has not taken all that it is to be asked for")
+    server.account.settle()
+
+
+def fetch(server: Server, _scale: float, *, users: int, repeat: int, connections: int = 10) -> Figures:
+    """Fetch all that is there, again and again, pipelined; it stays."""
+    return _timed(
         server,
         "pop3",
-        "messages" if scenario in ("drain", "retr") else "sessions",
+        "messages",
         port=server.pop3,
         user_count=users,
-        scenario=scenario,
+        scenario="retr",
         sessions=users,
         repeat=repeat,
         connections=connections,
-        pipelined=pipelined,
+        pipelined=True,
     )
-    empty(server)
+
+
+def drain(server: Server, scale: float) -> Figures:
+    """Fetch and delete a hundred messages each: half of the maildrops in lockstep, half pipelined."""
+    half = max(int(100 * scale), 1)
+    fill(server, users=2 * half, each=100)
+    found: Figures = {"failed": 0}
+    for first, how in ((0, "lockstep"), (half, "pipelined")):
+        one = _timed(
+            server,
+            "pop3",
+            "messages",
+            port=server.pop3,
+            user_count=half,
+            first_user=first,
+            scenario="drain",
+            sessions=half,
+            connections=10,
+            pipelined=how == "pipelined",
+        )
+        found |= {f"{how}_per_second": one["messages_per_second"], f"{how}_cpu_ms": one["cpu_ms"]}
+        found["failed"] += one["failed"]
+        found["missed"] = found.get("missed", 0) + 100 * half - one["messages"]
     return found
 
 
-def twenty_thousand(server: Server, scale: float) -> Figures:
-    """One maildrop of 20,000: login, STAT and UIDL; and a poll behind each new message."""
-    count = max(int(20_000 * scale * 2), 1000)
+def list_all(server: Server, _scale: float) -> Figures:
+    """Login, STAT and UIDL in one big maildrop; and a poll of it behind each new message."""
     options = {"users": server.users, "user_count": 1}
-    load.run(
-        "smtp",
-        port=server.smtp,
-        wait=server.pop3,
-        **options,
-        messages=count,
-        octets=1024,
-        connections=10,
-        per_connection=1000,
-        pipelined=True,
-        expected=count,
-        timeout=240,
-    )
-    load.run("pop3", port=server.pop3, **options, scenario="list", sessions=2)
-    found = _timed(server, "pop3", "sessions", port=server.pop3, user_count=1, scenario="list", sessions=10)
     polls = []
-    for number in range(10):
-        load.run(
-            "smtp", port=server.smtp, wait=server.pop3, **options, octets=1024, expected=count + number + 1
-        )
+    for _ in range(5):
+        there = load.run("pop3", port=server.pop3, **options, scenario="poll")["found"]
+        load.run("smtp", port=server.smtp, wait=server.pop3, **options, octets=1024, expected=int(there) + 1)
         polls.append(load.run("pop3", port=server.pop3, **options, scenario="poll")["session_p50_ms"])
-    load.run("pop3", port=server.pop3, **options, scenario="wipe", pipelined=True, timeout=240)
+    found = _timed(server, "pop3", "sessions", port=server.pop3, user_count=1, scenario="list", sessions=10)
     return found | {"poll_ms": statistics.median(polls)}
 
 
 def idle(server: Server, _scale: float, *, smtp: bool, state: str, tls: bool = False) -> Figures:
-    """Connections that do nothing: by how much the memory of a fresh server grows for each."""
+    """A thousand connections that do nothing: by how much the memory of a fresh server grows for each."""
     port = server.smtp if smtp else server.pop3s if tls else server.pop3
     options = {"port": port, "users": server.users, "state": state, "smtp": smtp, "tls": tls}
     with load.held(connections=10, **options):  # have it load what it needs for any
         time.sleep(0.5)
-    time.sleep(1)
+    server.account.settle()
     before = server.account.pss_kib()
-    count = 200 if state == "ready" and not smtp else 1000  # a login has its maildrop for itself
-    with load.held(connections=count, **options) as found:
-        time.sleep(1)
+    with load.held(connections=1000, **options) as found:
+        server.account.settle()
         grown = server.account.pss_kib() - before
-        return {"kib": grown / found["held"], "held": found["held"], "failed": count - found["held"]}
+        return {"kib": grown / found["held"], "held": found["held"], "failed": 1000 - found["held"]}
 
 
 def whole(server: Server, _scale: float) -> Figures:
     """Everything that runs, used once and idle since."""
     load.run("pop3", port=server.pop3, users=server.users, scenario="poll", connections=10, sessions=200)
     load.run("smtp", port=server.smtp, users=server.users, wait=server.pop3, user_count=40, messages=40)
-    time.sleep(5)
+    time.sleep(2)
+    server.account.settle()
     return {"mib": server.account.pss_kib() / 1024}
 
 
@@ -220,7 +228,7 @@ def logins(server: Server, scale: float) -> Figures:
     """First logins, which verify a hash, then polls, which remember."""
     options = {"port": server.pop3, "scenario": "poll", "connections": 10}
     first = _timed(server, "pop3", "sessions", sessions=200, **options)
-    later = _timed(server, "pop3", "sessions", sessions=int(4000 * scale), **options)
+    later = _timed(server, "pop3", "sessions", sessions=int(2000 * scale), **options)
     return {
         "first_per_second": first["sessions_per_second"],
         "first_cpu_ms": first["cpu_ms"],
@@ -240,7 +248,6 @@ def both(server: Server, scale: float) -> Figures:
         "per_connection": 20,
     }
     poll = {"port": server.pop3, "users": server.users, "scenario": "poll", "connections": 50}
-    load.run("pop3", **poll, sessions=400)
     seconds = 4 * scale
     counts = {"smtp": int(2000 * seconds) if server.name == "mailstack" else int(600 * seconds),
               "pop3": int(3000 * seconds) if server.name == "mailstack" else int(1500 * seconds)}  # fmt: skip
@@ -251,6 +258,7 @@ def both(server: Server, scale: float) -> Figures:
         smtp = pool.submit(load.run, "smtp", **mail, messages=int(alone_smtp * seconds))
         pop3 = pool.submit(load.run, "pop3", **poll, sessions=int(alone_pop3 * seconds))
     at_once = smtp.result()["accepted_per_second"], pop3.result()["sessions_per_second"]
+    empty(server)
     return {
         "smtp_alone": alone_smtp,
         "pop3_alone": alone_pop3,
@@ -259,83 +267,3 @@ def both(server: Server, scale: float) -> Figures:
         "smtp_percent": 100 * at_once[0] / alone_smtp,
         "pop3_percent": 100 * at_once[1] / alone_pop3,
     }
-
-
-def _of(run: Callable[..., Figures], **options: object) -> Callable[[Server, float], Figures]:
-    return lambda server, scale: run(server, scale, **options)
-
-
-_SMTP = ("accepted_per_second", "visible_per_second", "transaction_p99_ms", "cpu_ms")
-_POP3 = ("sessions_per_second", "session_p99_ms", "cpu_ms")
-_RETR = ("messages_per_second", "megabytes_per_second", "cpu_ms", "cpu_us_a_megabyte")
-_TWO = (("smtp",), ("pop3",))
-
-WORKLOADS = (
-    Workload("poll, 50 at once", _of(poll), _POP3),
-    Workload("poll under TLS, 50 at once", _of(poll, tls=True), _POP3),
-    Workload("2 KB, 10 connections x 20", _of(deliver, messages=4000), _SMTP),
-    Workload("2 KB, 100 connections x 20", _of(deliver, messages=4000, connections=100), _SMTP),
-    Workload(
-        "2 KB, a connection each, 100 at once",
-        _of(deliver, messages=3000, connections=100, per_connection=1),
-        _SMTP,
-    ),
-    Workload("50 KB", _of(deliver, messages=1200, octets=51_200), _SMTP),
-    Workload(
-        "5 MB", _of(deliver, messages=80, octets=5_242_880, connections=4, per_connection=5, users=20), _SMTP
-    ),
-    # One connection: with more, a recipient would be repeated within a message.
-    Workload(
-        "100 recipients, lockstep",
-        _of(deliver, messages=200, recipients=100, users=100, connections=1),
-        _SMTP,
-    ),
-    Workload(
-        "100 recipients, pipelined",
-        _of(deliver, messages=200, recipients=100, users=100, connections=1, pipelined=True),
-        _SMTP,
-    ),
-    Workload(
-        "drain 2 KB with DELE, lockstep",
-        _of(fetch, scenario="drain", octets=2048, users=200, each=100),
-        _RETR,
-    ),
-    Workload(
-        "drain 2 KB with DELE, pipelined",
-        _of(fetch, scenario="drain", octets=2048, users=200, each=100, pipelined=True),
-        _RETR,
-    ),
-    Workload(
-        "RETR 50 KB, pipelined",
-        _of(fetch, scenario="retr", octets=51_200, users=20, each=20, repeat=10, pipelined=True),
-        _RETR,
-    ),
-    Workload(
-        "RETR 5 MB",
-        _of(fetch, scenario="retr", octets=5_242_880, users=10, each=4, repeat=5, connections=4),
-        _RETR,
-    ),
-    Workload("20,000 messages", twenty_thousand, ("session_p50_ms", "cpu_ms", "poll_ms")),
-    Workload("idle SMTP connection", _of(idle, smtp=True, state="ready"), ("kib",), Fresh()),
-    Workload("idle POP3 connection, greeted", _of(idle, smtp=False, state="greeted"), ("kib",), Fresh()),
-    Workload("idle POP3 session, logged in", _of(idle, smtp=False, state="ready"), ("kib",), Fresh()),
-    Workload(
-        "idle POP3 session under TLS, logged in",
-        _of(idle, smtp=False, state="ready", tls=True),
-        ("kib",),
-        Fresh(),
-    ),
-    Workload("everything, idle, 1,000 accounts", whole, ("mib",), Fresh(1000, _TWO)),
-    Workload(
-        "argon2id, 200 users, 10 at once",
-        logins,
-        ("first_per_second", "first_cpu_ms", "sessions_per_second", "cpu_ms"),
-        Fresh(scheme="ARGON2ID"),
-    ),
-    Workload(
-        "SMTP and polls at once",
-        both,
-        ("accepted_per_second", "sessions_per_second", "smtp_percent", "pop3_percent"),
-        Fresh(roles=_TWO),
-    ),
-)

@@ -58,8 +58,8 @@ struct wire {
     size_t skip; /* octets of a message that are still to be dropped */
     char *out;
     size_t out_from, out_to, out_size;
-    const char *block; /* sent behind `out`; not ours to free */
-    size_t block_octets;
+    const char *block, *tail; /* sent behind `out`; not ours to free */
+    size_t block_octets, tail_octets;
     uint64_t received;
     struct wire *next;
 };
@@ -67,7 +67,7 @@ struct wire {
 void wires_begin(double timeout_seconds);
 struct wire *wire_connect(const struct sockaddr_in *to, bool tls, const struct talk *talk, void *owner);
 void wire_say(struct wire *, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void wire_send_block(struct wire *, const char *block, size_t octets);
+void wire_send_block(struct wire *, const char *block, size_t octets, const char *tail);
 void wire_flush(struct wire *);
 void wire_skip(struct wire *, size_t octets);
 void wire_close(struct wire *);

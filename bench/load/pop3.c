@@ -21,6 +21,7 @@ static struct samples sessions, logins, stats, uidls;
 static bool waiting;
 static int wait_left, polls;
 static double ask_again;
+static const double LOOK_SECONDS = 0.05; /* between two looks at a maildrop that is not complete */
 
 static void dial(void);
 
@@ -96,6 +97,8 @@ static void behind_stat(struct wire *wire, struct session *session)
         if (session->there >= options.expected && !session->user->complete) {
             session->user->complete = true;
             wait_left--;
+        } else {
+            ask_again = at + LOOK_SECONDS;
         }
         say_quit(wire, session);
     } else if (options.scenario == POLL) {
@@ -197,8 +200,9 @@ static const struct talk pop3 = {.opened = opened, .line = heard, .skipped = ski
 
 static struct user *free_user(void)
 {
+    /* Who waits looks at one maildrop until that is complete, then at the next: few looks, which cost little. */
     for (int i = 0; i < options.users_count; i++) {
-        struct user *user = &options.users[next_user++ % options.users_count];
+        struct user *user = &options.users[(waiting ? i : next_user++) % options.users_count];
         if (!user->busy && !(waiting && user->complete))
             return user;
     }
@@ -209,7 +213,7 @@ static void dial(void)
 {
     struct user *user;
     while (connected < options.connections && failures < 100 &&
-           (waiting ? wait_left > 0 : begun < options.sessions) && (user = free_user())) {
+           (waiting ? wait_left > 0 && now() >= ask_again : begun < options.sessions) && (user = free_user())) {
         struct session *session = calloc(1, sizeof *session);
         session->user = user;
         session->began = now();
@@ -220,8 +224,6 @@ static void dial(void)
         user->busy = true;
         begun++;
         connected++;
-        if (waiting && begun % options.users_count == 0)
-            break; /* one look at each, then a pause, see `look_again` */
     }
 }
 
@@ -232,10 +234,8 @@ static bool all_done(void)
 
 static double look_again(double at)
 {
-    if (waiting && !connected && wait_left > 0 && at >= ask_again) {
-        ask_again = at + 0.01;
+    if (!connected && wait_left > 0)
         dial();
-    }
     return at + 0.01;
 }
 
@@ -243,7 +243,7 @@ void run_wait(void)
 {
     waiting = true;
     wait_left = options.users_count;
-    options.connections = 1; /* looking must cost little beside the delivery that it waits for */
+    options.connections = 1;
     begun = 0;
     ask_again = 0;
     wires_run(all_done, look_again);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -136,20 +137,47 @@ void wire_say(struct wire *wire, const char *format, ...)
     }
 }
 
-void wire_send_block(struct wire *wire, const char *block, size_t octets)
+void wire_send_block(struct wire *wire, const char *block, size_t octets, const char *tail)
 {
     wire->block = block;
     wire->block_octets = octets;
+    wire->tail = tail;
+    wire->tail_octets = strlen(tail);
 }
 
-/* Octets that went out; 0: the kernel holds enough; -1: the connection is broken. */
-static ssize_t written(struct wire *wire, const char *octets, size_t count)
+/* What is to be sent, in its order; how many pieces. */
+static int pieces(struct wire *wire, struct iovec *found)
+{
+    struct iovec all[] = {{wire->out + wire->out_from, wire->out_to - wire->out_from},
+                          {(void *)wire->block, wire->block_octets},
+                          {(void *)wire->tail, wire->tail_octets}};
+    int count = 0;
+    for (int i = 0; i < 3; i++)
+        if (all[i].iov_len)
+            found[count++] = all[i];
+    return count;
+}
+
+static void gone(struct wire *wire, size_t octets)
+{
+    size_t small = wire->out_to - wire->out_from < octets ? wire->out_to - wire->out_from : octets;
+    if ((wire->out_from += small) == wire->out_to)
+        wire->out_from = wire->out_to = 0;
+    octets -= small;
+    size_t big = wire->block_octets < octets ? wire->block_octets : octets;
+    wire->block += big, wire->block_octets -= big;
+    wire->tail += octets - big, wire->tail_octets -= octets - big;
+}
+
+/* Octets that went out, header and body in one packet where they fit; 0: the kernel holds enough;
+ * -1: the connection is broken. */
+static ssize_t written(struct wire *wire, struct iovec *what, int count)
 {
     if (!wire->ssl) {
-        ssize_t sent = send(wire->fd, octets, count, MSG_NOSIGNAL);
+        ssize_t sent = sendmsg(wire->fd, &(struct msghdr){.msg_iov = what, .msg_iovlen = count}, MSG_NOSIGNAL);
         return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
     }
-    int sent = SSL_write(wire->ssl, octets, count > 1 << 30 ? 1 << 30 : (int)count);
+    int sent = SSL_write(wire->ssl, what->iov_base, what->iov_len > 1 << 30 ? 1 << 30 : (int)what->iov_len);
     if (sent > 0)
         return sent;
     int error = SSL_get_error(wire->ssl, sent);
@@ -158,10 +186,10 @@ static ssize_t written(struct wire *wire, const char *octets, size_t count)
 
 void wire_flush(struct wire *wire)
 {
-    while (!wire->over && wire->open && (wire->out_from < wire->out_to || wire->block_octets)) {
-        bool small = wire->out_from < wire->out_to;
-        ssize_t sent = small ? written(wire, wire->out + wire->out_from, wire->out_to - wire->out_from)
-                             : written(wire, wire->block, wire->block_octets);
+    struct iovec what[3];
+    int count;
+    while (!wire->over && wire->open && (count = pieces(wire, what))) {
+        ssize_t sent = written(wire, what, count);
         if (sent < 0) {
             lost(wire, "broken while sending");
             return;
@@ -170,10 +198,7 @@ void wire_flush(struct wire *wire)
             want_to_write(wire, true);
             return;
         }
-        if (small && (wire->out_from += sent) == wire->out_to)
-            wire->out_from = wire->out_to = 0;
-        else if (!small)
-            wire->block += sent, wire->block_octets -= sent;
+        gone(wire, sent);
     }
     if (!wire->over && wire->open)
         want_to_write(wire, false);
