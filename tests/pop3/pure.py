@@ -29,6 +29,7 @@ from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session
+from mailstack.store.digests import damaged
 from mailstack.store.limits import Expiry
 from mailstack.store.listing import Listing
 from mailstack.store.messages import Snapshot
@@ -80,6 +81,8 @@ class Maildrops:
     part_octets: int = 7
     surrogates: dict[int, bytes] = field(default_factory=dict)
     expiry: Expiry | None = field(default_factory=lambda: Expiry(None, differs=False))
+    expiry_of_all: Expiry | None = None  # where it is another
+    damaged: bool = False
     asked: list[Ask] = field(default_factory=list)
 
     @classmethod
@@ -166,7 +169,8 @@ class PureServer:
             case LoadMechanisms() | LogIn() | FindKeys() | Judge() | Enter():
                 return self._authenticate(ask)
             case LoadExpiry():
-                return maildrops.expiry
+                others = None if self.session.logged_in else maildrops.expiry_of_all
+                return others or maildrops.expiry
             case LoadListing(surrogates):
                 uids = self._uids()
                 sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)
@@ -176,6 +180,8 @@ class PureServer:
             case OpenMessage(uid, surrogates=surrogates):
                 if uid not in maildrops.messages:
                     raise MessageGone("gone")
+                if maildrops.damaged:
+                    raise damaged(uid)
                 return LiteralContent(maildrops.seen(uid, surrogates=surrogates), maildrops.part_octets)
             case Expunge(uids):
                 for uid in uids:

@@ -9,6 +9,7 @@ A file holds transcripts, each of them:
     C: STAT                                 the client sends a line
     C; NOO                                  the client sends octets without a line end
     S: +OK 1 ...                            the server answers; `...` at the end is any rest
+    S: 1 <first>                            a unique-id, everywhere the same one, and no other's
     * half-close                            something happens, see Event
 
 For the escapes see tests/support/transcripts.py.
@@ -45,6 +46,8 @@ class Event(Enum):
     UNLOCKED = "the other session ends"
     EXPUNGE_FAILS = "the store fails to expunge"
     STORE_FAILS = "the store fails"
+    DAMAGED = "the messages are damaged"
+    SILENCE = "silence"  # until the server has ended the connection, without a word
     AGAIN = "connect again"
     LEFT = "left"  # expectation: so many messages are in the maildrop
 
@@ -70,9 +73,10 @@ class Transcript:
     `channel` is clear (no login without TLS), loopback, tls or bound (tls with channel binding);
     `certificate: no` takes STLS away, `scram: no` the keys of some account, and
     `login-delay: 60` lets nobody log in twice in a minute.
-    `keep-days: 30` is a retention of 30 days for everybody, `keep-messages: 5000` one by number.
+    `keep-days: 30` is a retention of 30 days for everybody, `keep-messages: 5000` one by number;
+    with `others-keep-days: 5`, some other account's is another.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
-    `whole` (it matters that the octets come in one packet).
+    `whole` (it matters that the octets come in one packet), `sockets` (it takes time to pass).
     """
 
     section: str
@@ -85,6 +89,7 @@ class Transcript:
     login_delay_seconds: int = 0
     keep_days: int | None = None
     keep_messages: int | None = None
+    others_keep_days: int | None = None
     scram: bool = True
     runs: str = "everywhere"
     steps: list[Step] = field(default_factory=list)
@@ -172,6 +177,8 @@ def _set(transcript: Transcript, option: str, value: str) -> bool:
             transcript.keep_days = int(value)
         case "keep-messages:":
             transcript.keep_messages = int(value)
+        case "others-keep-days:":
+            transcript.others_keep_days = int(value)
         case "runs:":
             transcript.runs = value
         case _:

@@ -12,6 +12,8 @@ Cut = Callable[[bytes], Iterator[bytes]]
 _ESCAPE = re.compile(r"\\(n|r|l|\\|x[0-9A-Fa-f]{2})")
 _BASE64 = re.compile(r"\\b64\[([^\]]*)\]")
 _REPEATED = re.compile(r"\\\{(\d+)([^}]+)\}")
+_NAMED = re.compile(rb"<([a-z]+)>$")
+_UNIQUE_ID = re.compile(rb"[\x21-\x7e]{1,70}")
 _ESCAPED = {"n": b"\r\n", "r": b"\r", "l": b"\n", "\\": b"\\"}
 
 
@@ -29,16 +31,39 @@ def octets(text: str) -> bytes:
     return b"".join(next(plain) if at % 2 == 0 else next(escaped) for at in range(len(parts)))
 
 
-def mismatch(expected: list[bytes], got: bytes) -> str | None:
-    """None when `got` is exactly the expected lines, else what differs; `...` at an end is any rest."""
+class Names(dict[bytes, bytes]):
+    """What `<name>` at the end of an expected line stands for, once a conversation has shown it."""
+
+    def fit(self, want: bytes, line: bytes) -> bool | None:
+        """Whether the line ends with what the name stands for; None where it expects no name.
+
+        A name stands for one unique-id of RFC 1939 §7, and no two names for the same one.
+        """
+        named = _NAMED.search(want)
+        if named is None:
+            return None
+        name, value = named[1], line[named.start() :]
+        if line[: named.start()] != want[: named.start()] or not _UNIQUE_ID.fullmatch(value):
+            return False
+        if name not in self and value in self.values():
+            return False
+        return self.setdefault(name, value) == value
+
+
+def fits(want: bytes, line: bytes, names: Names | None = None) -> bool:
+    """Whether a line is the expected one: word for word, but for `...` and `<name>` at its end."""
+    if names is not None and (known := names.fit(want, line)) is not None:
+        return known
+    return line.startswith(want[:-3].rstrip()) if want.endswith(b"...") else line == want
+
+
+def mismatch(expected: list[bytes], got: bytes, names: Names | None = None) -> str | None:
+    """None when `got` is exactly the expected lines, else what differs."""
     lines = got.split(b"\r\n")
     if lines.pop() != b"":
         return f"the answer does not end with CRLF: {got[-80:]!r}"
     for want, line in zip(expected, lines, strict=False):
-        if want.endswith(b"..."):
-            if not line.startswith(want[:-3].rstrip()):
-                return f"expected {want!r}, got {line!r}"
-        elif want != line:
+        if not fits(want, line, names):
             return f"expected {want!r}, got {line!r}"
     if len(lines) != len(expected):
         return f"expected {len(expected)} lines, got {len(lines)}: {lines!r}"
