@@ -264,3 +264,11 @@ def test_a_listing_that_contradicts_the_counters_is_refused():
     drop = Maildrop(Snapshot(2, 20, 2, None))
     with pytest.raises(StoreUnavailable):
         drop.load(Listing(array("q"), array("q"), array("q")))
+
+
+@pytest.mark.parametrize("command", [b"UIDL", b"UIDL 1"])
+def test_unique_ids_that_contradict_the_counters_are_refused(command):
+    server = PureServer(Maildrops.of(sized(50), sized(60)))
+    server.feed(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
+    del server.maildrops.messages[2]
+    assert server.feed(command + b"\r\n").startswith(b"-ERR [SYS/TEMP]")

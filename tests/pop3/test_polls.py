@@ -1,0 +1,111 @@
+"""Polls: a remembered login costs nothing, and ends with the password or the account that it was for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from scramp import ScramClient
+from sqlalchemy import select
+
+from mailstack.auth.passwords import hash_password
+from mailstack.mail.address import parse_mailbox
+from mailstack.store import accounts
+from mailstack.store.tables import entry
+from tests.pop3.rig import Rig
+from tests.pop3.transcript import NAME, SECRET, sized
+
+MAILBOX = parse_mailbox(NAME)
+
+
+@asynccontextmanager
+async def polling(start, *, at_once: bool = True) -> AsyncIterator[Rig]:
+    """A rig whose account has polled already; its polls go through a thread unless `at_once`."""
+    async with start() as rig:
+        for _ in range(2):  # the first verifies the password, the second has the database opened
+            await (await rig.log_in()).ask(b"QUIT")
+        async with asyncio.timeout(10):
+            while rig.store.open_maildrop_at_once(rig.account_id) is None:  # noqa: ASYNC110 (looks from outside)
+                await asyncio.sleep(0.005)
+        if not at_once:
+            rig.store.open_maildrop_at_once = lambda _account_id: None
+        yield rig
+
+
+async def test_a_poll_asks_no_thread(start):
+    async with polling(start) as rig:
+        await rig.deliver(sized(100))
+        go = threading.Event()
+        busy = [asyncio.ensure_future(rig.store.read(lambda _: go.wait(10))) for _ in range(8)]
+        client = await rig.log_in()
+        assert await client.ask(b"STAT") == b"+OK 1 100\r\n"
+        assert await client.ask(b"QUIT") == b"+OK bye\r\n"
+        assert not any(each.done() for each in busy)
+        go.set()
+        assert all(await asyncio.gather(*busy))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_password_that_was_changed_is_wrong_from_the_next_poll_on(start, at_once):
+    async with polling(start, at_once=at_once) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.set_password(connection, MAILBOX, hash_password("another"))
+        client = await rig.connect()
+        assert await client.log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+        assert (await (await rig.connect()).log_in("another")).startswith(b"+OK")  # nobody holds the lock
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_account_that_was_disabled_is_shut_from_the_next_poll_on(start, at_once):
+    async with polling(start, at_once=at_once) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.disable(connection, MAILBOX)
+        client = await rig.connect()
+        assert await client.log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+        with rig.store.database.writing() as connection:
+            accounts.enable(connection, MAILBOX)
+        assert (await client.log_in()).startswith(b"+OK")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_account_that_was_removed_is_unknown_from_the_next_poll_on(start, at_once):
+    async with polling(start, at_once=at_once) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.remove_account(connection, MAILBOX)
+        assert await (await rig.connect()).log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+        with rig.store.database.writing() as connection:
+            accounts.add_account(connection, MAILBOX, password_hash=hash_password("another"))
+        assert await (await rig.connect()).log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+
+
+async def test_a_password_that_is_changed_within_scrams_last_step_lets_nobody_in(start):
+    async with start() as rig:
+        client = await rig.connect()
+        half = ScramClient(["SCRAM-SHA-256"], NAME, SECRET)
+        first = base64.b64encode(half.get_client_first().encode())
+        half.set_server_first(
+            base64.b64decode((await client.ask(b"AUTH SCRAM-SHA-256 " + first))[2:]).decode()
+        )
+        assert (await client.ask(base64.b64encode(half.get_client_final().encode()))).startswith(b"+ ")
+        with rig.store.database.writing() as connection:
+            accounts.set_password(connection, MAILBOX, hash_password("another"))
+        assert await client.ask(b"") == b"-ERR [AUTH] wrong name or password\r\n"
+        assert (await (await rig.connect()).log_in("another")).startswith(b"+OK")
+
+
+async def test_retr_is_remembered_as_read_and_top_is_not(start):
+    async with start() as rig:
+        await rig.deliver(*[sized(100)] * 4)
+        client = await rig.log_in()
+        assert len(await client.body(b"TOP 1 1000")) == 100
+        assert len(await client.body(b"RETR 2")) == 100
+        assert len(await client.body(b"TOP 3 1000")) == 100  # from what was read ahead
+        assert len(await client.body(b"RETR 4")) == 100
+        await rig.store.reads.flush()
+        with rig.store.database.reading() as connection:
+            read = select(entry.c.uid).where(entry.c.first_read_at.is_not(None)).order_by(entry.c.uid)
+            assert list(connection.execute(read).scalars()) == [2, 4]
