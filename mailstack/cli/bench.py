@@ -6,22 +6,22 @@ import asyncio
 import ipaddress
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from mailstack.auth import passwords
-from mailstack.cli import account_remove, ask, bench_load, show
+from mailstack.cli import ask, bench_load, show
+from mailstack.cli.bench_accounts import own_accounts
 from mailstack.cli.bench_load import Figures, Login
 from mailstack.cli.control import ask_all
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Json, admin
-from mailstack.errors import NotRunning
-from mailstack.mail.address import Mailbox
+from mailstack.errors import NotRunning, StoreFull
 from mailstack.settings import Settings
-from mailstack.store import accounts, domains
 from mailstack.store.engine import Database
 from mailstack.values import Listen, TcpAddress
 
@@ -76,27 +76,22 @@ def bench(
     the figures are what is left for it, not what the server could do.
     """
     settings = admin(context).settings
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in whichever way, it clears up
     places = _places(settings, host, beyond_loopback=beyond_loopback)
     with admin(context).database() as database:
         if host is None:
             ask_all(settings, "status")  # raises NotRunning, which says how to start it
+        most = _most_messages(database, settings, octets, connections)
+        measured = partial(
+            _measured, settings, places, octets=octets, seconds=seconds, connections=connections, most=most
+        )
         if account is not None:
             secret, _ = ask.password(stdin=password_stdin)
             given = [Login(str(ask.mailbox(account, settings)), secret)]
-            rows = _measured(
-                settings, places, given, octets=octets, seconds=seconds, connections=connections, clean=True
-            )
+            rows = measured(given, clean=True)
         else:
-            with _own_accounts(database, settings, connections) as own:
-                rows = _measured(
-                    settings,
-                    places,
-                    own,
-                    octets=octets,
-                    seconds=seconds,
-                    connections=connections,
-                    clean=False,
-                )
+            with own_accounts(database, settings, connections) as own:
+                rows = measured(own, clean=False)
     if json:
         show.as_json({"rows": [_fields(row) for row in rows], "advice": _advice(rows)})
         return
@@ -146,31 +141,23 @@ def _is_loopback(host: str) -> bool:
     return False
 
 
-@contextmanager
-def _own_accounts(database: Database, settings: Settings, count: int) -> Iterator[list[Login]]:
-    """Accounts that are gone, with their mail, however the block ends."""
-    mark, secret = secrets.token_hex(4), secrets.token_urlsafe(16)
-    kept = passwords.stored(secret, iterations=settings.auth.scram_iterations)
-    with database.reading() as connection:
-        ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
-    if not ours:
-        raise Usage("there is no domain yet; mailstack domain add makes one")
-    mailboxes = [Mailbox(f"bench-{mark}-{number}", ours[0].name) for number in range(count)]
-    with database.writing() as connection:
-        accounts.add_accounts(
-            connection,
-            [
-                accounts.NewAccount(mailbox, kept.password_hash, None, kept.scram_keys)
-                for mailbox in mailboxes
-            ],
+def _most_messages(database: Database, settings: Settings, octets: int, connections: int) -> int:
+    """How many messages of each kind may be stored: all that the load brings stays below a tenth of the room.
+
+    Raises StoreFull where that would be too few to tell anything.
+    """
+    if not database.path:
+        return bench_load.MOST
+    disk = os.statvfs(os.path.dirname(database.path))
+    room = disk.f_bavail * disk.f_frsize - settings.store.reserve_octets
+    each = 2 * (2 * octets + 4096)  # in the log and in the file, in two rows
+    most = max(room, 0) // 10 // each
+    if most < 10 * connections or room // 10 < 4 * _BIG:
+        raise StoreFull(
+            f"the disk has {max(room, 0) // 1_000_000} MB above the reserve, of which this may take a tenth:"
+            " too little for such a load"
         )
-    try:
-        yield [Login(str(mailbox), secret) for mailbox in mailboxes]
-    finally:
-        for mailbox in mailboxes:
-            with database.reading() as connection:
-                found = accounts.find_account(connection, mailbox)
-            account_remove.remove(database, settings, found)
+    return min(most, bench_load.MOST)
 
 
 # -- measuring -----------------------------------------------------------------------------------
@@ -184,7 +171,8 @@ def _measured(
     octets: int,
     seconds: float,
     connections: int,
-    clean: bool = False,
+    most: int,
+    clean: bool,
 ) -> list[Row]:
     first = logins[0]
     if clean and (there := asyncio.run(bench_load.count(places.pop3, first))):
@@ -208,9 +196,9 @@ def _measured(
         row(
             "deliver, 1 connection",
             "messages",
-            deliver(places.smtp, to, small, connections=1, seconds=seconds),
+            deliver(places.smtp, to, small, connections=1, seconds=seconds, most=most),
         )
-        many = deliver(places.smtp, to, small, connections=connections, seconds=seconds)
+        many = deliver(places.smtp, to, small, connections=connections, seconds=seconds, most=most)
         row(f"deliver, {connections} connections", "messages", many)
         row(f"poll, {len(logins)} at once", "sessions", poll(places.pop3, logins, seconds=seconds))
         asyncio.run(deliver(places.smtp, to, big, connections=1, seconds=0, most=1))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from sqlalchemy import func, select
 
+from mailstack.cli.bench_accounts import FILE
 from mailstack.store.tables import message
 from tests.cli.conftest import CommandLine
 from tests.support.appliance import DOMAIN, PASSWORD, Appliance, retrieved
@@ -91,3 +93,68 @@ def test_its_help_has_an_example(mailstack: CommandLine) -> None:
 @pytest.mark.parametrize("option", ["--seconds", "--connections"])
 def test_its_load_has_bounds(mailstack: CommandLine, option: str) -> None:
     assert mailstack("bench", option, "1000").code == os.EX_USAGE
+
+
+def started(appliance: Appliance) -> subprocess.Popen[str]:
+    """One that has its accounts and is in the middle of its load."""
+    words = ["--config", str(appliance.config), "bench", "--seconds", "30", "--connections", "3"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mailstack", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "deliver" not in process.stderr.readline():
+        assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(appliance: Appliance, number: signal.Signals) -> None:
+    appliance.start()
+    before = stored(appliance)
+    process = started(appliance)
+    process.send_signal(number)
+    assert process.wait(timeout=30) != 0
+    assert stored(appliance) == before
+    assert not list(appliance.folder.rglob(FILE))
+    appliance.stop()
+
+
+def test_what_a_killed_one_left_the_next_one_removes_and_nothing_else(appliance: Appliance) -> None:
+    appliance.start()
+    appliance.add_accounts("bench-deadbeef-0")  # somebody's own
+    before = stored(appliance)
+    process = started(appliance)
+    process.kill()
+    process.wait()
+    assert len(stored(appliance)[0]) == len(before[0]) + 3
+    done = bench(appliance, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert "removing 3 accounts" in done.stderr
+    assert stored(appliance) == before
+    appliance.stop()
+
+
+def test_two_do_not_run_at_once(appliance: Appliance) -> None:
+    appliance.start()
+    process = started(appliance)
+    second = bench(appliance, *SHORT)
+    assert second.returncode == os.EX_TEMPFAIL
+    assert "another mailstack bench is running" in second.stderr
+    process.terminate()
+    process.wait(timeout=30)
+    appliance.stop()
+
+
+def test_a_server_without_room_gets_no_load(appliance: Appliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    appliance.start()
+    before = stored(appliance)
+    disk = os.statvfs(appliance.folder)
+    monkeypatch.setenv("MAILSTACK_STORE__RESERVE", str(disk.f_bavail * disk.f_frsize))
+    done = bench(appliance, *SHORT)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert "above the reserve" in done.stderr
+    assert stored(appliance) == before
+    appliance.stop()
