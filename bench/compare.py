@@ -119,7 +119,8 @@ def main() -> int:
 
     def measured(workload: str, server: str, figures: Figures) -> None:
         # Written after each round: what has been measured survives whatever ends the run.
-        now.setdefault(workload, {}).setdefault(server, []).append(figures)
+        shortened = {name: float(f"{value:.5g}") for name, value in figures.items()}
+        now.setdefault(workload, {}).setdefault(server, []).append(shortened)
         if told.results:
             told.results.write_text(json.dumps(about | {"rows": rows | now}, indent=1) + "\n")
 

@@ -11,10 +11,11 @@ import threading
 import time
 from pathlib import Path
 
+from mailstack.auth import passwords
 from mailstack.cli.bench_load import sync_rate
 from mailstack.service.tls import write_self_signed
 
-SECONDS = 2.0
+SECONDS = 1.0
 
 
 def loopback_megabytes_per_second(seconds: float = SECONDS) -> float:
@@ -40,6 +41,42 @@ def loopback_megabytes_per_second(seconds: float = SECONDS) -> float:
     took = time.perf_counter() - began
     thread.join()
     return got / took / 1e6
+
+
+def copied_megabytes_per_second(seconds: float = SECONDS) -> float:
+    """Within memory, in blocks that no cache holds; by one core."""
+    source = bytes(range(256)) * (256 * 1024)
+    room, done = memoryview(bytearray(source)), 0
+    began = time.perf_counter()
+    while time.perf_counter() < began + seconds:
+        room[:] = source
+        done += 1
+    return done * len(source) / (time.perf_counter() - began) / 1e6
+
+
+def connections_per_second(seconds: float = SECONDS) -> float:
+    """Over loopback, one after the other: connect, an octet each way, close; both ends here."""
+    done = 0
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        began = time.perf_counter()
+        while time.perf_counter() < began + seconds:
+            with socket.create_connection(listening.getsockname()) as client, listening.accept()[0] as server:
+                client.sendall(b"x")
+                server.sendall(server.recv(1))
+                client.recv(1)
+            done += 1
+        return done / (time.perf_counter() - began)
+
+
+def hashes_per_second_and_core(seconds: float = SECONDS) -> float:
+    """argon2id, verified with the parameters of an account's password."""
+    stored = passwords.stored("secret").password_hash
+    done, began = 0, time.thread_time()
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        assert passwords.verify("secret", stored)
+        done += 1
+    return done / (time.thread_time() - began)
 
 
 def handshakes_per_second_and_core(seconds: float = SECONDS) -> float:
@@ -80,7 +117,10 @@ def limits(folder: Path) -> dict[str, float]:
     return {
         "synced_writes_per_second": round(sync_rate(folder, SECONDS).rate),
         "loopback_megabytes_per_second": round(loopback_megabytes_per_second()),
+        "copied_megabytes_per_second": round(copied_megabytes_per_second()),
+        "connections_per_second": round(connections_per_second()),
         "tls_handshakes_per_second_and_core": round(handshakes_per_second_and_core()),
+        "argon2id_hashes_per_second_and_core": round(hashes_per_second_and_core()),
     }
 
 
