@@ -23,7 +23,7 @@ from mailstack.cli.options import Json, admin
 from mailstack.errors import NotRunning, StoreFull
 from mailstack.settings import Settings
 from mailstack.store.engine import Database
-from mailstack.values import Listen, TcpAddress
+from mailstack.values import TcpAddress
 
 EXAMPLE = "Example: mailstack bench --seconds 5 --connections 20"
 
@@ -79,8 +79,6 @@ def bench(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in whichever way, it clears up
     places = _places(settings, host, beyond_loopback=beyond_loopback)
     with admin(context).database() as database:
-        if host is None:
-            ask_all(settings, "status")  # raises NotRunning, which says how to start it
         most = _most_messages(database, settings, octets, connections)
         measured = partial(
             _measured, settings, places, octets=octets, seconds=seconds, connections=connections, most=most
@@ -109,9 +107,12 @@ def bench(
 
 
 def _places(settings: Settings, host: str | None, *, beyond_loopback: bool) -> Places:
-    places = Places(
-        _reachable("smtp", settings.smtp.listen, host), _reachable("pop3", settings.pop3.listen, host)
-    )
+    if host is None:
+        places = _served_places(settings)
+    else:
+        named = {"smtp": settings.smtp.listen, "pop3": settings.pop3.listen}
+        tcp = {name: [each for each in named[name] if isinstance(each, TcpAddress)] for name in named}
+        places = Places(*(TcpAddress(host, _first(name, tcp[name]).port) for name in tcp))
     for place in places:
         if not beyond_loopback and not _is_loopback(place.host):
             raise Usage(
@@ -121,16 +122,22 @@ def _places(settings: Settings, host: str | None, *, beyond_loopback: bool) -> P
     return places
 
 
-def _reachable(what: str, listening: Sequence[Listen], host: str | None) -> TcpAddress:
-    tcp = [each for each in listening if isinstance(each, TcpAddress)]
-    if not tcp:
-        raise NotRunning(f"[{what}] listen names no port, so there is nothing to measure")
-    if host is not None:
-        return TcpAddress(host, tcp[0].port)
-    place = next((each for each in tcp if _is_loopback(each.host)), tcp[0])
-    if place.host in ("", "0.0.0.0"):
-        return TcpAddress("127.0.0.1", place.port)
-    return TcpAddress("::1", place.port) if place.host == "::" else place
+def _served_places(settings: Settings) -> Places:
+    """Where the processes that run here listen, whatever the settings say; raises NotRunning."""
+    found: dict[str, list[TcpAddress]] = {"smtp": [], "pop3": []}
+    for process in ask_all(settings, "status"):
+        for name, several in found.items():
+            several.extend(TcpAddress(*each) for each in process["listening"].get(name, ()))
+    return Places(_first("smtp", found["smtp"]), _first("pop3", found["pop3"]))
+
+
+def _first(what: str, listening: Sequence[TcpAddress]) -> TcpAddress:
+    """The one on loopback, if there is one."""
+    if not listening:
+        raise NotRunning(f"{what} is not served on any port, so there is nothing to measure")
+    place = next((each for each in listening if _is_loopback(each.host)), listening[0])
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place.host, place.host)
+    return TcpAddress(loopback, place.port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -15,6 +16,7 @@ from mailstack.pop3.listener import Listener
 from mailstack.pop3.record import SessionInfo
 from mailstack.service.control import Answer
 from mailstack.service.numbers import numbers
+from mailstack.service.sockets import Sockets
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.store.store import Store
 
@@ -22,16 +24,22 @@ _HEALTH_SECONDS: Final = 4.0
 
 
 def answers(
-    store: Store, smtp: Sequence[SmtpListener], pop3: Sequence[Listener], *, sockets: Sequence[str]
+    store: Store, smtp: Sequence[SmtpListener], pop3: Sequence[Listener], *, sockets: Sockets
 ) -> Mapping[str, Answer]:
     """The commands of one process, over its store and its listeners."""
     since = time.time()
+    # Not always what the settings say: sockets may come from systemd, settings from the environment.
+    listening = {
+        name: [each.getsockname()[:2] for each in several if each.family != socket.AF_UNIX]
+        for name, several in sockets.items()
+    }
 
     async def status(_request: Mapping[str, Any]) -> Mapping[str, Any]:
         return {
             "pid": os.getpid(),
             "version": __version__,
             "sockets": list(sockets),
+            "listening": listening,
             "since": since,
             "pop3_sessions": sum(listener.sessions for listener in pop3),
         }

@@ -80,7 +80,7 @@ async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_h
         pop3_listeners = await _pop3(settings, sockets, directory, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
         control = Control(
-            settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=list(sockets))
+            settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=sockets)
         )
         await control.open()
         stack.push_async_callback(control.close)

@@ -74,6 +74,14 @@ def test_an_account_of_ones_own_has_to_be_empty_and_is_so_again(appliance: Appli
     appliance.stop()
 
 
+def test_it_asks_the_server_where_it_listens(appliance: Appliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    appliance.start()
+    monkeypatch.setenv("MAILSTACK_SMTP__LISTEN", "127.0.0.1:1")  # the server's own settings were others
+    done = bench(appliance, *SHORT)
+    assert done.returncode == 0, done.stderr
+    appliance.stop()
+
+
 def test_it_loads_no_other_host_unless_told_to(mailstack: CommandLine) -> None:
     done = mailstack("bench", "--host", "192.0.2.1")
     assert done.code == os.EX_USAGE
