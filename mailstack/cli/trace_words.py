@@ -83,6 +83,12 @@ def _restored(each: Event, found: Story) -> list[str]:
     return [f"{_messages(text)} of {_account(each, found)} brought back {how}{_among(text, each, found)}"]
 
 
+def _imported(each: Event, found: Story) -> list[str]:
+    text = each.told["uids"]
+    said = f"{_messages(text)} of {_account(each, found)} imported from {each.told['source']}"
+    return [said + _among(text, each, found)]
+
+
 _SENTENCES: Final[dict[Kind, Callable[[Event, Story], list[str]]]] = {
     Kind.ACCEPTED: _accepted,
     Kind.REFUSED: _refused,
@@ -90,6 +96,7 @@ _SENTENCES: Final[dict[Kind, Callable[[Event, Story], list[str]]]] = {
     Kind.REMOVED: _removed,
     Kind.FORGOTTEN: _forgotten,
     Kind.RESTORED: _restored,
+    Kind.IMPORTED: _imported,
 }
 
 

@@ -21,7 +21,7 @@ from mailstack.store import aliases, events, facts, logins, removal, routing
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, effective, entry, removed, state
+from mailstack.store.tables import account, domain, effective, entry, imported, removed, state
 
 _SLICE = 500
 """How many entries one step of a removal takes."""
@@ -172,6 +172,7 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
             gone = (table.c.account_id == found.id) & (table.c.uid <= rows[-1].uid)
             connection.execute(delete(table).where(gone))
             removal.remove_orphans(connection, {row.message_id for row in rows})
+    connection.execute(delete(imported).where(imported.c.account_id == found.id))
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))
     events.add(connection, Kind.REMOVED, found.id, account=str(found.mailbox), why="the account was removed")
@@ -228,6 +229,17 @@ def renew_uid_validities(connection: Connection, *account_ids: int) -> None:
             update(account).where(account.c.id == bindparam("key")).values(uid_validity=bindparam("new")),
             [{"key": key, "new": last - number} for number, key in enumerate(ids)],
         )
+
+
+def surpass_uid_validity(connection: Connection, account_id: int, foreign: int) -> int:
+    """The same for one account, beyond a number of another server's: no next unique-id can be one of its."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    given = dialect.insert(state).values(name=facts.UID_VALIDITY, value=foreign)
+    larger = case((state.c.value >= foreign, state.c.value), else_=foreign)
+    connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": larger}))
+    renew_uid_validities(connection, account_id)
+    mine = select(account.c.uid_validity).where(account.c.id == account_id)
+    return int(connection.execute(mine).scalar_one())
 
 
 def _new_uid_validities(connection: Connection, count: int) -> int:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     REMOVED = "removed"  # by housekeeping, or with its account
     FORGOTTEN = "forgotten"  # what was removed cannot be brought back any more
     RESTORED = "restored"  # is back in its maildrop
+    IMPORTED = "imported"  # came in files, from another server
 
 
 class Row(NamedTuple):

@@ -39,6 +39,8 @@ class Recipient(NamedTuple):
     prefix: bytes
     surrogate_prefix: bytes | None = None
     """The same for a client that has not said UTF8; None where all of the message is the same for it."""
+    unique_id: str | None = None
+    """What the message was known by at the server that it comes from; None: it is given one of ours."""
 
 
 class Deposit(NamedTuple):
@@ -97,7 +99,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     growth: dict[int, list[int]] = {}
     for number, d in numbered[: len(deposits)]:
         first = len(entries)
-        for account_id, prefix, _ in d.recipients:
+        for account_id, prefix, _, unique_id in d.recipients:
             if account_id not in accounts:
                 continue
             next_uid, uid_validity = accounts[account_id]
@@ -106,7 +108,8 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
             octets = len(prefix) + d.spool.octets
             grown[0] += 1
             grown[1] += octets
-            entries.append((account_id, uid, f"{uid_validity}.{uid}", number, octets, prefix, d.at))
+            known_as = unique_id or f"{uid_validity}.{uid}"
+            entries.append((account_id, uid, known_as, number, octets, prefix, d.at))
         if d.event is not None:
             events_of.append(d.event.entered([each[:2] for each in entries[first:]]))
     _INSERT_ENTRY.run_many(connection, entries)

@@ -21,7 +21,7 @@ _ID: Final = re.compile(r"[a-z2-7]{8}(-\d+)?")
 _UNIQUE_ID: Final = re.compile(r"\d+\.\d+")
 _ACCOUNTS_AT_ONCE: Final = 50
 _ROWS_AT_ONCE: Final = 500
-_LATER: Final = (Kind.SESSION, Kind.REMOVED, Kind.FORGOTTEN, Kind.RESTORED)
+_LATER: Final = (Kind.SESSION, Kind.REMOVED, Kind.FORGOTTEN, Kind.RESTORED, Kind.IMPORTED)
 
 Entry = tuple[int, int]
 """An account's id and a uid."""

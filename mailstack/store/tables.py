@@ -192,6 +192,17 @@ removed = Table(  # entries that can still be brought back; no session sees them
 REMOVED_BY_CLIENT = "client"
 REMOVED_BY_HOUSEKEEPING = "housekeeping"
 
+imported = Table(  # what imports have brought, so that none brings it again, not even what was deleted since
+    "imported",
+    metadata,
+    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),  # 1, 2, 3 and so on, of the account
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what RETR sends
+    Column("source_id", Text, nullable=False),  # the UIDL where it came from, if that is known; else ""
+    Column("unique_id", Text, nullable=False),  # what it has here of foreign ones; "": one of our own
+    sqlite_with_rowid=False,
+)
+
 state = Table(  # what the store has to remember about itself, a number a name
     "state",
     metadata,
