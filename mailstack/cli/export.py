@@ -2,6 +2,8 @@
 
 In an .eml file a message is octet for octet what POP3 sends. The others are formats of Unix, whose
 programs expect lines that end with LF alone; Return-Path and Delivered-To are in all of them.
+Unique-ids are in all of them, too, for `maildrop import`: in the names of files, in a field before
+each message of an mbox, and beside a Maildir as Dovecot keeps them, which can take it over as it is.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
+from mailstack.mail.mbox_header import EXPORTED
 from mailstack.store.browse import Entry
 
 
@@ -28,9 +33,10 @@ def eml(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
     target.mkdir()
     for entry, octets in messages:
         # A unique-id may have any printable character in it, a slash too (RFC 1939 §7).
-        name = re.sub(r"[^\w.-]", "_", entry.unique_id, flags=re.ASCII)
-        with (target / f"{entry.uid:08}-{name}.eml").open("xb") as file:
+        path = target / f"{entry.uid:08}-{quote(entry.unique_id, safe='')}.eml"
+        with path.open("xb") as file:
             file.writelines(octets)
+        _set_age(path, entry)
         yield entry
 
 
@@ -40,6 +46,7 @@ def mbox(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
         for entry, octets in messages:
             sender = re.sub(r"\s", "_", entry.reverse_path) or "MAILER-DAEMON"
             file.write(f"From {sender} {entry.delivered_at:%a %b %d %H:%M:%S %Y}\n".encode())
+            file.write(b"%b: %b\n" % (EXPORTED, entry.unique_id.encode()))
             for begins, line in _lines(octets):
                 file.write(b">" + line if begins and _FROM.match(line) else line)
             file.write(b"\n")
@@ -50,23 +57,34 @@ def maildir(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
     """Write a Maildir; every message is new, and as old as it was."""
     for folder in ("tmp", "new", "cur"):
         (target / folder).mkdir(parents=True)
+    listed: list[str] = []
     host = socket.gethostname().replace("/", "_").replace(":", "_")
     for entry, octets in messages:
         at = entry.delivered_at.timestamp()
         name = f"{int(at)}.M{entry.delivered_at.microsecond}P{os.getpid()}Q{entry.uid}.{host}"
         with (target / "tmp" / name).open("xb") as file:
             file.writelines(line for _, line in _lines(octets))
-        os.utime(target / "tmp" / name, (at, at))
+        _set_age(target / "tmp" / name, entry)
         (target / "tmp" / name).rename(target / "new" / name)
+        listed.append(f"{entry.uid} P{entry.unique_id} W{entry.octets} :{name}\n")
         yield entry
+    last = listed[-1].partition(" ")[0] if listed else "0"
+    head = f"3 V{int(time.time())} N{int(last) + 1}\n"
+    (target / "dovecot-uidlist").write_text("".join([head, *listed]))
 
 
 WRITERS: dict[str, Callable[[Path, Iterable[Message]], Iterator[Entry]]] = {
     "eml": eml, "mbox": mbox, "maildir": maildir,
 }  # fmt: skip
 
+
 _FROM = re.compile(rb">*From ")
 _PIECE_OCTETS = 1 << 20
+
+
+def _set_age(path: Path, entry: Entry) -> None:
+    at = entry.delivered_at.timestamp()
+    os.utime(path, (at, at))
 
 
 def _lines(octets: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from mailstack.cli import ask, export, limits, maildrop_undo, show
+from mailstack.cli.importing import command as importing
 from mailstack.cli.options import Address, Json, admin
 from mailstack.cli.progress import followed
 from mailstack.errors import MessageGone
@@ -22,6 +23,7 @@ from mailstack.store.browse import Entry
 from mailstack.store.engine import Database
 
 app = typer.Typer(name="maildrop", help="The mail of one account.", no_args_is_help=True)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_)
 app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
 app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
 

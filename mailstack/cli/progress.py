@@ -18,8 +18,8 @@ class Measured(Protocol):
         """So much is done."""
 
     @property
-    def total(self) -> int:
-        """Of so much; it may change on the way."""
+    def total(self) -> int | None:
+        """Of so much, if that is known; it may change on the way."""
 
 
 def followed(task: str, items: Iterable[T], total: int) -> list[T]:

@@ -144,7 +144,7 @@ def _begins(read: Read) -> Iterator[_Begin]:
 
 
 def header(read: Read, start: int, end: int) -> bytes:
-    """A message's header with its blank line, as it is in the file; empty where it has no end in sight."""
+    """A message's header with its blank line, as it is in the file; of one without end, some whole lines."""
     octets = min(16 * 1024, end - start)
     while True:
         data = read(start, octets)
@@ -153,7 +153,7 @@ def header(read: Read, start: int, end: int) -> bytes:
         if octets >= end - start:
             return data
         if octets >= MAX_HEADER_OCTETS:
-            return b""
+            return data[: data.rfind(b"\n") + 1]
         octets = min(octets * 8, MAX_HEADER_OCTETS, end - start)
 
 

@@ -86,7 +86,11 @@ def test_an_mbox_is_read_by_pythons_own_library(filled: CommandLine, tmp_path: P
     assert found[0].get_from().startswith("eve@example.net ")
     # In mboxrd a quoted line loses one ">" again.
     bodies = [re.sub(rb"(?m)^>(>*From )", rb"\1", found.get_bytes(key)) for key in found.iterkeys()]
-    assert bodies == [(RETURN_PATH + each).replace(b"\r\n", b"\n") for each in CONTENTS]
+    listed = filled.good("maildrop", "list", JO, "--json").json
+    assert bodies == [
+        b"X-Mailstack-UIDL: %b\n" % entry["unique_id"].encode() + (RETURN_PATH + each).replace(b"\r\n", b"\n")
+        for entry, each in zip(listed, CONTENTS, strict=True)
+    ]
     found.close()
 
 

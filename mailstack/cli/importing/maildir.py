@@ -1,0 +1,174 @@
+"""A Maildir as a source, with the lists that Dovecot and Courier keep in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from mailstack.cli.importing.source import Found, Uidl, file_chunks, moment, read_text, shown
+from mailstack.errors import BadData
+from mailstack.mail import courier, dovecot, maildir
+from mailstack.mail.courier import SizeList
+from mailstack.mail.dovecot import Format, UidList
+from mailstack.mail.maildir import Name
+
+DOVECOT_LIST: Final = "dovecot-uidlist"
+COURIER_LIST: Final = "courierpop3dsizelist"
+_FOLDERS: Final = ("new", "cur")  # a server moves mail from the first to the second, and may run
+
+List = TypeVar("List", UidList, SizeList)
+
+
+class _File(NamedTuple):
+    path: Path
+    name: Name
+    modified: float
+
+    @property
+    def arrived(self) -> float:
+        """A copy of the folder may have lost its times; the names still have theirs."""
+        seconds = self.name.seconds
+        return self.modified if seconds is None else min(self.modified, seconds)
+
+
+class Maildir:
+    """A folder with `cur` and `new` in it."""
+
+    def __init__(self, path: Path, uidl: Uidl, uidl_format: Format) -> None:
+        self.kind = "a Maildir"
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._path = path
+        self._format = uidl_format
+        self._uidl = self._known_by() if uidl is Uidl.auto else uidl
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def find(self) -> Iterator[Found]:
+        """The messages as the server sorted them."""
+        self._tell_subfolders()
+        files = self._files()
+        if self._uidl is Uidl.dovecot:
+            yield from self._as_dovecot(files)
+        elif self._uidl is Uidl.courier:
+            yield from self._as_courier(files)
+        elif self._uidl is Uidl.names:
+            for file in sorted(files, key=lambda file: (file.modified, file.name.base)):
+                yield self._found(file, file.name.base)
+        else:
+            for file in sorted(files, key=lambda file: file.name.order):
+                yield self._found(file, None)
+
+    def chunks(self, found: Found) -> Iterator[bytes]:
+        """The file, wherever its server has moved it meanwhile."""
+        path: Path = found.key
+        try:
+            yield from file_chunks(path)
+        except FileNotFoundError:
+            yield from file_chunks(self._moved(path))
+
+    def _known_by(self) -> Uidl:
+        there = [name for name in (DOVECOT_LIST, COURIER_LIST) if (self._path / name).exists()]
+        if len(there) == 2:
+            self.notes.append(
+                f"{DOVECOT_LIST} and {COURIER_LIST} are both there: unique-ids are taken from the first;"
+                " --uidl courier takes the other"
+            )
+        if not there:
+            self.notes.append(
+                f"there is no {DOVECOT_LIST} and no {COURIER_LIST} here: unique-ids are file names, as"
+                " qmail's server gives them; if the server was another one, its mail may be downloaded again"
+            )
+            return Uidl.names
+        return Uidl.dovecot if there[0] == DOVECOT_LIST else Uidl.courier
+
+    def _as_dovecot(self, files: list[_File]) -> Iterator[Found]:
+        listed = self._list(DOVECOT_LIST, dovecot.parse_uidlist)
+        place: list[tuple[tuple[bool, int], _File, str, bool]] = []
+        next_uid = listed.next_uid
+        for file in sorted(files, key=lambda file: file.name.order):
+            base = file.name.base
+            one = listed.messages.get(base)
+            uid = next_uid if one is None else one.uid
+            next_uid += one is None
+            order = None if one is None else one.order
+            saved = None if one is None else one.unique_id
+            guid = None if one is None else one.guid
+            made = self._format.unique_id(uid=uid, uid_validity=listed.uid_validity, base=base, guid=guid)
+            key = (order is None, uid if order is None else order)
+            place.append((key, file, made if saved is None else saved, one is not None))
+        for _, file, unique_id, certain in sorted(place, key=lambda each: each[0]):
+            yield self._found(file, unique_id, certain=certain)
+
+    def _as_courier(self, files: list[_File]) -> Iterator[Found]:
+        listed = self._list(COURIER_LIST, courier.parse_sizelist)
+        number = listed.next_number
+        for file in sorted(files, key=lambda file: file.name.order):
+            unique_id = listed.messages.get(file.name.base)
+            certain = unique_id is not None
+            if unique_id is None:
+                unique_id = courier.unique_id(number, listed.uid_validity, file.name.base)
+                number += 1
+            yield self._found(file, unique_id, certain=certain)
+
+    def _list(self, name: str, parse: Callable[[str], List]) -> List:
+        try:
+            listed = parse(read_text(self._path / name))
+        except BadData as error:
+            raise BadData(
+                f"{self._path / name}: {error}; without this list clients would download all mail again:"
+                " find a whole one, or say --uidl new if that is what you want"
+            ) from error
+        self.problems += [f"{name}: {problem}" for problem in listed.problems]
+        return listed
+
+    def _found(self, file: _File, unique_id: str | None, *, certain: bool = True) -> Found:
+        place = shown(f"{file.path.parent.name}/{file.path.name}")
+        return Found(place, file.path, unique_id, certain, at=moment(file.arrived))
+
+    def _files(self) -> list[_File]:
+        files: dict[str, _File] = {}
+        for folder in _FOLDERS:
+            for entry in self._entries(folder):
+                name = maildir.parse(entry.name)
+                try:
+                    file = _File(Path(entry.path), name, entry.stat().st_mtime)
+                except OSError as error:
+                    self.problems.append(f"{shown(f'{folder}/{entry.name}')}: {error.strerror}")
+                    continue
+                before = files.get(name.base)
+                if before is not None and before.path.exists():  # else the server has moved it just now
+                    told = "another file has this name, and only that is imported"
+                    self.problems.append(f"{shown(f'{folder}/{entry.name}')}: {told}")
+                    continue
+                files[name.base] = file
+        return list(files.values())
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._path / folder) as entries:
+                yield from (each for each in entries if not (each.is_dir() or each.name.startswith(".")))
+        except FileNotFoundError:
+            self.notes.append(f"there is no folder {folder} in {self._path}")
+
+    def _moved(self, path: Path) -> Path:
+        base = maildir.parse(path.name).base
+        for folder in _FOLDERS:
+            for entry in self._entries(folder):
+                if maildir.parse(entry.name).base == base:
+                    return Path(entry.path)
+        raise FileNotFoundError(2, "it was deleted while the import ran", str(path))
+
+    def _tell_subfolders(self) -> None:
+        with os.scandir(self._path) as entries:
+            names = sorted(
+                each.name for each in entries if each.is_dir() and (Path(each.path) / "cur").is_dir()
+            )
+        if names:
+            self.notes.append(
+                f"folders are not imported, for a maildrop has none: {', '.join(map(shown, names))};"
+                " to import one, name it as the source"
+            )

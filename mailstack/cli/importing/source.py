@@ -1,0 +1,78 @@
+"""What an import reads: messages in files of whatever format, each with what the files tell of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+CHUNK_OCTETS: Final = 256 * 1024
+
+
+class Uidl(StrEnum):
+    """Where unique-ids are taken from."""
+
+    auto = "auto"
+    dovecot = "dovecot"
+    courier = "courier"
+    x_uidl = "x-uidl"
+    names = "names"
+    new = "new"
+
+
+class Found(NamedTuple):
+    """One message of a source."""
+
+    place: str  # where people find it: a file, or a number in one
+    key: Any  # by which the source finds it again
+    unique_id: str | None = None  # of the server that it comes from; None: its files do not tell
+    certain: bool = True  # else that server only would have given it, at the next session
+    at: datetime | None = None  # when it arrived there; None: as its `Received:` says
+    at_latest: datetime | None = None  # and where that does not say: so much is sure
+    sender: str = ""  # where it has no `Return-Path:`
+
+
+class Source(Protocol):
+    """The messages of one maildrop elsewhere, in the order in which that server listed them."""
+
+    kind: str
+    """What it is, for people."""
+    problems: list[str]
+    """What could not be read or understood."""
+    notes: list[str]
+    """What else an administrator should know."""
+
+    def find(self) -> Iterator[Found]:
+        """All of them, once."""
+
+    def chunks(self, found: Found) -> Iterator[bytes]:
+        """The octets of one, whatever its line ends; OSError where they cannot be had."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+def read_text(path: Path) -> str:
+    """A list of file names, which may be in any encoding."""
+    return os.fsdecode(path.read_bytes())
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """A whole file."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_OCTETS):
+            yield chunk
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since the epoch, aware; neither before it nor in the future."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), time.time()), UTC)
+
+
+def shown(name: str) -> str:
+    """A file's name, fit for a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
