@@ -43,12 +43,12 @@ class Fetcher(NamedTuple):
     mend: Callable[[bytes], bytes]
     """Takes out of what it kept the changes that nobody can foretell."""
     transports: Sequence[str] = (PLAIN, STLS, TLS)
-    remembers: bool = True
-    """Whether it knows by their UIDLs which messages it has had."""
+    keeps_by_top: bool = False
+    """Whether it takes what it leaves there by TOP, so that it counts as unread with servers that care."""
 
 
 def poplib(box: Box, folder: Path) -> list[bytes]:
-    """Python's own client."""
+    """Python's own client, with the few lines around it that every script has: it keeps the UIDLs."""
     if box.transport == STLS:
         connection = box.appliance.pop3_plain()
         connection.stls(box.appliance.tls_context())
@@ -56,17 +56,17 @@ def poplib(box: Box, folder: Path) -> list[bytes]:
         connection.pass_(PASSWORD)
     else:
         connection = box.appliance.pop3(box.account, tls=box.transport == TLS)
-    count, _ = connection.stat()
-    found = [retrieved(connection, number) for number in range(1, count + 1)]
+    new = _new(b"\n".join(connection.uidl()[1]), folder)
+    found = [retrieved(connection, number) for number in new]
     if box.delete:
-        for number in range(1, count + 1):
+        for number in new:
             connection.dele(number)
     connection.quit()
     return found
 
 
 def curl(box: Box, folder: Path) -> list[bytes]:
-    """One connection for all; it has no memory."""
+    """One connection for all, and the UIDLs kept as a script around it does."""
     url = f"{'pop3s' if box.transport == TLS else 'pop3'}://{HOSTNAME}:{box.port}/"
     common = [
         "curl", "--silent", "--show-error", "--user", f"{box.account}:{PASSWORD}", "--max-time", "100",
@@ -74,14 +74,14 @@ def curl(box: Box, folder: Path) -> list[bytes]:
         "--cacert", str(box.appliance.certificate),
         *(["--ssl-reqd"] if box.transport == STLS else []),
     ]  # fmt: skip
-    # Of an empty listing it shows one empty line.
-    count = len(_run([*common, url]).split()) // 2
-    if not count:
+    new = _new(_run([*common, "--request", "UIDL", url]), folder)
+    if not new:
         return []
-    _run([*common, f"{url}[1-{count}]", "--output", str(folder / "#1")])
+    urls = f"{url}{{{','.join(map(str, new))}}}"
+    _run([*common, urls, "--output", str(folder / "#1")])
     if box.delete:
-        _run([*common, "--request", "DELE", "--head", f"{url}[1-{count}]"])
-    return [(folder / str(number)).read_bytes() for number in range(1, count + 1)]
+        _run([*common, "--request", "DELE", "--head", urls])
+    return [(folder / str(number)).read_bytes() for number in new]
 
 
 def fetchmail(box: Box, folder: Path) -> list[bytes]:
@@ -218,9 +218,9 @@ def by_getmail(message: bytes) -> bytes:
 
 
 FETCHERS = {
-    "poplib": Fetcher(poplib, nothing, nothing, remembers=False),
-    "curl": Fetcher(curl, nothing, nothing, remembers=False),
-    "fetchmail": Fetcher(fetchmail, by_fetchmail, without_fetchmails_breaks),
+    "poplib": Fetcher(poplib, nothing, nothing),
+    "curl": Fetcher(curl, nothing, nothing),
+    "fetchmail": Fetcher(fetchmail, by_fetchmail, without_fetchmails_breaks, keeps_by_top=True),
     "mpop": Fetcher(mpop, unix_lines, nothing),
     "getmail6": Fetcher(getmail, by_getmail, nothing, transports=(PLAIN, TLS)),
 }
@@ -233,6 +233,15 @@ def _run(command: Sequence[str | Path], *, accept: Sequence[int] = (0,)) -> byte
     done = subprocess.run(command, capture_output=True, timeout=110)
     assert done.returncode in accept, (done.returncode, done.stdout[-1000:], done.stderr[-1000:])
     return done.stdout
+
+
+def _new(listing: bytes, folder: Path) -> list[int]:
+    """The numbers of those in a UIDL listing that were never in one before."""
+    ids = folder / "ids"
+    had = ids.read_bytes().split() if ids.exists() else []
+    listed = [line.split() for line in listing.splitlines() if line]
+    ids.write_bytes(b"\n".join([*had, *(unique_id for _, unique_id in listed)]))
+    return [int(number) for number, unique_id in listed if unique_id not in had]
 
 
 def _write_secret(path: Path, text: str) -> None:
