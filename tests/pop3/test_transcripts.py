@@ -9,6 +9,7 @@ import pytest
 from mailstack.pop3.asks import Expunge, LogIn
 from mailstack.pop3.session import VERBS
 from mailstack.store.limits import Expiry
+from tests.pop3 import beside_dovecot
 from tests.pop3.conformance import PAGE, page
 from tests.pop3.pure import CHANNELS, Maildrops, PureServer
 from tests.pop3.transcript import Event, Transcript, read, read_all, sized
@@ -118,6 +119,11 @@ def test_the_language_knows_a_unique_id_again():
 
 def test_the_table_of_conformance_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(read_all()), "run python -m tests.pop3.conformance"
+
+
+def test_the_page_beside_dovecot_counts_every_transcript():
+    said = f"Of the {len(ALL)} conversations of the suite, some were not held with Dovecot"
+    assert said in beside_dovecot.PAGE.read_text(encoding="utf-8"), "run python -m tests.pop3.beside_dovecot"
 
 
 def test_every_verb_is_in_some_transcript():
