@@ -142,7 +142,7 @@ class Answers:
             # The lock died with its database connection; another session may work here by now.
             raise StoreUnavailable("the lock of the maildrop was lost")
         match ask:
-            case OpenMessage(uid, _, peek, surrogates):
+            case OpenMessage(uid, peek, surrogates):
                 if self._walk is None:
                     self._walk = self._store.walk(self.account_id, self._last_uid, surrogates=surrogates)
                 return await self._walk.open(uid, peek=peek)

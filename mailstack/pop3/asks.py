@@ -58,7 +58,7 @@ class LoadListing:
 
 @dataclass(frozen=True, slots=True)
 class LoadUniqueIds:
-    """The answer is a list of the UIDLs of the same entries, in the same order."""
+    """The answer is the UniqueIds of the same entries, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,6 @@ class OpenMessage:
     """
 
     uid: int
-    message: int
     peek: bool
     surrogates: bool = False
 

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 from mailstack.errors import StoreUnavailable
 from mailstack.pop3.commands import Refused
-from mailstack.store.listing import Listing
+from mailstack.store.listing import Listing, UniqueIds
 from mailstack.store.messages import Snapshot
 
 SLICE_LINES: Final = 1000
-"""Lines of LIST and UIDL that are built at a time: other sessions are served in between."""
+"""Lines of LIST that are built at a time: other sessions are served in between."""
 
 
 class Entry(NamedTuple):
@@ -23,7 +23,6 @@ class Entry(NamedTuple):
 
     number: int
     uid: int
-    message: int
     octets: int
 
 
@@ -103,7 +102,7 @@ class Maildrop:
         self.check(number)
         listing = self._loaded_listing()
         at = number - 1
-        return Entry(number, listing.uids[at], listing.messages[at], listing.octets[at])
+        return Entry(number, listing.uids[at], listing.octets[at])
 
     def delete(self, number: int) -> None:
         """Mark a message as deleted (RFC 1939 §5)."""
@@ -132,10 +131,12 @@ class Maildrop:
             yield self._lines(start, list(map(str, octets[start : start + SLICE_LINES])))
         yield b".\r\n"
 
-    def unique_ids(self, unique_ids: list[str]) -> Iterator[bytes]:
+    def unique_ids(self, unique_ids: UniqueIds) -> Iterator[bytes]:
         """UIDL: slices of `number unique-id` lines, then the final dot."""
-        for start in range(0, self._all_messages, SLICE_LINES):
-            yield self._lines(start, unique_ids[start : start + SLICE_LINES])
+        start = 0
+        for some in unique_ids.slices():
+            yield self._lines(start, some)
+            start += len(some)
         yield b".\r\n"
 
     def _lines(self, start: int, values: list[str]) -> bytes:

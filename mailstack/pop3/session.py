@@ -23,6 +23,7 @@ from mailstack.pop3.maildrop import Entry, Maildrop
 from mailstack.pop3.replies import Message, Reply, challenge, negative, ok, positive, reply_to
 from mailstack.pop3.stuffing import Transfer
 from mailstack.pop3.tally import Tally
+from mailstack.store.listing import UniqueIds
 from mailstack.store.messages import Snapshot
 
 MAX_BAD_COMMANDS: Final = 20
@@ -58,7 +59,7 @@ class Session:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._state: Authorization | Maildrop = Authorization()
-        self._unique_ids: list[str] | None = None
+        self._unique_ids: UniqueIds | None = None
         self._bad = 0
         self._more = False
         self.ended: str | None = None  # why, once the connection is to be closed
@@ -249,7 +250,7 @@ class Session:
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
         entry = yield from self._entry(maildrop, number)
-        content = yield asks.OpenMessage(entry.uid, entry.message, peek=False, surrogates=maildrop.surrogates)
+        content = yield asks.OpenMessage(entry.uid, peek=False, surrogates=maildrop.surrogates)
         self.tally.begin_sending(entry.uid, content.octets)
         transfer = Transfer(dotted=content.dotted)
         return Reply(positive(f"{content.octets} octets"), message=Message(content, transfer))
@@ -272,7 +273,7 @@ class Session:
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
         entry = yield from self._entry(maildrop, number)
-        content = yield asks.OpenMessage(entry.uid, entry.message, peek=True, surrogates=maildrop.surrogates)
+        content = yield asks.OpenMessage(entry.uid, peek=True, surrogates=maildrop.surrogates)
         transfer = Transfer(dotted=content.dotted, lines=lines)
         return Reply(positive("top of message follows"), message=Message(content, transfer))
 

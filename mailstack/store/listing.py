@@ -1,19 +1,26 @@
 """The lists of a maildrop, each read as one row: SQL as plain functions `f(connection, ...)`.
 
 A driver gives up the interpreter for every row that it fetches, and gets it back when the other
-threads let it: for long lists that takes longer than the reading. So the database joins them.
+threads let it: for long lists that takes longer than the reading. So the database joins them. And
+they stay small: a client may ask for a long one and then not read it.
 """
 
 from __future__ import annotations
 
 import json
 from array import array
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, func, select
 
 from mailstack.store.prepared import Prepared, joined
 from mailstack.store.tables import entry
+
+_SLICE_CHARACTERS: Final = 16 * 1024
+_STRIDE: Final = 128
+_LONGEST: Final = 71
+"""A unique-id has at most 70 characters (RFC 1939 §7), and a space behind it."""
 
 
 class Listing(NamedTuple):
@@ -21,25 +28,70 @@ class Listing(NamedTuple):
 
     uids: array[int]
     octets: array[int]
-    messages: array[int]
+
+
+class UniqueIds:
+    """The UIDLs of a maildrop's entries in order, kept as one text: as strings they take five times that."""
+
+    __slots__ = ("_places", "_text")
+
+    def __init__(self, text: str) -> None:
+        """Of the ids with a space between each two."""
+        self._text = text
+        self._places: array[int] | None = None  # where every so manyth of them begins
+
+    def __len__(self) -> int:
+        return self._text.count(" ") + 1 if self._text else 0
+
+    def __iter__(self) -> Iterator[str]:
+        for some in self.slices():
+            yield from some
+
+    def __getitem__(self, index: int) -> str:
+        """One of them; whoever asks for one will ask for the next, so this seeks in the text only once."""
+        if self._places is None:
+            self._places = self._measured()
+        begin = self._places[index // _STRIDE]
+        return self._text[begin : begin + _STRIDE * _LONGEST].split(" ", _STRIDE)[index % _STRIDE]
+
+    def slices(self) -> Iterator[list[str]]:
+        """All of them, some at a time."""
+        at, text = 0, self._text
+        while at < len(text):
+            end = text.find(" ", at + _SLICE_CHARACTERS)
+            end = end if end >= 0 else len(text)
+            yield text[at:end].split(" ")
+            at = end + 1
+
+    def _measured(self) -> array[int]:
+        places, at = array("I"), 0
+        for number, unique_id in enumerate(self):
+            if number % _STRIDE == 0:
+                places.append(at)
+            at += len(unique_id) + 1
+        return places
 
 
 def listing(connection: Connection, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
     """The entries up to `last_uid`, in the order of their uids; with `surrogates`, the sizes of those."""
     row = (_SURROGATES if surrogates else _LISTING).row(connection, account_id, last_uid)
-    uids, octets, messages = map(_numbers, row or ("", "", ""))
-    return Listing(uids, octets, messages)
+    uids, octets = map(_numbers, row or ("", ""))
+    return Listing(uids, octets)
 
 
-def unique_ids(connection: Connection, account_id: int, last_uid: int) -> list[str]:
+def unique_ids(connection: Connection, account_id: int, last_uid: int) -> UniqueIds:
     """The UIDLs of the same entries, in the same order (RFC 1939 §7)."""
     row = _UNIQUE_IDS.row(connection, account_id, last_uid)
-    return row[0].split() if row and row[0] else []
+    return UniqueIds((row and row[0]) or "")
 
 
 def _numbers(texts: str | None) -> array[int]:
     # The quickest way that Python has to read many numbers.
-    return array("q", json.loads(f"[{texts.replace(' ', ',')}]") if texts else ())
+    numbers = json.loads(f"[{texts.replace(' ', ',')}]") if texts else ()
+    try:
+        return array("I", numbers)
+    except OverflowError:
+        return array("q", numbers)
 
 
 def _in_one_row(*columns: ColumnElement[Any]) -> Prepared:
@@ -54,8 +106,6 @@ def _in_one_row(*columns: ColumnElement[Any]) -> Prepared:
     return Prepared(select(*texts), "account_id", "last_uid")
 
 
-_LISTING = _in_one_row(entry.c.uid, entry.c.octets, entry.c.message_id)
-_SURROGATES = _in_one_row(
-    entry.c.uid, func.coalesce(entry.c.surrogate_octets, entry.c.octets), entry.c.message_id
-)
+_LISTING = _in_one_row(entry.c.uid, entry.c.octets)
+_SURROGATES = _in_one_row(entry.c.uid, func.coalesce(entry.c.surrogate_octets, entry.c.octets))
 _UNIQUE_IDS = _in_one_row(entry.c.unique_id)

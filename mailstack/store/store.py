@@ -16,7 +16,7 @@ from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
-from mailstack.store.listing import Listing
+from mailstack.store.listing import Listing, UniqueIds
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Snapshot
 from mailstack.store.readers import Readers
@@ -196,7 +196,7 @@ class Store:
         """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""
         return await self.read(listing.listing, account_id, last_uid, surrogates=surrogates)
 
-    async def unique_ids(self, account_id: int, last_uid: int) -> list[str]:
+    async def unique_ids(self, account_id: int, last_uid: int) -> UniqueIds:
         """The unique-ids of a snapshot, in the listing's order."""
         return await self.read(listing.unique_ids, account_id, last_uid)
 

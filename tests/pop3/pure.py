@@ -31,7 +31,7 @@ from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session
 from mailstack.store.digests import damaged
 from mailstack.store.limits import Expiry
-from mailstack.store.listing import Listing
+from mailstack.store.listing import Listing, UniqueIds
 from mailstack.store.messages import Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
@@ -174,9 +174,9 @@ class PureServer:
             case LoadListing(surrogates):
                 uids = self._uids()
                 sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)
-                return Listing(array("q", uids), array("q", sizes), array("q", uids))
+                return Listing(array("q", uids), array("q", sizes))
             case LoadUniqueIds():
-                return [f"77.{uid}" for uid in self._uids()]
+                return UniqueIds(" ".join(f"77.{uid}" for uid in self._uids()))
             case OpenMessage(uid, surrogates=surrogates):
                 if uid not in maildrops.messages:
                     raise MessageGone("gone")

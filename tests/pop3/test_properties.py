@@ -15,7 +15,7 @@ from mailstack.pop3.asks import LogIn
 from mailstack.pop3.lines import ENDLESS_OCTETS, LONGEST_OCTETS, LineReader
 from mailstack.pop3.maildrop import Maildrop
 from mailstack.pop3.stuffing import Transfer
-from mailstack.store.listing import Listing
+from mailstack.store.listing import Listing, UniqueIds
 from mailstack.store.messages import Snapshot
 from tests.pop3.pure import Maildrops, PureServer
 from tests.pop3.transcript import NAME, SECRET, sized
@@ -236,7 +236,7 @@ def test_lines_come_out_as_they_went_in(lines):
 def maildrop(count: int) -> Maildrop:
     made = Maildrop(Snapshot(count, 10 * count, count, None))
     numbers = array("q", range(1, count + 1))
-    made.load(Listing(numbers, array("q", [10] * count), numbers))
+    made.load(Listing(numbers, array("q", [10] * count)))
     return made
 
 
@@ -248,8 +248,19 @@ def test_long_lists_come_in_slices_and_skip_what_is_deleted():
     assert [some.count(b"\r\n") for some in slices] == [998, 999, 499, 1]
     numbers = [int(line.split()[0]) for line in b"".join(slices[:-1]).splitlines()]
     assert numbers == [n for n in range(1, 2501) if n not in {1, 1000, 1001, 2500}]
-    ids = [f"7.{n}" for n in range(1, 2501)]
-    assert b"".join(drop.unique_ids(ids)).startswith(b"2 7.2\r\n3 7.3\r\n")
+    ids = UniqueIds(" ".join(f"{'7' * 30}.{n}" for n in range(1, 2501)))
+    slices = list(drop.unique_ids(ids))
+    assert max(map(len, slices)) < 32 * 1024
+    lines = [f"{n} {'7' * 30}.{n}\r\n".encode() for n in range(1, 2501) if n not in {1, 1000, 1001, 2500}]
+    assert b"".join(slices) == b"".join(lines) + b".\r\n"
+
+
+@given(st.lists(st.integers(1, 70), max_size=600))
+def test_unique_ids_are_kept_as_they_are(sizes):
+    ids = [f"{number}{'x' * 70}"[:size] for number, size in enumerate(sizes)]
+    kept = UniqueIds(" ".join(ids))
+    assert list(kept) == ids
+    assert [kept[index] for index in range(len(kept))] == ids
 
 
 def test_a_slice_that_is_deleted_whole_is_empty():
@@ -263,7 +274,7 @@ def test_a_slice_that_is_deleted_whole_is_empty():
 def test_a_listing_that_contradicts_the_counters_is_refused():
     drop = Maildrop(Snapshot(2, 20, 2, None))
     with pytest.raises(StoreUnavailable):
-        drop.load(Listing(array("q"), array("q"), array("q")))
+        drop.load(Listing(array("q"), array("q")))
 
 
 @pytest.mark.parametrize("command", [b"UIDL", b"UIDL 1"])

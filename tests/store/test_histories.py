@@ -153,7 +153,7 @@ class Histories(RuleBasedStateMachine):
             return
         lock = self._run(self._store.lock_maildrop(owner, holder="192.0.2.1"))
         snapshot = self._run(self._store.open_maildrop(owner))
-        told = self._run(self._store.unique_ids(owner, snapshot.last_uid))
+        told = list(self._run(self._store.unique_ids(owner, snapshot.last_uid)))
         assert snapshot.messages == len(told)
         assert snapshot.octets == sum(map(len, self._there[owner].values()))
         self._sessions[owner] = Session(lock, snapshot.last_uid, told)
@@ -165,7 +165,7 @@ class Histories(RuleBasedStateMachine):
         owner = data.draw(strategies.sampled_from(sorted(self._sessions)))
         session = self._sessions.pop(owner)
         listing = self._run(self._store.listing(owner, session.last_uid))
-        assert self._run(self._store.unique_ids(owner, session.last_uid)) == session.told
+        assert list(self._run(self._store.unique_ids(owner, session.last_uid))) == session.told
         chosen = [place for place in places if place < len(session.told)]
         uids = [listing.uids[place] for place in chosen]
         self._run(self._store.expunge(owner, uids, lock=session.lock))

@@ -134,7 +134,7 @@ def test_a_uid_is_never_given_twice(database, people):
                 messages.deposit(connection, [a_deposit(spool, anna)])
                 last_uid = messages.snapshot(connection, anna).last_uid
                 assert last_uid == expected
-                unique_id = listing.unique_ids(connection, anna, last_uid)
+                unique_id = list(listing.unique_ids(connection, anna, last_uid))
                 validity = accounts.find_account(connection, parse_mailbox("anna@example.org")).uid_validity
                 assert unique_id == [f"{validity}.{expected}"]
                 assert removal.expunge(connection, [Expunge(anna, [expected])]) == [1]
