@@ -189,7 +189,7 @@ class Answers:
                 snapshot = await self._open(known.account_id, known.name)
                 if snapshot.password_hash == known.password_hash:
                     return snapshot
-            self.close()
+            self._leave()
         known = await self._logins.log_in(name, secret, guest, acting_as=acting_as)
         return await self._open(known.account_id, known.name)
 
@@ -198,9 +198,14 @@ class Answers:
         assert known is not None
         snapshot = await self._open(known.account_id, known.name)
         if snapshot.password_hash != known.password_hash:
-            self.close()
+            self._leave()
             raise LoginRefused("the password has just been changed")
         return snapshot
+
+    def _leave(self) -> None:
+        """The maildrop was opened for somebody who has no right to it any more."""
+        self.close()
+        self.account, self.account_id = None, 0
 
     async def _open(self, account_id: int, name: str) -> Snapshot:
         lock = await self._store.lock_maildrop(

@@ -97,6 +97,22 @@ async def test_a_password_that_is_changed_within_scrams_last_step_lets_nobody_in
         assert (await (await rig.connect()).log_in("another")).startswith(b"+OK")
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_who_was_turned_away_is_not_logged_as_the_owner(start, caplog, at_once):
+    caplog.set_level("INFO", logger="mailstack")
+    async with polling(start, at_once=at_once) as rig:
+        await rig.until_sessions(0)
+        with rig.store.database.writing() as connection:
+            accounts.set_password(connection, MAILBOX, hash_password("another"))
+        caplog.clear()
+        client = await rig.connect()
+        assert await client.log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+        await client.ask(b"QUIT")
+        await rig.until_sessions(0)
+    [fields] = [each.fields for each in caplog.records if each.getMessage() == "pop3.session"]
+    assert (fields["account"], fields["refused"]) == (None, 1)
+
+
 async def test_retr_is_remembered_as_read_and_top_is_not(start):
     async with start() as rig:
         await rig.deliver(*[sized(100)] * 4)
