@@ -26,11 +26,9 @@ MAILBOX = parse_mailbox(NAME)
 async def polling(start, *, at_once: bool = True) -> AsyncIterator[Rig]:
     """A rig whose account has polled already; its polls go through a thread unless `at_once`."""
     async with start() as rig:
-        for _ in range(2):  # the first verifies the password, the second has the database opened
-            await (await rig.log_in()).ask(b"QUIT")
-        async with asyncio.timeout(10):
-            while rig.store.open_maildrop_at_once(rig.account_id) is None:  # noqa: ASYNC110 (looks from outside)
-                await asyncio.sleep(0.005)
+        await (await rig.log_in()).ask(b"QUIT")
+        await rig.store.check()  # opens the database for those that ask no thread
+        assert rig.store.open_maildrop_at_once(rig.account_id) is not None
         if not at_once:
             rig.store.open_maildrop_at_once = lambda _account_id: None
         yield rig
@@ -47,6 +45,15 @@ async def test_a_poll_asks_no_thread(start):
         assert not any(each.done() for each in busy)
         go.set()
         assert all(await asyncio.gather(*busy))
+
+
+async def test_polls_keep_to_the_login_delay(start):  # RFC 2449 §6.5
+    async with start(login_delay_seconds=60) as rig:
+        await (await rig.log_in()).ask(b"QUIT")
+        await rig.store.check()
+        assert rig.store.open_maildrop_at_once(rig.account_id) is not None
+        client = await rig.connect()
+        assert (await client.log_in()).startswith(b"-ERR [LOGIN-DELAY] ")
 
 
 @pytest.mark.parametrize("at_once", [True, False])
