@@ -11,7 +11,6 @@ on a small machine that costs as much as the session that the line tells of.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import os
 import random
@@ -32,6 +31,8 @@ _UNSAFE: Final = re.compile(r'["\\]')
 _LONGEST: Final = 1000  # characters of one value: a stranger's input may be a megabyte
 _GATHER_SECONDS: Final = 0.01  # a line waits no longer, and so much a killed process does not tell
 _random: Final = random.Random()  # which asks the system for its seed, once
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = [first + second for first in _BASE32 for second in _BASE32]
 _logger: Final = logging.getLogger("mailstack")
 
 
@@ -63,18 +64,22 @@ def failure(name: str, error: BaseException, **fields: Value) -> None:
 
 def new_session_id() -> str:
     """A short name for one connection: 8 characters, 40 random bits; no secret."""
-    return base64.b32encode(_random.randbytes(5)).decode("ascii").lower()
+    bits = _random.getrandbits(40)
+    return f"{_PAIRS[bits >> 30]}{_PAIRS[bits >> 20 & 1023]}{_PAIRS[bits >> 10 & 1023]}{_PAIRS[bits & 1023]}"
 
 
 def line(name: str, level: str, fields: dict[str, Value]) -> str:
     """One record as text, without its time and without a line end."""
-    pairs = [f"{key}={_written(value)}" for key, value in fields.items() if value is not None]
-    return " ".join([f"level={level}", f"event={_written(name)}", *pairs])
+    parts = [f"level={level} event={_written(name)}"]
+    for key, value in fields.items():
+        if type(value) is int or (type(value) is str and len(value) <= _LONGEST and _PLAIN.fullmatch(value)):
+            parts.append(f"{key}={value}")
+        elif value is not None:
+            parts.append(f"{key}={_written(value)}")
+    return " ".join(parts)
 
 
 def _written(value: Value) -> str:
-    if type(value) is int:
-        return str(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if _PLAIN.fullmatch(text) and len(text) <= _LONGEST:
         return text
@@ -95,6 +100,7 @@ class _Lines(logging.Handler):
         self._stamped = stamped
         self._held: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # which is going to flush
+        self._stamp = (0, "")  # of that second
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record of the logging module."""
@@ -108,16 +114,24 @@ class _Lines(logging.Handler):
 
     def take(self, level: int, name: str, fields: dict[str, Value], at: float) -> None:
         """Have a line written: in a moment, or now where it is a warning or no event loop runs."""
-        written = line(name, logging.getLevelName(level).lower(), fields)
+        written = line(name, _LEVELS.get(level) or logging.getLevelName(level).lower(), fields)
         if self._stamped:
-            stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-            written = f"time={stamp.removesuffix('+00:00')}Z {written}\n"
+            written = f"time={self._stamped_at(at)} {written}\n"
         else:
             written = f"<{_severity(level)}>{written}\n"
         with self.lock or nullcontext():
             self._held.append(written)
             if level >= logging.WARNING or not self._will_flush():
                 self.flush()
+
+    def _stamped_at(self, at: float) -> str:
+        """The time as RFC 3339 writes it; most lines are of the same second as the one before."""
+        of, stamp = self._stamp
+        second = int(at)
+        if second != of:
+            stamp = datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+            self._stamp = second, stamp
+        return f"{stamp}.{int((at - second) * 1000):03}Z"
 
     def flush(self) -> None:
         """Write what waits; where that cannot be done there is nobody to tell it to."""
@@ -153,6 +167,7 @@ def _severity(level: int) -> int:
     return next((severity for least, severity in _SEVERITIES.items() if level >= least), 7)
 
 
+_LEVELS: Final = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _SEVERITIES: Final = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 
 
