@@ -27,7 +27,7 @@ from mailstack.settings import Settings
 from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.smtp.receiver import Reception
 from mailstack.smtp.site import Site
-from mailstack.store import schema
+from mailstack.store import fitness, schema
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Rules
 from mailstack.store.store import Store
@@ -121,6 +121,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
     stack.callback(database.dispose)
     with database.reading() as connection:
         schema.check(connection)
+    fitness.check(database)
     _spool_dir(settings).mkdir(mode=0o700, exist_ok=True)
     store = Store(
         database,

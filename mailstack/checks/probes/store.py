@@ -6,13 +6,14 @@ from datetime import datetime
 
 from mailstack.checks.facts import Store
 from mailstack.errors import MailstackError
-from mailstack.store import accounts, clock, domains, facts, integrity, schema
+from mailstack.store import accounts, clock, domains, facts, fitness, integrity, schema
 from mailstack.store.engine import Database
 
 
 def look(database: Database, *, recount: bool) -> Store:
     """What it tells of itself; `recount` compares every counter, and reads no message."""
     try:
+        fitness.check(database)
         return _look(database, recount=recount)
     except MailstackError as error:
         return Store(str(error))
