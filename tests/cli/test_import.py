@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
+from mailstack.cli.importing import command
 from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import imports
 from mailstack.store.engine import Database
 from mailstack.store.tables import entry
 from tests.cli.conftest import CommandLine, Outcome
@@ -355,6 +357,30 @@ def test_what_is_no_source_is_refused_with_advice(
     refused = jo("maildrop", "import", JO, tmp_path / "source", *options)
     assert refused.code == refusal[0]
     assert refusal[1] in refused.err
+
+
+def test_files_that_may_not_be_read_come_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="make a copy for it: cp -a"), command.advised(tmp_path):
+        raise PermissionError(13, "Permission denied", "/srv/old")
+
+
+def test_a_file_that_becomes_another_one_meanwhile_is_told_and_comes_with_the_next_run(
+    jo: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = maildir(tmp_path / "Maildir", {"cur/1.a": b"a\n", "cur/2.b": b"b\n"})
+    known = imports.known
+
+    def changed_meanwhile(*arguments: Any) -> Any:
+        (source / "cur" / "1.a").write_bytes(b"other\n")
+        return known(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imports, "known", changed_meanwhile)
+        told = problems(jo("maildrop", "import", JO, source, "--json"))
+    assert told == ["cur/1.a: it changed while the import ran; run the same command again"]
+    assert uidl(jo) == ["2.b"]
+    imported(jo, source)
+    assert uidl(jo) == ["2.b", "1.a"]
 
 
 def test_nobody_there(jo: CommandLine, tmp_path: Path) -> None:

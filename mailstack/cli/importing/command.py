@@ -20,7 +20,7 @@ from mailstack.cli.importing import opening, telling
 from mailstack.cli.importing.entering import Entering
 from mailstack.cli.importing.measuring import Measured, measured
 from mailstack.cli.importing.opening import Kind
-from mailstack.cli.importing.source import Source, Uidl
+from mailstack.cli.importing.source import Source, Uidl, shown
 from mailstack.cli.importing.telling import Messages, Result
 from mailstack.cli.options import Address, Json, admin
 from mailstack.cli.progress import watched
@@ -65,17 +65,17 @@ def import_(
     with admin(context).database() as database:
         with database.reading() as connection:
             account = accounts.find_account(connection, mailbox)
-        with _advised(path):
+        with advised(path):
             source = opening.opened(path, kind, uidl, uidl_format)
         try:
-            with _advised(path):
+            with advised(path):
                 looked = _looked(source, uidl)
             with database.reading() as connection:
                 have = imports.known(connection, account.id)
             wanted = [each.wanted for each in looked]
             made = imports.decisions(wanted, have, lambda uid: _digest(database, account, uid))
             messages = list(zip(looked, made, strict=True))
-            told = f"{source.kind}, {path}"
+            told = f"{source.kind}, {shown(str(path))}"
             entering = Entering(
                 database, settings, source, account_id=account.id, stand=have.stand, told=told
             )
@@ -114,18 +114,24 @@ def _digest(database: Database, account: Account, uid: int) -> bytes:
 
 
 @contextmanager
-def _advised(path: Path) -> Iterator[None]:
+def advised(path: Path) -> Iterator[None]:
     """Where files may not be read, say by whom: a command that root runs becomes the mail's owner."""
     try:
         yield
     except PermissionError as error:
-        who = pwd.getpwuid(os.geteuid()).pw_name
         raise PermissionError(
             errno.EACCES,
-            f"the user {who}, as whom this command works, may not read this; make a copy for it:"
-            f" cp -a {path} COPY && chown -R {who} COPY",
+            f"the user that owns state_dir, {_myself()}, does this work and may not read that;"
+            f" make a copy for it: cp -a {path} COPY && chown -R {_myself()} COPY",
             error.filename,
         ) from error
+
+
+def _myself() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a user without a name, as containers have them
+        return str(os.geteuid())
 
 
 def _require_room(account: Account, messages: Messages, *, allowed: bool) -> None:
