@@ -383,6 +383,21 @@ def test_a_file_that_becomes_another_one_meanwhile_is_told_and_comes_with_the_ne
     assert uidl(jo) == ["2.b", "1.a"]
 
 
+def test_a_file_that_its_server_moves_meanwhile_is_found(
+    jo: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = maildir(tmp_path / "Maildir", {"new/1.a": b"a\n"})
+    known = imports.known
+
+    def moved_meanwhile(*arguments: Any) -> Any:
+        (source / "new" / "1.a").rename(source / "cur" / "1.a:2,S")
+        return known(*arguments)
+
+    monkeypatch.setattr(imports, "known", moved_meanwhile)
+    assert imported(jo, source)["imported"] == 1
+    assert uidl(jo) == ["1.a"]
+
+
 def test_nobody_there(jo: CommandLine, tmp_path: Path) -> None:
     assert jo("maildrop", "import", "nobody@example.org", tmp_path).code == 67
 

@@ -22,7 +22,7 @@ List = TypeVar("List", UidList, SizeList)
 
 
 class _File(NamedTuple):
-    path: Path
+    place: str  # below the Maildir
     name: Name
     modified: float
 
@@ -64,11 +64,10 @@ class Maildir:
 
     def chunks(self, found: Found) -> Iterator[bytes]:
         """The file, wherever its server has moved it meanwhile."""
-        path: Path = found.key
         try:
-            yield from file_chunks(path)
+            yield from file_chunks(self._path / found.key)
         except FileNotFoundError:
-            yield from file_chunks(self._moved(path))
+            yield from file_chunks(self._moved(found.key))
 
     def _known_by(self) -> Uidl:
         there = [name for name in (DOVECOT_LIST, COURIER_LIST) if (self._path / name).exists()]
@@ -126,23 +125,23 @@ class Maildir:
         return listed
 
     def _found(self, file: _File, unique_id: str | None, *, certain: bool = True) -> Found:
-        place = shown(f"{file.path.parent.name}/{file.path.name}")
-        return Found(place, file.path, unique_id, certain, at=moment(file.arrived))
+        return Found(shown(file.place), file.place, unique_id, certain, at=moment(file.arrived))
 
     def _files(self) -> list[_File]:
         files: dict[str, _File] = {}
         for folder in _FOLDERS:
             for entry in self._entries(folder):
-                name = maildir.parse(entry.name)
+                name, place = maildir.parse(entry.name), f"{folder}/{entry.name}"
                 try:
-                    file = _File(Path(entry.path), name, entry.stat().st_mtime)
+                    file = _File(place, name, entry.stat().st_mtime)
                 except OSError as error:
-                    self.problems.append(f"{shown(f'{folder}/{entry.name}')}: {error.strerror}")
+                    self.problems.append(f"{shown(place)}: {error.strerror}")
                     continue
                 before = files.get(name.base)
-                if before is not None and before.path.exists():  # else the server has moved it just now
+                # Where it is there no longer, the server has moved it just now.
+                if before is not None and (self._path / before.place).exists():
                     told = "another file has this name, and only that is imported"
-                    self.problems.append(f"{shown(f'{folder}/{entry.name}')}: {told}")
+                    self.problems.append(f"{shown(place)}: {told}")
                     continue
                 files[name.base] = file
         return list(files.values())
@@ -154,13 +153,13 @@ class Maildir:
         except FileNotFoundError:
             self.notes.append(f"there is no folder {folder} in {self._path}")
 
-    def _moved(self, path: Path) -> Path:
-        base = maildir.parse(path.name).base
+    def _moved(self, place: str) -> Path:
+        base = maildir.parse(place.rpartition("/")[2]).base
         for folder in _FOLDERS:
             for entry in self._entries(folder):
                 if maildir.parse(entry.name).base == base:
                     return Path(entry.path)
-        raise FileNotFoundError(2, "it was deleted while the import ran", str(path))
+        raise FileNotFoundError(2, "it was deleted while the import ran", place)
 
     def _tell_subfolders(self) -> None:
         with os.scandir(self._path) as entries:

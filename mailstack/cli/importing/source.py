@@ -75,4 +75,4 @@ def moment(seconds: float) -> datetime:
 
 def shown(name: str) -> str:
     """A file's name, fit for a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
