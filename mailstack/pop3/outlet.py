@@ -1,7 +1,7 @@
 """What a connection has to send: small pieces joined, large ones as they are, never too much.
 
 Flow control: the transport says `pause` when it holds enough, and `resume` when it wants more.
-One connection may so hold at most the transport's high water mark and one part of a message.
+One connection may so hold at most the transport's high water mark and two parts of a message.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from mailstack.pop3.replies import Message, Reply
 _AT_ONCE_OCTETS: Final = 64 * 1024
 """So much of a message is written before the outlet is asked whether it has room.
 
-TLS needs it, too: its buffers grow to what they are given at a time, and stay like that.
+Its pieces are not larger: the buffers of TLS grow to what they are given at a time, and stay like that.
 """
 
 
@@ -42,17 +42,15 @@ def at_once(outlet: Outlet, reply: Reply) -> bool:
 
 
 async def message(outlet: Outlet, sent: Message) -> None:
-    """Send a message, or the top of one, part by part, and the final dot; raises Gone as above."""
+    """Send a message, or the top of one, piece by piece, and the final dot; raises Gone as above."""
     content, transfer = sent
     held = 0
-    async for part in content:
-        for at in range(0, len(part), _AT_ONCE_OCTETS):
-            some = part[at : at + _AT_ONCE_OCTETS]
-            outlet.write(transfer.feed(some))
-            held += len(some)
-            if held >= _AT_ONCE_OCTETS:
-                await outlet.room()
-                held = 0
+    async for piece in content:
+        outlet.write(transfer.feed(piece))
+        held += len(piece)
+        if held >= _AT_ONCE_OCTETS:
+            await outlet.room()
+            held = 0
         if transfer.done:
             break
     outlet.write(transfer.finish())

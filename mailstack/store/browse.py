@@ -92,15 +92,15 @@ def find_entry(connection: Connection, account_id: int, unique_id: str) -> int:
 
 
 def octets_of(database: Database, account_id: int, uid: int) -> Iterator[bytes]:
-    """A message as RETR sends it, unstuffed, a part a transaction; MessageGone where it is not whole."""
+    """A message as RETR sends it, unstuffed, some parts a transaction; MessageGone where it is not whole."""
     with database.reading() as connection:
         opened = fetching.open_message(connection, account_id, uid)
-    yield opened.first
-    sent = len(opened.first)
-    for number in range(1, fetching.parts(opened.content_octets)):
+    yield from opened.first
+    sent = sum(map(len, opened.first))
+    for number in range(1, fetching.parts(opened.content_octets), fetching.PARTS_A_STEP):
         with database.reading() as connection:
-            octets = fetching.part(connection, opened, number)
-        sent += len(octets)
-        yield octets
+            pieces = fetching.step(connection, opened, number)
+        sent += sum(map(len, pieces))
+        yield from pieces
     if sent != opened.octets:
         raise digests.damaged(opened.message_id)

@@ -16,17 +16,20 @@ DIGEST_OCTETS: Final = 4
 """The digest of one part; `message.digests` has them one behind the other."""
 
 
-def of_part(octets: bytes) -> bytes:
-    """The digest of one part."""
-    return zlib.crc32(octets).to_bytes(DIGEST_OCTETS, "big")
+def of_part(*pieces: bytes) -> bytes:
+    """The digest of one part, given in pieces."""
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return crc.to_bytes(DIGEST_OCTETS, "big")
 
 
-def fits(digests: bytes | None, number: int, octets: bytes) -> bool:
-    """Whether part `number` is what was deposited; a message without digests is believed."""
+def fits(digests: bytes | None, number: int, *pieces: bytes) -> bool:
+    """Whether the pieces are part `number` as it was deposited; a message without digests is believed."""
     if digests is None:
         return True
     at = number * DIGEST_OCTETS
-    return digests[at : at + DIGEST_OCTETS] == of_part(octets)
+    return digests[at : at + DIGEST_OCTETS] == of_part(*pieces)
 
 
 def damaged(message_id: int) -> MessageDamaged:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import Connection, bindparam, case, func, literal_column, select
 from sqlalchemy.sql.expression import FromClause
 
 from mailstack.errors import MessageDamaged, MessageGone
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import digests
+from mailstack.store import blobs, digests
 from mailstack.store.prepared import Prepared
 from mailstack.store.surrogate import SHOWN_ID
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
@@ -22,16 +22,22 @@ from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
 _AT_ONCE: Final = 200
 """So many uids at most are looked at in one go, however small their messages are."""
 
+PARTS_A_STEP: Final = 2
+"""So many later parts of a message are read at a time: 512 KiB, for which a question is worth its cost."""
+
+
+_PIECE: Final = literal_column(str(blobs.PIECE_OCTETS))
+
 
 class Opened(NamedTuple):
-    """An entry found, with its first octets: prefix and first part."""
+    """An entry found, with its first octets: prefix and first part, in pieces (see `blobs`)."""
 
     uid: int
     message_id: int
     octets: int  # of prefix and content together
     content_octets: int
     dotted: bool
-    first: bytes
+    first: tuple[bytes, ...]
     digests: bytes | None
     unread: bool  # never sent whole by RETR
 
@@ -61,10 +67,10 @@ def open_messages(
     rows = (_OPEN_SURROGATES if surrogates else _OPEN).rows(connection, account_id, uid, until)
     if not rows or rows[0][0] != uid:
         raise MessageGone("the message is no longer in the maildrop")
-    found = [_opened(rows[0])]
+    found = [_opened(connection, rows[0])]
     for row in rows[1:]:
         try:
-            found.append(_opened(row))
+            found.append(_opened(connection, row))
         except MessageDamaged:
             break
     return found
@@ -81,14 +87,18 @@ def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahe
     return until
 
 
-def _opened(row: Sequence[Any]) -> Opened:
+def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
     uid, message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
-    first = first or b""
-    whole = len(first) == min(content_octets, PART_OCTETS)
-    if not whole or damaged_at is not None or (first and not digests.fits(known, 0, first)):
-        raise digests.damaged(message_id)
     unread = first_read_at is None
-    return Opened(uid, message_id, octets, content_octets, bool(dotted), prefix + first, known, unread)
+    opened = Opened(uid, message_id, octets, content_octets, bool(dotted), (prefix,), known, unread)
+    if damaged_at is not None:
+        raise digests.damaged(message_id)
+    if not content_octets:
+        return opened
+    if content_octets > blobs.PIECE_OCTETS:
+        return opened._replace(first=(prefix, *_part(connection, opened, 0)))
+    _check(opened, 0, (first or b"",))
+    return opened._replace(first=(prefix + first,))
 
 
 def number(connection: Connection, account_id: int, uid: int) -> int:
@@ -99,14 +109,26 @@ def number(connection: Connection, account_id: int, uid: int) -> int:
     return int(row[0])
 
 
-def part(connection: Connection, opened: Opened, number: int) -> bytes:
-    """One later part of a message's content; raises MessageDamaged where that is not what was deposited."""
-    row = _PART.row(connection, opened.message_id * PARTS_A_MESSAGE + number)
-    octets: bytes = row[0] if row else b""
-    whole = len(octets) == min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
-    if not whole or not digests.fits(opened.digests, number, octets):
+def step(connection: Connection, opened: Opened, number: int) -> list[bytes]:
+    """Some later parts of a message's content, from that number on, in pieces.
+
+    Raises MessageDamaged where they are not what was deposited.
+    """
+    until = min(number + PARTS_A_STEP, parts(opened.content_octets))
+    return [piece for each in range(number, until) for piece in _part(connection, opened, each)]
+
+
+def _part(connection: Connection, opened: Opened, number: int) -> list[bytes]:
+    pieces = blobs.pieces(connection, opened.message_id * PARTS_A_MESSAGE + number)
+    _check(opened, number, pieces)
+    return pieces
+
+
+def _check(opened: Opened, number: int, pieces: Sequence[bytes]) -> None:
+    """Raise MessageDamaged unless these are the part that was deposited."""
+    whole = min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
+    if sum(map(len, pieces)) != whole or not digests.fits(opened.digests, number, *pieces):
         raise digests.damaged(opened.message_id)
-    return octets
 
 
 def parts(octets: int) -> int:
@@ -127,7 +149,7 @@ def _open(shown: FromClause, source: FromClause, octets: Any, prefix: Any) -> Pr
             shown.c.digests,
             shown.c.damaged_at,
             entry.c.first_read_at,
-            content.c.octets,
+            case((shown.c.octets <= _PIECE, content.c.octets)),  # a larger one is read in pieces
         )
         .select_from(source)
         .outerjoin(content, content.c.id == shown.c.id * literal_column(str(PARTS_A_MESSAGE)))
@@ -168,4 +190,3 @@ _NUMBER = Prepared(
     "account_id",
     "uid",
 )
-_PART = Prepared(select(content.c.octets).where(content.c.id == bindparam("id")), "id")

@@ -60,10 +60,11 @@ class Source:
 
 
 class Content:
-    """A message that was found, and its octets: `async for part in content` reads as it goes.
+    """A message that was found, and its octets: `async for piece in content` reads as it goes.
 
-    A part is at most PART_OCTETS and one entry's prefix. No transaction lives between two parts, so
-    a client that reads slowly keeps nothing of the database busy.
+    A piece is at most PIECE_OCTETS and one entry's prefix; those of PARTS_A_STEP parts are in memory.
+    No transaction lives between two steps, so a client that reads slowly keeps nothing of the database
+    busy.
     """
 
     __slots__ = ("_done", "_opened", "_source")
@@ -76,7 +77,7 @@ class Content:
 
     @property
     def octets(self) -> int:
-        """How many octets all parts have together."""
+        """How many octets all pieces have together."""
         return self._opened.octets
 
     @property
@@ -85,35 +86,41 @@ class Content:
         return self._opened.dotted
 
     def whole(self) -> bytes | None:
-        """All its octets, where they are here already."""
+        """All its octets, where they are one piece, which is here already."""
         opened = self._opened
-        if len(opened.first) != opened.octets:
+        if len(opened.first[0]) != opened.octets:
             return None
         if self._done is not None:
             self._done()
-        return opened.first
+        return opened.first[0]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        opened, first = self._opened._replace(first=b""), self._opened.first
-        self._opened = opened  # a client may take hours for the rest, and this part is the client's now
-        sent = len(first)
-        yield first
-        del first
-        for number in range(1, fetching.parts(opened.content_octets)):
-            try:
-                octets = await self._source.readers.read(
-                    lambda connection, number=number: fetching.part(connection, opened, number)  # type: ignore[misc]
-                )
-            except (MessageDamaged, StoreDamaged):
-                # The reply has begun and can only be cut; the next attempt is refused in words.
-                await self._source.writer.write(damage.note, opened.message_id)
-                raise
-            sent += len(octets)
-            yield octets
+        pieces = list(reversed(self._opened.first))
+        opened = self._opened = self._opened._replace(first=())  # a client may take hours for the rest
+        sent, parts = 0, fetching.parts(opened.content_octets)
+        for number in range(1, parts + fetching.PARTS_A_STEP, fetching.PARTS_A_STEP):
+            while pieces:
+                sent += len(pieces[-1])
+                yield pieces.pop()  # and this piece is the client's now
+            if number < parts:
+                pieces = await self._step(opened, number)
         if sent != opened.octets:
             raise digests.damaged(opened.message_id)
         if self._done is not None:
             self._done()
+
+    async def _step(self, opened: Opened, number: int) -> list[bytes]:
+        """The pieces of the next parts, the first one last."""
+        try:
+            pieces = await self._source.readers.read(
+                lambda connection: fetching.step(connection, opened, number)
+            )
+        except (MessageDamaged, StoreDamaged):
+            # The reply has begun and can only be cut; the next attempt is refused in words.
+            await self._source.writer.write(damage.note, opened.message_id)
+            raise
+        pieces.reverse()
+        return pieces
 
 
 class Walk:
@@ -150,7 +157,7 @@ class Walk:
         if not peek:
             self._at = uid
             del self._ahead[uid]
-            self._source.budget.give(len(opened.first))
+            self._source.budget.give(_held(opened))
         return self._content(opened, peek=peek)
 
     def close(self) -> None:
@@ -166,7 +173,7 @@ class Walk:
 
     def _forget(self) -> None:
         for opened in self._ahead.values():
-            self._source.budget.give(len(opened.first))
+            self._source.budget.give(_held(opened))
         self._ahead.clear()
 
     async def _step(self, uid: int) -> list[Opened]:
@@ -182,7 +189,7 @@ class Walk:
             found = await self._found(uid, granted)
             if not self._closed:
                 self._ahead = {opened.uid: opened for opened in found[1:]}
-                left = sum(len(opened.first) for opened in found[1:])
+                left = sum(map(_held, found[1:]))
         finally:
             budget.give(granted - left)
         return found
@@ -201,3 +208,8 @@ class Walk:
                 return await self._found(uid, 0)
             message_id = await readers.read(lambda connection: fetching.number(connection, account_id, uid))
             raise digests.damaged(message_id) from error
+
+
+def _held(opened: Opened) -> int:
+    """How many octets of it are in memory."""
+    return sum(map(len, opened.first))

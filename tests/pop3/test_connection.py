@@ -222,7 +222,7 @@ async def test_a_message_that_breaks_off_is_never_ended_with_a_dot(start, monkey
         def broken(connection, opened, number):
             raise StoreUnavailable("the disk is on fire")
 
-        monkeypatch.setattr(fetching, "part", broken)
+        monkeypatch.setattr(fetching, "step", broken)
         client.send(b"RETR 1\r\n")
         assert b".\r\n" not in await client.ended()
         monkeypatch.undo()

@@ -21,6 +21,7 @@ from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
 from mailstack.store.tables import content, entry, message
+from tests.support.fetched import whole
 
 NAMES = ("anna", "ben", "cleo")
 
@@ -48,19 +49,6 @@ def spooled(*contents: bytes) -> Iterator[list[Spool]]:
 def a_deposit(spool: Spool, *account_ids: int, prefix: bytes = b"Return-Path: <>\r\n") -> Deposit:
     recipients = tuple(Recipient(account_id, prefix) for account_id in account_ids)
     return Deposit("test-1", "", spool, False, recipients, 1_000_000)
-
-
-def read(connection: Connection, account_id: int, uid: int) -> bytes:
-    """A whole message, as a session reads it."""
-    opened = fetching.open_message(connection, account_id, uid)
-    parts = [
-        fetching.part(connection, opened, number)
-        for number in range(1, fetching.parts(opened.content_octets))
-    ]
-    assert all(len(part) <= PART_OCTETS for part in parts)
-    whole = b"".join([opened.first, *parts])
-    assert len(whole) == opened.octets
-    return whole
 
 
 def rows(connection: Connection) -> tuple[int, int, int]:
@@ -98,7 +86,7 @@ def test_one_message_for_several_is_stored_once(database, people):
         assert rows(connection) == (1, 1, 3)
         for name in NAMES:
             prefix = f"Delivered-To: {name}\r\n".encode()
-            assert read(connection, people[name], 1) == prefix + b"Subject: x\r\n\r\nhello\r\n"
+            assert whole(connection, people[name], 1) == prefix + b"Subject: x\r\n\r\nhello\r\n"
             assert fetching.open_message(connection, people[name], 1).dotted is True
 
 
@@ -109,7 +97,7 @@ def test_content_of_any_size_comes_back(database, people):
         with spooled(wanted) as (spool,), database.writing() as connection:
             parts_before = rows(connection)[1]
             messages.deposit(connection, [a_deposit(spool, people["anna"])])
-            assert read(connection, people["anna"], uid) == b"Return-Path: <>\r\n" + wanted
+            assert whole(connection, people["anna"], uid) == b"Return-Path: <>\r\n" + wanted
             assert rows(connection)[1] == parts_before + -(-octets // PART_OCTETS)
 
 
@@ -122,8 +110,8 @@ def test_a_batch_numbers_each_maildrop_in_its_order(database, people):
         ids = messages.deposit(connection, jobs)
         assert ids == sorted(set(ids))
     with database.reading() as connection:
-        assert [read(connection, anna, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (0, 1, 3, 4)]
-        assert [read(connection, ben, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (1, 2, 4, 5)]
+        assert [whole(connection, anna, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (0, 1, 3, 4)]
+        assert [whole(connection, ben, uid) for uid in (1, 2, 3, 4)] == [contents[n] for n in (1, 2, 4, 5)]
 
 
 def test_a_uid_is_never_given_twice(database, people):
@@ -212,8 +200,9 @@ def test_what_is_not_there_is_said_so(database, people):
     with database.reading() as connection:
         with pytest.raises(MessageGone):
             fetching.open_message(connection, people["anna"], 1)
+        octets = PART_OCTETS + 9
         with pytest.raises(MessageGone):
-            fetching.part(connection, fetching.Opened(1, 1, 9, 9, False, b"", None, True), 1)
+            fetching.step(connection, fetching.Opened(1, 1, octets, octets, False, (), None, True), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
         assert listing.listing(connection, people["anna"], 100) == listing.listing(connection, 4711, 100)
@@ -323,7 +312,7 @@ def _compare(connection, people, drops, alive) -> None:
         unique_ids = listing.unique_ids(connection, account_id, drop.last_uid)
         assert [int(each.rpartition(".")[2]) for each in unique_ids] == sorted(drop.entries)
         for uid, wanted in drop.entries.items():
-            assert read(connection, account_id, uid) == wanted
+            assert whole(connection, account_id, uid) == wanted
     living = {number for number, holders in alive.items() if holders}
     assert set(connection.execute(select(message.c.id)).scalars()) == living
     parts = connection.execute(select(func.count()).select_from(content)).scalar_one()

@@ -15,6 +15,7 @@ from mailstack.store.reread import reread
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
 from tests.support import maildrops
 from tests.support.contents import findings
+from tests.support.fetched import whole
 
 JO = "jo@example.org"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 33 * PART_OCTETS + b"\r\n"
@@ -44,7 +45,7 @@ def test_a_changed_octet_is_found_noted_and_forgotten_once_it_is_right_again(fil
         fetching.open_message(connection, 1, 2)  # as the note says, until somebody looks again
     assert findings(filled) == []
     with filled.reading() as connection:
-        assert fetching.open_message(connection, 1, 2).first.endswith(b"Subject: 1\r\n\r\n")
+        assert whole(connection, 1, 2).endswith(b"Subject: 1\r\n\r\n")
 
 
 def test_messages_from_before_digests_get_theirs(filled: Database) -> None:

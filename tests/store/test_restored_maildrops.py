@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import accounts, fetching
+from mailstack.store import accounts
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
@@ -20,6 +20,7 @@ from tests.store import operations
 from tests.support import maildrops
 from tests.support.backups import back_up, bring_back, expunge, mail, validity
 from tests.support.contents import Contents, contents, findings
+from tests.support.fetched import whole
 
 JO, KIM = "jo@example.org", "kim@example.org"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
@@ -125,8 +126,8 @@ def test_a_surrogate_comes_back_with_its_message(
     if still_there_for:
         assert after == before
     with in_two_views.reading() as connection:
-        opened = fetching.open_message(connection, 2, 1, surrogates=True)
-        assert opened.first[: opened.first.index(b"\r\n\r\n")].endswith(b"Subject: o")
+        octets = whole(connection, 2, 1, surrogates=True)
+        assert octets[: octets.index(b"\r\n\r\n")].endswith(b"Subject: o")
 
 
 def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
@@ -148,7 +149,7 @@ def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
     assert f"message {twin}" in run.findings[0]
     assert findings(in_two_views) == []
     with in_two_views.reading() as connection:
-        assert "ö".encode() in fetching.open_message(connection, 2, 1, surrogates=True).first
+        assert "ö".encode() in whole(connection, 2, 1, surrogates=True)
 
 
 def test_a_damaged_message_gets_its_content_back(filled: Database, folder: Folder, tmp_path: Path) -> None:

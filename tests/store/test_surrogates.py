@@ -12,12 +12,13 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
-from mailstack.store import accounts, domains, fetching, listing, messages, removal, undo
+from mailstack.store import accounts, domains, listing, messages, removal, undo
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
 from mailstack.store.tables import REMOVED_BY_CLIENT, account, content, entry, message
 from tests.support.contents import findings
+from tests.support.fetched import whole
 
 BODY = ("größe" * 40_000 + "\r\n").encode()  # of two parts
 MAIL = "From: jö@example.net\r\nSubject: Grüße\r\n\r\n".encode() + BODY
@@ -54,12 +55,7 @@ def seen(database: Database, account_id: int, *, surrogates: bool) -> tuple[int,
         assert snapshot.messages == 1
         stat = snapshot.octets + (snapshot.surrogate_octets if surrogates else 0)
         (octets,) = listing.listing(connection, account_id, 1, surrogates=surrogates).octets
-        opened = fetching.open_message(connection, account_id, 1, surrogates=surrogates)
-        rest = [
-            fetching.part(connection, opened, number)
-            for number in range(1, fetching.parts(opened.content_octets))
-        ]
-        return stat, octets, b"".join([opened.first, *rest])
+        return stat, octets, whole(connection, account_id, 1, surrogates=surrogates)
 
 
 async def test_sizes_are_right_in_both_views(office: Database, tmp_path: Path) -> None:
