@@ -78,9 +78,17 @@ def test_any_cuts_give_what_the_reference_gives(content: bytes, sizes: list[int]
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)", out)
 
 
-def test_canonical_chunks_are_not_copied() -> None:
-    chunk = b"a line\r\n" * 100
+@pytest.mark.parametrize("lines", [100, 50_000])
+def test_canonical_chunks_are_not_copied(lines: int) -> None:
+    chunk = b"a line\r\n" * lines
     assert Canonicaliser().feed(chunk) is chunk
+
+
+@pytest.mark.parametrize("at", [0, 65_534, 65_535, 65_536, 65_537, 131_071, 131_072, 200_000])
+@pytest.mark.parametrize("octets", [b"\r", b"\n", b"\r\n", b"\n\r", b"\r\r\n"])
+def test_a_long_chunk_is_looked_at_as_a_whole(at: int, octets: bytes) -> None:
+    content = b"x" * at + octets + b"x" * (200_000 - at)
+    assert feed_in_pieces(content, len(content)) == reference(content)
 
 
 def test_finishing_twice_adds_nothing() -> None:
