@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import uvloop
 from sqlalchemy import func, select
 
-from bench.growth_wire import LISTENING, sent, session_seconds
-from bench.ours import made, served
+from bench.growth_wire import Wire, measured
+from bench.ours import made
 from mailstack import settings
 from mailstack.mail.spool import Spool
 from mailstack.store import clock, space
@@ -49,7 +49,6 @@ SENDERS = 100
 SLICE = 25_000
 ROUNDS = 7
 ROUND_MESSAGES = 10_000
-SMTP_MESSAGES = 4_000
 LOGINS = 400
 PREFIX = b"Return-Path: <eve@example.net>\r\nDelivered-To: someone@example.org\r\n"
 
@@ -167,8 +166,7 @@ async def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     rng = random.Random(2)
     template = made(folder / "template", names(arguments.accounts)).parent
     deposits: dict[str, list[Spent]] = {"empty": [], "full": []}
-    polls: dict[str, list[float]] = {"empty": [], "full": []}
-    over_smtp: dict[str, list[float]] = {"empty": [], "full": []}
+    wire: dict[str, list[Wire]] = {"empty": [], "full": []}
     for _ in range(ROUNDS):
         _renewed(folder / "empty", template)
         for name in rng.sample(["empty", "full"], 2):
@@ -182,27 +180,33 @@ async def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]
     for _ in range(ROUNDS):
         _renewed(folder / "empty", template)
         for name in rng.sample(["empty", "full"], 2):
-            with served(folder / name / "mailstack.toml", ("smtp", "pop3"), listening=LISTENING):
-                await sent(arguments.accounts, SMTP_MESSAGES // 4, arguments.octets, rng)
-                over_smtp[name].append(await sent(arguments.accounts, SMTP_MESSAGES, arguments.octets, rng))
-                polls[name] += await asyncio.to_thread(session_seconds, arguments.accounts, LOGINS, rng)
+            file = folder / name / "mailstack.toml"
+            wire[name].append(
+                await asyncio.to_thread(measured, file, names(arguments.accounts), arguments.octets)
+            )
     rates = {name: statistics.median(each.rate for each in found) for name, found in deposits.items()}
     cpu = {
         name: statistics.median(each.cpu_seconds / each.messages for each in found) * 1e6
         for name, found in deposits.items()
     }
-    logins = {name: statistics.median(found) * 1e6 for name, found in polls.items()}
-    smtp = {name: statistics.median(found) for name, found in over_smtp.items()}
+    over_wire = {
+        name: {
+            field: round(statistics.median(values), 3)
+            for field, values in zip(Wire._fields, zip(*found, strict=True), strict=True)
+        }
+        for name, found in wire.items()
+    }
+    ratios = {field: round(over_wire["full"][field] / over_wire["empty"][field], 3) for field in Wire._fields}
     return {
         "deposits": {name: [round(each.rate) for each in found] for name, found in deposits.items()},
         "messages_a_second": {name: round(rate) for name, rate in rates.items()},
         "cpu_microseconds_a_message": {name: round(each, 1) for name, each in cpu.items()},
-        "smtp": {name: [round(each) for each in found] for name, found in over_smtp.items()},
-        "smtp_messages_a_second": {name: round(each) for name, each in smtp.items()},
-        "smtp_rate_full_to_empty": round(smtp["full"] / smtp["empty"], 3),
-        "session_microseconds": {name: round(each, 1) for name, each in logins.items()},
         "deposit_rate_full_to_empty": round(rates["full"] / rates["empty"], 3),
-        "login_time_full_to_empty": round(logins["full"] / logins["empty"], 3),
+        "wire": over_wire,
+        "wire_full_to_empty": ratios,
+        "wire_turns": {
+            name: [[round(each, 3) for each in one] for one in found] for name, found in wire.items()
+        },
     }
 
 

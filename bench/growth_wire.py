@@ -1,74 +1,70 @@
-"""What senders and mail programs do to a server that has grown."""
+"""What senders and mail programs do to a server that has grown, by the load generator."""
 
 from __future__ import annotations
 
-import asyncio
-import poplib
-import random
-import time
+from pathlib import Path
+from typing import NamedTuple
 
-from bench.ours import SECRET
+from bench import load
+from bench.accounting import Account
+from bench.ours import SECRET, served
 
-POP3 = ("127.0.0.1", 21_110)
-SMTP = ("127.0.0.1", 21_025)
-CONNECTIONS = 40
-"""How many deliver at once."""
+POP3, SMTP = 21_110, 21_025
+CONNECTIONS = 100
+PER_CONNECTION = 20
+MESSAGES = 10_000
+"""To each account in turn, so that every message is another maildrop's."""
 
-ACCOUNTS = 40
-"""How many poll, one after the other, again and again."""
+POLLED = 40
+"""How many accounts poll: the first login of each hashes a password, which is not what is measured."""
 
-
+POLLS = 4000
 LISTENING = {
-    "MAILSTACK_POP3__LISTEN": f"{POP3[0]}:{POP3[1]}",
-    "MAILSTACK_SMTP__LISTEN": f"{SMTP[0]}:{SMTP[1]}",
+    "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{POP3}",
+    "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{SMTP}",
     "MAILSTACK_POP3__TLS_LISTEN": "",
     "MAILSTACK_LOG__LEVEL": "error",
 }
 
 
-async def sent(number: int, count: int, octets: int, rng: random.Random) -> float:
-    """So many messages to random accounts over CONNECTIONS that stay; how many a second."""
-    left = iter(range(count))
-    data = b"Subject: growth\r\n\r\n" + b"".join(
-        b"%064x\r\n" % rng.getrandbits(256) for _ in range(octets // 66)
+class Wire(NamedTuple):
+    """What one server did in one turn; CPU is that of its process."""
+
+    accepted_per_second: float
+    cpu_us_a_message: float
+    sessions_per_second: float
+    session_p50_ms: float
+    cpu_us_a_session: float
+
+
+def measured(file: Path, names: list[str], octets: int) -> Wire:
+    """Start a server on the folder of these settings, load it with mail, then with polls."""
+    users = file.with_name("users.txt")
+    users.write_text("".join(f"{name}:{SECRET}\n" for name in names))
+    account = Account(file.parent.name)
+    who = {"users": users, "domain": "example.org"}
+    mail = {**who, "port": SMTP, "octets": octets, "connections": CONNECTIONS, "timeout": 240}
+    poll = {**who, "port": POP3, "scenario": "poll", "user_count": POLLED, "connections": 20}
+    with served(file, ("smtp", "pop3"), listening=LISTENING, account=account):
+        _run("smtp", **mail, messages=len(names), per_connection=PER_CONNECTION)
+        before = account.used().cpu
+        sent = _run("smtp", **mail, messages=MESSAGES, per_connection=PER_CONNECTION)
+        between = account.used().cpu
+        _run("pop3", **poll, sessions=2 * POLLED)
+        before_polls = account.used().cpu
+        polled = _run("pop3", **poll, sessions=POLLS)
+        after = account.used().cpu
+    account.close()
+    return Wire(
+        sent["accepted_per_second"],
+        (between - before) / MESSAGES * 1e6,
+        polled["sessions_per_second"],
+        polled["session_p50_ms"],
+        (after - before_polls) / POLLS * 1e6,
     )
-    data += b".\r\n"
-
-    async def connection() -> None:
-        reader, writer = await asyncio.open_connection(*SMTP)
-        await reader.readuntil(b"\r\n")
-        writer.write(b"EHLO client.example.net\r\n")
-        await reader.readuntil(b"\r\n250 ")
-        await reader.readuntil(b"\r\n")
-        for _ in left:
-            to = rng.randrange(number)
-            writer.write(b"MAIL FROM:<eve@example.net>\r\nRCPT TO:<u%d@example.org>\r\nDATA\r\n" % to)
-            while not (reply := await reader.readuntil(b"\r\n")).startswith(b"354"):
-                assert reply.startswith(b"250"), reply
-            writer.write(data)
-            reply = await reader.readuntil(b"\r\n")
-            assert reply.startswith(b"250"), reply
-        writer.write(b"QUIT\r\n")
-        await reader.read()
-        writer.close()
-
-    began = time.monotonic()
-    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
-    return count / (time.monotonic() - began)
 
 
-def session_seconds(number: int, sessions: int, rng: random.Random) -> list[float]:
-    """Polls, connection to QUIT; without the first of each account, which hashes a password."""
-    names = [f"u{each}" for each in rng.sample(range(number), min(number, ACCOUNTS))]
-    taken = []
-    for turn in range(1 + sessions // len(names)):
-        for name in names:
-            began = time.perf_counter()
-            session = poplib.POP3(*POP3, timeout=60)
-            session.user(name)
-            session.pass_(SECRET)
-            session.stat()
-            session.quit()
-            if turn:
-                taken.append(time.perf_counter() - began)
-    return taken
+def _run(kind: str, **options: object) -> load.Figures:
+    found = load.run(kind, **options)
+    assert found["failed"] == 0, found
+    return found
