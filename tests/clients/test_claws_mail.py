@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.appliance import DOMAIN, HOSTNAME, PASSWORD, POP3_PORT, Appliance, copy_template
+from tests.clients.fetchers import PLAIN, STLS, TLS, Box
+from tests.support.appliance import DOMAIN, HOSTNAME, PASSWORD, Appliance, copy_template
 
 pytestmark = [pytest.mark.clients, pytest.mark.long]
 
@@ -64,18 +65,21 @@ def display(tmp_path: Path) -> Iterator[dict[str, str]]:
         server.terminate()
 
 
-def configure(home: Path, office: Appliance) -> None:
-    """What Claws Mail's first questions would have put there."""
+def configure(home: Path, box: Box) -> None:
+    """What Claws Mail's first questions would have put there; of our certificate it asks nothing."""
+    office, transport = box.appliance, box.transport
     settings = home / ".claws-mail"
     settings.mkdir()
     (settings / "clawsrc").write_text(
         "[Common]\nconfig_version=4\nonline_mode=1\nno_receive_error_panel=1\nreceive_dialog_mode=2\n"
+        "skip_ssl_cert_check=1\n"
         "mainwin_x=0\nmainwin_y=0\nmainwin_width=800\nmainwin_height=560\nfolderview_vis=1\n"
     )
     (settings / "accountrc").write_text(
         f"[Account: 1]\naccount_name=office\nis_default=1\nname=Jo\naddress=jo@{DOMAIN}\nprotocol=0\n"
         f"receive_server={office.host}\nsmtp_server={office.host}\nuser_id=jo\nset_popport=1\n"
-        f"pop_port={POP3_PORT}\nssl_pop=0\nremove_mail=0\nreceive_at_get_all=1\ninbox=#mh/Mail/inbox\n"
+        f"pop_port={box.port}\nssl_pop={(PLAIN, TLS, STLS).index(transport)}\nremove_mail={int(box.delete)}\n"
+        "message_leave_time=0\nmessage_leave_hour=0\nreceive_at_get_all=1\ninbox=#mh/Mail/inbox\n"
     )
     items = ""
     for kind, name in _FOLDERS.items():
@@ -97,12 +101,14 @@ def until(condition: Callable[[], bool], *, what: str) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("delete", [False, True], ids=["leave", "delete"])
+@pytest.mark.parametrize("transport", [PLAIN, STLS, TLS])
 def test_claws_mail_fetches_all_and_then_nothing(
-    office: Appliance, display: dict[str, str], tmp_path: Path
+    office: Appliance, display: dict[str, str], tmp_path: Path, transport: str, delete: bool
 ) -> None:
     if missing := [program for program in _NEEDED if shutil.which(program) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    configure(tmp_path, office)
+    configure(tmp_path, Box(office, "jo", transport, delete))
     inbox = tmp_path / "Mail" / "inbox"
 
     def fetched() -> list[Path]:
@@ -145,6 +151,8 @@ def test_claws_mail_fetches_all_and_then_nothing(
     assert "retrieved=3 " in first
     assert "retrieved=0 " in second
     assert text.count(f"by {HOSTNAME}") == len(MAILS)
+    assert ("tls=" in first) == ("tls=" in second) == (transport != PLAIN)
+    assert office.pop3("jo").stat()[0] == (0 if delete else len(MAILS))
 
 
 def _take_picture(display: dict[str, str], file: str) -> None:
