@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, literal_column, select
-from sqlalchemy.sql.expression import FromClause
+from sqlalchemy.sql.expression import ColumnElement, FromClause
 
 from mailstack.errors import MessageDamaged, MessageGone
 from mailstack.mail.spool import PART_OCTETS
@@ -26,7 +26,7 @@ PARTS_A_STEP: Final = 2
 """So many later parts of a message are read at a time: 512 KiB, for which a question is worth its cost."""
 
 
-_PIECE: Final = literal_column(str(blobs.PIECE_OCTETS))
+_PIECE: Final[ColumnElement[int]] = literal_column(str(blobs.PIECE_OCTETS))
 
 
 class Opened(NamedTuple):
