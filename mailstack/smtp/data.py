@@ -39,7 +39,8 @@ class DotReader:
             given = 0  # an ordinary line begins; no need to join
         else:
             chunk, given = self._before + chunk, self._given
-        if dot := _DOT_AT_LINE_START.search(chunk):
+        # Base64, which most octets of mail are, has no dot at all: that is known ten times sooner.
+        if b"." in chunk and (dot := _DOT_AT_LINE_START.search(chunk)):
             return self._unstuffed(chunk, dot.start())[given:]
         self._hold(chunk[-2:] if chunk.endswith(b"\r\n") else chunk[-1:] if chunk.endswith(b"\r") else b"")
         return chunk[given:]
