@@ -81,7 +81,7 @@ class Logins:
         the name is under way: who guesses would learn without any delay which of many is right.
         """
         whose = _whose(name, acting_as, guest)
-        return None if self._checking[whose] else self._memory.recall(whose, secret)
+        return None if whose in self._checking else self._memory.recall(whose, secret)
 
     async def log_in(self, name: str, secret: str, guest: Guest, *, acting_as: str = "") -> Known:
         """The account that the name and the secret belong to; raises LoginRefused or TooManyGuesses."""

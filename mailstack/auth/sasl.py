@@ -26,8 +26,7 @@ class Challenge(NamedTuple):
     octets: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogIn:
+class LogIn(NamedTuple):
     """Check the secret of a name, and let in whom it belongs to.
 
     `acting_as` is an authorization identity: another spelling of the same account, or "" for none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailstack import __version__
 from mailstack.auth import sasl
@@ -11,8 +11,7 @@ from mailstack.pop3 import expiry
 from mailstack.store.limits import Expiry
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """What the session may know of its connection."""
 
     tls: bool

@@ -223,12 +223,13 @@ class Connection(asyncio.Protocol):
     def _obey(self, line: bytes) -> Work | None:
         self._active_at = self._loop.time()
         self._pulse.settled = False
-        turn = self._session.obey(line, more=len(self._inlet) > 0)
         try:
-            reply = turns.begin(turn, self._answers)
+            turn = self._session.obey(line, more=len(self._inlet) > 0)
+            reply = turn if isinstance(turn, Reply) else turns.begin(turn, self._answers)
         except Exception as error:
-            reply = self._unforeseen(error)
+            turn = reply = self._unforeseen(error)
         if not isinstance(reply, Reply):
+            assert not isinstance(turn, Reply)
             return turn, reply
         if self._session.ended is not None and self._answers.closes_slowly:
             return reply

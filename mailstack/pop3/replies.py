@@ -44,11 +44,6 @@ class Reply(NamedTuple):
     message: Message | None = None
     start_tls: bool = False  # the handshake begins right after this reply (RFC 2595 §4)
 
-    @property
-    def is_short(self) -> bool:
-        """Whether `text` is everything, and nothing is to be done after it."""
-        return self.lines is None and self.message is None and not self.start_tls
-
 
 def ok(text: str = "") -> Reply:
     """A success without more lines; `text` is ours and ASCII."""

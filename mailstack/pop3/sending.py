@@ -26,16 +26,17 @@ async def lines(outlet: Outlet, slices: Iterator[bytes]) -> None:
 
 def at_once(outlet: Outlet, reply: Reply) -> bool:
     """Write a reply that is here as a whole; False, and nothing written, where more of it has to come."""
-    if reply.is_short:
-        outlet.write(reply.text)
+    text, lines, sent, start_tls = reply
+    if sent is None:
+        if lines is not None or start_tls:
+            return False
+        outlet.write(text)
         return True
-    if reply.message is None:
-        return False
-    content, transfer = reply.message
+    content, transfer = sent
     whole = content.whole() if content.octets <= _AT_ONCE_OCTETS else None
     if whole is None:
         return False
-    outlet.write(reply.text)
+    outlet.write(text)
     outlet.write(transfer.feed(whole))
     outlet.write(transfer.finish())
     return True

@@ -1,8 +1,8 @@
 """One POP3 session, RFC 1939 §3 to §7, without a socket and without a store.
 
-`Session.obey` takes a line and is a generator: it yields what it needs from the world (see
-`asks`), is sent the answers, and returns the reply. So every rule of the protocol can be tested
-as text in, text out.
+`Session.obey` takes a line and returns its reply, or a turn where something has to be asked first: a
+generator that yields what it needs from the world (see `asks`), is sent the answers, and returns the
+reply. So every rule of the protocol can be tested as text in, text out.
 """
 
 from __future__ import annotations
@@ -83,16 +83,14 @@ class Session:
         """The first line; without a timestamp, since there is no APOP (RFC 1939 §7)."""
         return _READY
 
-    def obey(self, line: bytes, *, more: bool = False) -> Turn:
+    def obey(self, line: bytes, *, more: bool = False) -> Reply | Turn:
         """Obey one line, without its CRLF; `more` tells that octets wait behind it already."""
         if self.ended is not None:  # from outside, between two commands
             return reply_to(StoreUnavailable(self.ended))
         self._more = more
         try:
             if (dialogue := self._take_dialogue()) is not None:
-                reply = yield from self._continued(dialogue, dialogue.respond(line))
-                self._bad = 0
-                return reply
+                return self._carried(self._continued(dialogue, dialogue.respond(line)))
             word, rest = commands.split(line)
             verb = VERBS.get(word)
             if verb is None:
@@ -101,14 +99,27 @@ class Session:
             if not isinstance(state, verb.states):
                 raise BadCommand("already logged in" if self.logged_in else "log in first")
             result = verb.method(self, state, *verb.grammar(rest))
-            reply = result if isinstance(result, Reply) else (yield from result)
-        except BadCommand as error:
-            return self._count_bad(error)
         except MailstackError as error:
-            self._bad = 0
-            return reply_to(error)
+            return self._refused(error)
+        if not isinstance(result, Reply):
+            return self._carried(result)
+        self._bad = 0
+        return result
+
+    def _carried(self, turn: Turn) -> Turn:
+        """A turn to its end; what refuses it becomes its reply."""
+        try:
+            reply = yield from turn
+        except MailstackError as error:
+            return self._refused(error)
         self._bad = 0
         return reply
+
+    def _refused(self, error: MailstackError) -> Reply:
+        if isinstance(error, BadCommand):
+            return self._count_bad(error)
+        self._bad = 0
+        return reply_to(error)
 
     def _count_bad(self, error: BadCommand) -> Reply:
         self._bad += 1

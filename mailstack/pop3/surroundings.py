@@ -6,7 +6,8 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import Final, Generic, TypeVar
 
 from mailstack.directory import Directory
 from mailstack.pop3.capabilities import Channel
@@ -42,7 +43,7 @@ class Surroundings:
 
     def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:
         """What a session may know of a connection to `peer`."""
-        return Channel(
+        return _channel(
             tls=tls,
             stls=not tls and self.tls() is not None,
             plaintext_login=self.allow_plaintext_login or peer.is_loopback,
@@ -50,6 +51,10 @@ class Surroundings:
             login_delay_seconds=self.login_delay_seconds,
             end_point=end_point,
         )
+
+
+_channel: Final = lru_cache(maxsize=1024)(Channel)
+"""Most connections are alike, and share what is known of them."""
 
 
 class Crowd(Generic[T]):

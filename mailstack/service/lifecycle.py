@@ -14,7 +14,7 @@ from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.pop3 import listener as pop3
-from mailstack.service import housekeeping
+from mailstack.service import housekeeping, memory
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
@@ -106,6 +106,7 @@ async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_h
         if settings.log.level == "debug":
             stack.callback(Watchdog().close)
         log.event("serving", on=_described(sockets))
+        memory.settle()
         heartbeat.ready()
         print("ready", flush=True)
         async with heartbeat.kept():

@@ -161,10 +161,11 @@ class FileLocks:
         # The kernel sees one owner in all of this process's sessions, so they keep apart by the set.
         if account_id in self._held or not self._set(fcntl.F_WRLCK, place):
             raise self._kept(place).in_use()
+        before = _NOBODY
         try:
-            # Nobody asks for the last login where no delay is required.
-            before = _NOBODY if login_delay_seconds == 0.0 else self._kept(place)
-            before.check_delay(login_delay_seconds or 0.0)
+            if login_delay_seconds != 0.0:  # else nobody asks for the last login
+                before = self._kept(place)
+                before.check_delay(login_delay_seconds or 0.0)
         except BaseException:
             self._set(fcntl.F_UNLCK, place)
             raise

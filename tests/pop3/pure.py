@@ -144,7 +144,9 @@ class PureServer:
         if self._holds_lock:
             self._holds_lock = self.maildrops.locked = False
 
-    def _run(self, turn: Generator[Ask, Any, Reply]) -> Reply:
+    def _run(self, turn: Reply | Generator[Ask, Any, Reply]) -> Reply:
+        if isinstance(turn, Reply):
+            return turn
         try:
             ask = next(turn)
             while True:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mailstack.pop3.asks import Expunge, LogIn
@@ -30,8 +28,7 @@ def test_pure_session(transcript, cut):
 
 def play(transcript: Transcript, cut) -> None:
     maildrops = furnished(transcript)
-    channel = replace(
-        CHANNELS[transcript.channel],
+    channel = CHANNELS[transcript.channel]._replace(
         stls=transcript.certificate,
         login_delay_seconds=transcript.login_delay_seconds,
     )
