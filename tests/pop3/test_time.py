@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS
 from tests.pop3.transcript import sized
 
@@ -60,6 +61,29 @@ async def test_accepted_connections_have_keepalive_within_75_seconds(start):
             for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         )
         assert idle + interval * count <= 75
+
+
+async def test_the_maildrop_is_free_at_once_while_the_store_is_still_asked(start, monkeypatch):
+    async with start() as rig:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(account_id, last_uid, **surrogates):
+            begun.set()
+            await go_on.wait()
+            raise StoreUnavailable("too late")
+
+        monkeypatch.setattr(rig.store, "listing", slow)
+        first = await rig.log_in()
+        first.send(b"LIST\r\n")
+        await begun.wait()
+        first.reset()
+        other = await rig.connect()
+        async with asyncio.timeout(5):
+            while not (await other.log_in()).startswith(b"+OK"):
+                pass
+        assert rig.listener.sessions == 2  # the first still waits
+        go_on.set()
+        await rig.until_sessions(1)
 
 
 # -- shutting down -------------------------------------------------------------------------------
