@@ -86,6 +86,18 @@ async def test_the_maildrop_is_free_at_once_while_the_store_is_still_asked(start
         await rig.until_sessions(1)
 
 
+async def test_quit_frees_the_maildrop_before_the_end_of_tls(start, server_context, client_context):
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        first = await rig.log_in(client_context)
+        first.writer.transport.pause_reading()  # so it does not answer the end of TLS
+        first.send(b"QUIT\r\n")
+        other = await rig.connect(client_context)
+        async with asyncio.timeout(5):
+            while not (await other.log_in()).startswith(b"+OK"):
+                pass
+        assert rig.listener.sessions == 2
+
+
 # -- shutting down -------------------------------------------------------------------------------
 
 
