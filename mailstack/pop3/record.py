@@ -61,8 +61,8 @@ def write(
             began_at=round(info.since * 1_000_000),
             account=answers.account,
             account_id=answers.account_id,
-            retrieved=str(tally.sent) or None,
+            retrieved=tally.sent and str(tally.sent),
             retrieved_octets=tally.retrieved_octets,
-            deleted=str(tally.removed) or None,
+            deleted=tally.removed and str(tally.removed),
             ended=ended,
         )

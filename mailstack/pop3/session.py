@@ -25,6 +25,7 @@ from mailstack.pop3.stuffing import Transfer
 from mailstack.pop3.tally import Tally
 from mailstack.store.listing import UniqueIds
 from mailstack.store.messages import Snapshot
+from mailstack.store.runs import Runs
 
 MAX_BAD_COMMANDS: Final = 20
 """So many lines in a row that are no commands: this is not a mail program."""
@@ -158,7 +159,7 @@ class Session:
     def _update(self, maildrop: Maildrop) -> Turn:
         uids = maildrop.deleted_uids()
         yield asks.Expunge(uids)
-        self.tally.removed.extend(uids)
+        self.tally.removed = Runs.of(uids)
         self.tally.deleted = maildrop.deleted
         self.tally.deleted_octets = maildrop.deleted_octets
         return ok(f"bye, {maildrop.deleted} deleted")

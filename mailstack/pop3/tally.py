@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mailstack.store.runs import Runs
 
@@ -17,8 +17,8 @@ class Tally:
     deleted_octets: int = 0
     _sending: int | None = None  # the uid of what RETR is about to send
     _sending_octets: int = 0
-    sent: Runs = field(default_factory=Runs)  # the uids of what RETR has sent whole
-    removed: Runs = field(default_factory=Runs)  # the uids of what QUIT has removed
+    sent: Runs | None = None  # the uids of what RETR has sent whole; None: nothing, as in most sessions
+    removed: Runs | None = None  # the uids of what QUIT has removed
 
     @property
     def cut(self) -> bool:
@@ -32,6 +32,8 @@ class Tally:
     def finish_sending(self) -> None:
         """What was to be sent has been sent."""
         if self._sending is not None:
+            if self.sent is None:
+                self.sent = Runs()
             self.sent.add(self._sending)
             self.retrieved += 1
             self.retrieved_octets += self._sending_octets

@@ -177,8 +177,8 @@ ROWS: Final = (
     ),
     Row("a recipient of many", _recipients, None, Bounds(55, 0.4, 0.1, 0.1, 0.2, 0.2), (0.4, 0.1)),
     # The greeting and four replies. Nothing is written to the disk: the holder is in a file, unsynced.
-    Row("a poll", _poll, None, Bounds(420, 1.1, 0.1, 1.1, 5, 0.1), (5.2, 0.1)),
-    Row("a poll under TLS", _poll_under_tls, None, Bounds(510, 1.1, 0.1, 1.1, 7, 0.1), (5.2, 0.1)),
+    Row("a poll", _poll, None, Bounds(245, 1.1, 0.1, 0.3, 5, 0.1), (5.2, 0.1)),
+    Row("a poll under TLS", _poll_under_tls, None, Bounds(330, 1.1, 0.1, 0.3, 7, 0.1), (5.2, 0.1)),
     # What was fetched is noted some seconds later, for all sessions at once.
     Row("a RETR, lockstep", _retr, None, Bounds(230, 1.2, 0.1, 1.2, 1.2, 0.1), (2.4, 0.1)),
     Row("a RETR, pipelined", _retr_pipelined, None, Bounds(205, 1.2, 0.1, 1.2, 1.2, 0.1), (2.4, 0.1)),
