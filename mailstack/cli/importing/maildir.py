@@ -163,9 +163,8 @@ class Maildir:
 
     def _tell_subfolders(self) -> None:
         with os.scandir(self._path) as entries:
-            names = sorted(
-                each.name for each in entries if each.is_dir() and (Path(each.path) / "cur").is_dir()
-            )
+            folders = [each for each in entries if each.is_dir() and each.name not in _FOLDERS]
+        names = sorted(each.name for each in folders if (Path(each.path) / "cur").is_dir())
         if names:
             self.notes.append(
                 f"folders are not imported, for a maildrop has none: {', '.join(map(shown, names))};"
