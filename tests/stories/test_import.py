@@ -13,11 +13,11 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.store import accounts, listing
 from tests.support.appliance import DOMAIN, Appliance, retrieved
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
-MESSAGES = 3000
+MESSAGES = 1500
 LARGE = b"x" * 400_000
-ROUNDS = 6
+ROUNDS = 5
 
 
 def content(number: int) -> bytes:
