@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,7 @@ def main() -> int:
     )
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is in the results")
     told = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended in whichever way, it stops its servers
     rows: Results = (
         json.loads(told.results.read_text())["rows"] if told.results and told.results.exists() else {}
     )

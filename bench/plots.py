@@ -149,7 +149,7 @@ def plots(results: Results) -> list[Plot]:
 def _ticks(least: float, most: float) -> list[float]:
     """1, 2 and 5 of each power of ten in between; powers alone where these are many."""
     powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
-    steps = (1, 2, 5) if len(powers) < 4 else (1,)
+    steps = (1, 2, 5) if len(powers) < 6 else (1,)
     found = (step * 10.0**power for power in powers for step in steps)
     return [each for each in found if least * 0.999 <= each <= most * 1.001]
 
@@ -178,11 +178,11 @@ def drawn(plot: Plot) -> str:
         out.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         )
-        out.append(_text(LEFT - 8, y(tick) + 4, f"{tick:,g}", "soft", "end"))
+        out.append(_text(LEFT - 8, y(tick) + 4, _number(tick), "soft", "end"))
     for tick in plot.named or _ticks(min(xs), max(xs)):
         if min(xs) <= tick <= max(xs):
             out.append(
-                _text(x(tick), HEIGHT - BOTTOM + 20, plot.named.get(tick, f"{tick:,g}"), "soft", "middle")
+                _text(x(tick), HEIGHT - BOTTOM + 20, plot.named.get(tick, _number(tick)), "soft", "middle")
             )
     out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, plot.x, "soft", "middle"))
     out.append(
@@ -207,6 +207,10 @@ def _line(
         across = f"{x(at):.1f}"
         yield f'<line class="{kind}" x1="{across}" x2="{across}" y1="{y(least):.1f}" y2="{y(most):.1f}"/>'
         yield f'<circle class="{kind}" cx="{across}" cy="{y(middle):.1f}" r="4"/>'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

@@ -16,6 +16,9 @@ from tests.support.appliance import DOMAIN, PASSWORD, POP3_PORT, SMTP_PORT, Appl
 CONTENT = b"Subject: one\r\n\r\n" + (b"x" * 70 + b"\r\n") * 28
 """Some 2 KB."""
 
+SESSIONS = [f"idle{number}" for number in range(40)]
+"""Accounts that log in and do nothing."""
+
 _SYNC = re.compile(r"^\d+ +(?:fsync|fdatasync|sync_file_range)\(", re.MULTILINE)
 _WRITE = re.compile(r"^\d+ +(?:write|writev|sendto|sendmsg)\(\d+<TCP", re.MULTILINE)
 
@@ -181,5 +184,5 @@ class Wire:
 
 def started(appliance: Appliance) -> Counted:
     """A server that counts, of an appliance that was made for it, with accounts for all kinds of work."""
-    appliance.add_accounts("anna", "ben", "drained", "listed")
+    appliance.add_accounts("anna", "ben", "drained", "listed", *SESSIONS)
     return Counted(appliance)
