@@ -14,8 +14,6 @@ from tests.support import postgresql
 from tests.support.appliance import POP3_PORT, SMTP_PORT, Appliance, copy_template
 
 IDLE = 200
-KEPT = 12
-"""Blocks of memory for each unit, some of which are only remembered for the next one."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def test_a_unit_of_work_costs_no_more_than_its_bounds(server: Counted, row: Row)
     found = server.costs(row.work, row.before, row.bounds.hold)
     assert row.bounds.hold(found), found
     assert row.bounds.slack(found) == []
-    assert found.blocks <= KEPT, "a unit of work leaves objects behind"
+    assert found.blocks <= row.kept, "a unit of work leaves objects behind"
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.on_postgresql], ids=lambda row: row.name)
