@@ -142,7 +142,7 @@ def entered(database: Database, jo: Account, *items: Item, here: tuple[Imported,
 
 def uidl(database: Database, jo: Account) -> list[str]:
     with database.reading() as connection:
-        return listing.unique_ids(connection, jo.id, 1 << 40)
+        return list(listing.unique_ids(connection, jo.id, 1 << 40))
 
 
 def test_messages_are_entered_as_they_are_in_their_order_and_with_their_age(

@@ -92,4 +92,4 @@ def test_a_session_sees_nothing_of_an_import_beside_it(appliance: Appliance, mai
 def uidl(appliance: Appliance) -> list[str]:
     with appliance.database() as database, database.reading() as connection:
         found = accounts.find_account(connection, parse_mailbox(f"anna@{DOMAIN}"))
-        return listing.unique_ids(connection, found.id, 1 << 40)
+        return list(listing.unique_ids(connection, found.id, 1 << 40))
