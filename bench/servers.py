@@ -24,8 +24,8 @@ OWNER = 5000
 """Whose mail it is in the peer's folders: a number that needs no entry in /etc/passwd."""
 
 
-ROLES = (("smtp", "housekeeping"), ("pop3",))
-"""Of each of our processes."""
+ROLES = (("smtp", "housekeeping"), ("pop3", "--workers", "auto"))
+"""Of our services, as the systemd units have them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _UNSAFE: Final = re.compile(r'["\\]')
 _LONGEST: Final = 1000  # characters of one value: a stranger's input may be a megabyte
 _GATHER_SECONDS: Final = 0.01  # a line waits no longer, and so much a killed process does not tell
 _random: Final = random.Random()  # which asks the system for its seed, once
+os.register_at_fork(after_in_child=_random.seed)  # or two workers would number sessions alike
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = [first + second for first in _BASE32 for second in _BASE32]
 _logger: Final = logging.getLogger("mailstack")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 
@@ -177,3 +178,13 @@ def test_session_ids_are_short_and_differ() -> None:
     ids = {log.new_session_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(re.fullmatch("[a-z2-7]{8}", each) for each in ids)
+
+
+def test_session_ids_of_forked_processes_differ() -> None:
+    heard, told = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(told, log.new_session_id().encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with os.fdopen(heard) as output, os.fdopen(told):
+        assert output.read(8) != log.new_session_id()

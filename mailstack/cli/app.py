@@ -130,8 +130,12 @@ def _serve(
         typer.Argument(metavar="[ROLE]...", help=f"Of {', '.join(ROLES)}; none named means all."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(metavar="N", help="Processes that share the listening sockets.")
-    ] = 1,
+        str,
+        typer.Option(
+            metavar="N",
+            help="Processes that share the listening sockets; auto: one for each core, at most four.",
+        ),
+    ] = "1",
 ) -> None:
     """Receive and serve mail until SIGTERM; print `ready` once every listener accepts."""
     # `mailstack.cli.main` runs this command without Typer; this entry is for --help and completion.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
@@ -14,6 +13,9 @@ from mailstack.errors import BadSetting
 
 ROLES = ("smtp", "lmtp", "pop3", "metrics", "housekeeping")
 """What one process can do; without a role it does all."""
+
+_MOST_OF_AUTO = 4
+"""Processes of one role: more of them would only wait for one another's turn at the store."""
 
 _OPTIONS_WITH_VALUE = frozenset({"--config"})
 
@@ -52,14 +54,7 @@ def _serve(command: Serve) -> int:
     become_owner(found.state_dir)
     if problems := settings.unreadable(found):
         raise BadSetting("\n".join(f"{command.admin.config}: {problem}" for problem in problems))
-    worker = [sys.executable, "-m", "mailstack", "--config", str(command.admin.config), "serve"]
-    return service.run(
-        found,
-        command.roles,
-        command.workers,
-        [*worker, *command.roles],
-        reread=lambda: command.admin.settings,
-    )
+    return service.run(found, command.roles, command.workers, reread=lambda: command.admin.settings)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,6 +84,8 @@ def _role(text: str) -> str:
 
 
 def _workers(text: str) -> int:
+    if text == "auto":
+        return min(len(os.sched_getaffinity(0)), _MOST_OF_AUTO)
     if not text.isdecimal() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of processes from 1 to 64")
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a number of processes from 1 to 64")
     return int(text)

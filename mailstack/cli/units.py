@@ -25,7 +25,7 @@ _SERVICES: Final = ("mailstack@.service.d", "mailstack-.service.d")
 
 _DROP_INS: Final = {
     "sandbox.conf": tuple(f"{folder}/10-sandbox.conf" for folder in _SERVICES),
-    "pop3s.conf": ("mailstack@pop3.service.d/20-pop3s.conf",),
+    "pop3.conf": ("mailstack@pop3.service.d/20-pop3.conf",),
     "network.conf": (
         "mailstack-doctor.service.d/20-network.conf",
         "mailstack-acme.service.d/20-network.conf",

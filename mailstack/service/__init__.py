@@ -13,23 +13,24 @@ from mailstack.service.reload import Reread
 from mailstack.settings import Settings
 
 
-def run(
-    settings: Settings, wanted: Sequence[str], workers: int, command: Sequence[str], reread: Reread
-) -> int:
-    """Serve until told to stop; return the exit code.
+def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread) -> int:
+    """Serve until told to stop, in so many processes; return the exit code.
 
-    `command` is what starts one process of the same service, for `workers` above one; `reread` gives
-    the settings as they are at a reload.
+    `reread` gives the settings as they are now, the environment included.
     """
     memory.return_large_blocks()
     descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
+    if workers > 1:
+        code = supervisor.supervise(workers)
+        if code is not None:
+            return code
+        os.environ |= share(settings, workers)
+        settings = reread()
     keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if workers == 1:
-            return runner.run(lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house))
-        return runner.run(supervisor.supervise(command, share(settings, workers), workers, listening))
+        return runner.run(lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house))
 
 
 def _ensure_certificate(settings: Settings) -> None:

@@ -21,8 +21,8 @@ from mailstack.store.store import Store
 STATUS_SECONDS: Final = 10.0
 """How often the line of `systemctl status` is made anew where no watchdog wants to hear more often."""
 
-ALIVE: Final = "alive"
-"""What a worker prints for its supervisor, who answers to the service manager for all of them."""
+READY: Final = "ready"
+"""What a process prints once it serves."""
 
 
 class HasSessions(Protocol):
@@ -92,5 +92,3 @@ class Heartbeat:
         except MailstackError as error:
             self._trouble = f"the store refuses: {error}"
         systemd.notify("WATCHDOG=1", systemd.status(self.status()))
-        if "NOTIFY_SOCKET" not in os.environ:
-            print(ALIVE, flush=True)

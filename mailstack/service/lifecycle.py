@@ -18,7 +18,7 @@ from mailstack.service import housekeeping, memory
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
-from mailstack.service.heartbeat import Heartbeat
+from mailstack.service.heartbeat import READY, Heartbeat
 from mailstack.service.reload import Reload, Reread
 from mailstack.service.sockets import Sockets
 from mailstack.service.watchdog import Watchdog
@@ -108,7 +108,7 @@ async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_h
         log.event("serving", on=_described(sockets))
         memory.settle()
         heartbeat.ready()
-        print("ready", flush=True)
+        print(READY, flush=True)
         async with heartbeat.kept():
             await stop.wait()
         heartbeat.stopping()

@@ -35,7 +35,7 @@ def bind(addresses: Mapping[str, Sequence[Listen]]) -> Sockets:
 
 
 def inherited(environ: MutableMapping[str, str]) -> Sockets:
-    """The sockets that systemd, or our own supervisor, passed to this very process; none is no error."""
+    """The sockets that systemd passed to this very process; none is no error."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return {}
     names = environ.get("LISTEN_FDNAMES", "").split(":")

@@ -1,128 +1,194 @@
 """`--workers N`: several processes on the same listening sockets, started and stopped together.
 
-Workers are started as new programs, not forked: each is an ordinary `mailstack serve` that gets
-its sockets as systemd would hand them over.
+The supervisor has read all the code, and no thread and no event loop ever runs in it: so it can fork at
+any time, and what it has read is memory that its workers share. To them it is the service manager:
+what they say to one (sd_notify(3)) comes here, and the real one hears of all of them together.
 """
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
+import ctypes
 import os
+import selectors
 import signal
+import socket
 import sys
-from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Final
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from mailstack import log
-from mailstack.service import systemd
-from mailstack.service.heartbeat import ALIVE
-from mailstack.service.sockets import Sockets
+from mailstack.service import memory, systemd
+from mailstack.service.heartbeat import READY
 
 _PAUSE_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start."""
 
-_HIGH_DESCRIPTOR: Final = 100
-"""Where sockets are kept for workers: none of these is a number that one of them has to move to."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
-async def supervise(
-    command: Sequence[str], environ: Mapping[str, str], workers: int, sockets: Sockets
-) -> int:
-    """Keep so many workers running until SIGTERM or SIGINT; return 0, or a worker's code at start-up.
+def supervise(workers: int) -> int | None:
+    """Keep so many processes running until SIGTERM or SIGINT; for a process without threads.
 
-    `command` starts one of them, with `environ` over our own environment.
+    Returns as fork(2) does, in each of them: None in a worker, who is to serve now; in the supervisor,
+    at the end, 0 or the exit code of a worker that could not start.
     """
-    start = partial(_start, command, environ, sockets)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for reason in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(reason, stop.set)
-    running: dict[int, Process] = {}
-    loop.add_signal_handler(signal.SIGHUP, lambda: _signal(running, signal.SIGHUP))
-    stopping = loop.create_task(stop.wait())
-    alive = _Alive(workers)
+    memory.settle()  # before the forks: a search for cycles would write to what is shared
+    crew = _Crew(workers)
     try:
-        for number in range(workers):
-            running[number] = await start()
-            if not await _is_ready(running[number], stopping):
-                return await running[number].wait() if not stop.is_set() else 0
-        systemd.notify("READY=1", systemd.status(f"{workers} processes are serving"))
-        print("ready", flush=True)
-        keepers = [loop.create_task(_keep(number, running, start, alive)) for number in range(workers)]
-        await stopping
-        for keeper in keepers:
-            keeper.cancel()
-        return 0
+        return crew.work()
     finally:
-        systemd.notify("STOPPING=1")
-        _signal(running, signal.SIGTERM)
-        await asyncio.gather(*(process.wait() for process in running.values()))
-        stopping.cancel()
+        crew.end()
 
 
-async def _start(command: Sequence[str], environ: Mapping[str, str], sockets: Sockets) -> Process:
-    """Start one worker."""
-    named = [(name, each) for name, several in sockets.items() for each in several]
-    descriptors = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, _HIGH_DESCRIPTOR) for _, each in named]
-    # The service manager hears of a worker from us alone.
-    ours = ("NOTIFY_SOCKET", "WATCHDOG_PID")
-    inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    told = {"LISTEN_FDS": str(len(named)), "LISTEN_FDNAMES": ":".join(name for name, _ in named)}
-    try:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mailstack.service.worker", str(os.getpid())),
-            ",".join(map(str, descriptors)),
-            *command,
-            stdout=asyncio.subprocess.PIPE,
-            env={**inherited, **told, **environ},
-            pass_fds=descriptors,
-        )
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+class _Worker(NamedTuple):
+    number: int
+    pid: int
+    output: int
+    """Where its standard output is read, which says that it is ready, and ends when it has died."""
 
 
-async def _is_ready(process: Process, stopping: asyncio.Task[bool]) -> bool:
-    assert process.stdout is not None
-    line = asyncio.ensure_future(process.stdout.readline())
-    await asyncio.wait({line, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    return line.done() and line.result() == b"ready\n"
-
-
-class _Alive:
-    """The sign of life of all workers together: the service manager hears it once each has given its own."""
+class _Crew:
+    """The workers by number, and what has been heard of them; ended in the worker as in the supervisor."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._heard: set[int] = set()
+        self._running: dict[int, _Worker] = {}
+        self._ready: set[int] = set()
+        self._alive: set[int] = set()
+        self._statuses: dict[int, str] = {}
+        self._successors: dict[int, float] = {}  # when they are due
+        self._stopping = False
+        self._bell, self._rung = socket.socketpair()
+        self._bell.setblocking(False)
+        # No epoll: a worker would share it, and take out of it what is the supervisor's.
+        self._selector = selectors.PollSelector()
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._manager = systemd.managing()
+        self._selector.register(self._manager, selectors.EVENT_READ)
+        self._rung.setblocking(False)
+        signal.set_wakeup_fd(self._rung.fileno())
+        self._handlers = {each: signal.signal(each, lambda *_: None) for each in _SIGNALS}
 
-    async def listen(self, number: int, process: Process) -> None:
-        """Read what a worker prints until it ends."""
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
-            if line.strip().decode() == ALIVE:
-                self._heard.add(number)
-            if len(self._heard) == self._workers:
-                self._heard.clear()
-                systemd.notify("WATCHDOG=1")
+    def work(self) -> int | None:
+        """Start everybody, one after the other, then put a new worker in the place of each that dies."""
+        for number in range(self._workers):
+            if self._fork(number):
+                return None
+            while number not in self._ready and not self._stopping:
+                died = self._hear(None)
+                if number in died:
+                    return died[number]
+        if not self._stopping:
+            systemd.notify("READY=1", self._status())
+            print(READY, flush=True)
+        while not self._stopping:
+            due = min(self._successors.values(), default=None)
+            self._hear(None if due is None else max(due - time.monotonic(), 0))
+            for number in [each for each, due in self._successors.items() if due <= time.monotonic()]:
+                del self._successors[number]
+                if self._fork(number):
+                    return None
+        return 0
+
+    def end(self) -> None:
+        """Stop those who run, which a worker knows none of, and be no supervisor any more."""
+        if self._running:
+            systemd.notify("STOPPING=1")
+        self._tell(signal.SIGTERM)
+        for worker in self._running.values():
+            os.waitpid(worker.pid, 0)
+            os.close(worker.output)
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._selector.close()
+        for each in (self._bell, self._rung, self._manager):
+            each.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def _fork(self, number: int) -> bool:
+        """Start a worker; whether this process is it."""
+        supervisor = os.getpid()
+        output, input_ = os.pipe()
+        sys.stdout.flush()
+        # What a worker is told before it is out of `end` waits until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        if (pid := os.fork()) == 0:
+            os.dup2(input_, 1)
+            for descriptor in (output, input_, *(each.output for each in self._running.values())):
+                os.close(descriptor)
+            self._running.clear()
+            self._handlers[signal.SIGHUP] = signal.SIG_IGN  # it is going to read the settings anyway
+            if "NOTIFY_SOCKET" in os.environ:
+                os.environ["NOTIFY_SOCKET"] = systemd.address(self._manager)
+                os.environ.pop("WATCHDOG_PID", None)
+            _end_with(supervisor)
+            return True
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        os.close(input_)
+        self._running[number] = worker = _Worker(number, pid, output)
+        self._selector.register(output, selectors.EVENT_READ, worker)
+        return False
+
+    def _hear(self, seconds: float | None) -> dict[int, int]:
+        """Wait for a signal, or for a word of a worker; return the exit codes of those that have died."""
+        died: dict[int, int] = {}
+        for key, _ in self._selector.select(seconds):
+            if key.fileobj is self._bell:
+                self._obey(self._bell.recv(4096))
+            elif key.fileobj is self._manager:
+                self._note(*systemd.told(self._manager))
+            elif said := os.read(key.data.output, 4096):
+                if READY in said.decode().split():
+                    self._ready.add(key.data.number)
+            else:
+                died[key.data.number] = self._bury(key.data)
+        return died
+
+    def _obey(self, signals: bytes) -> None:
+        if signal.SIGHUP in signals:
+            self._tell(signal.SIGHUP)
+        self._stopping = self._stopping or signal.SIGTERM in signals or signal.SIGINT in signals
+
+    def _note(self, pid: int, said: Mapping[str, str]) -> None:
+        """Pass on what the service manager wants to hear of all together."""
+        for number in (each.number for each in self._running.values() if each.pid == pid):
+            if "STATUS" in said:
+                self._statuses[number] = said["STATUS"]
+            if "WATCHDOG" in said:
+                self._alive.add(number)
+        if len(self._alive) == self._workers:  # each has given a sign of life since the last one of all
+            self._alive.clear()
+            systemd.notify("WATCHDOG=1", self._status())
+
+    def _status(self) -> str:
+        told = [self._statuses[number] for number in sorted(self._statuses)]
+        return systemd.status(": ".join((f"{self._workers} processes", " | ".join(told))))
+
+    def _bury(self, worker: _Worker) -> int:
+        """Take one out who has closed its output, which is its end; return the exit code."""
+        self._selector.unregister(worker.output)
+        os.close(worker.output)
+        del self._running[worker.number]
+        _, status = os.waitpid(worker.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self._successors[worker.number] = time.monotonic() + _PAUSE_SECONDS
+        if worker.number in self._ready:
+            log.event("worker died", worker=worker.number, pid=worker.pid, code=code)
+        return code
+
+    def _tell(self, number: signal.Signals) -> None:
+        for worker in self._running.values():
+            os.kill(worker.pid, number)
 
 
-async def _keep(
-    number: int, running: dict[int, Process], start: Callable[[], Awaitable[Process]], alive: _Alive
-) -> None:
-    """Put a new worker in the place of one that died."""
-    while True:
-        await alive.listen(number, running[number])
-        code = await running[number].wait()
-        log.event("worker died", worker=number, pid=running[number].pid, code=code)
-        await asyncio.sleep(_PAUSE_SECONDS)
-        running[number] = await start()
+def _end_with(supervisor: int) -> None:
+    """Have the kernel send SIGTERM when the supervisor dies, however it dies (prctl(2)).
 
-
-def _signal(running: dict[int, Process], number: signal.Signals) -> None:
-    for process in running.values():
-        if process.returncode is None:
-            process.send_signal(number)
+    Workers that lived on would keep the ports, and nobody could start the server again.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != supervisor:  # it died before we could ask
+        raise SystemExit(1)

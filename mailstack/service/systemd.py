@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
+
+_CREDENTIALS: Final = struct.Struct("3i")  # process, user, group (unix(7))
 
 
 def notify(*lines: str) -> None:
@@ -36,3 +40,32 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     if not microseconds.isdecimal() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(microseconds) / 1_000_000
+
+
+def managing() -> socket.socket:
+    """A socket that processes can notify instead of the service manager's."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    manager.bind("")  # to a name that the kernel makes, in no folder
+    return manager
+
+
+def address(manager: socket.socket) -> str:
+    """What NOTIFY_SOCKET has to be for those who are to notify it."""
+    name: bytes = manager.getsockname()
+    return "@" + name[1:].decode()
+
+
+def told(manager: socket.socket) -> tuple[int, Mapping[str, str]]:
+    """What a process has notified, and its number, which is the kernel's word and not its own."""
+    said, about, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+    pid = next(
+        (
+            _CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0]
+            for level, kind, data in about
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+        ),
+        0,
+    )
+    lines = (line.partition("=") for line in said.decode(errors="replace").splitlines())
+    return pid, {name: value for name, _, value in lines}

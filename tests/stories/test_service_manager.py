@@ -117,7 +117,9 @@ def test_a_process_that_is_stuck_gives_no_sign_of_life(appliance: Appliance, man
 def test_workers_are_alive_when_every_one_of_them_is(appliance: Appliance, manager: Manager) -> None:
     process = appliance.run("--workers", "2", environ=manager.environ(watchdog_seconds=0.6))
     process.wait_ready()
-    assert manager.next() == {"READY": "1", "STATUS": "2 processes are serving"}
+    told = manager.next()
+    assert told["READY"] == "1"
+    assert told["STATUS"].startswith("2 processes: ")
     manager.wait_for("WATCHDOG")
     stuck, _ = process.children()
     os.kill(stuck, signal.SIGSTOP)
@@ -126,7 +128,10 @@ def test_workers_are_alive_when_every_one_of_them_is(appliance: Appliance, manag
             pass
     finally:
         os.kill(stuck, signal.SIGCONT)
-    manager.wait_for("WATCHDOG")
+    told = manager.wait_for("WATCHDOG")
+    assert re.fullmatch(
+        r"2 processes: (serving .*; \d connections?) \| (serving .*; \d connections?)", told["STATUS"]
+    )
 
 
 def test_a_reload_changes_what_can_be_changed_and_names_the_rest(
