@@ -17,6 +17,7 @@ from mailstack.pop3.asks import (
     FindKeys,
     Judge,
     LoadExpiry,
+    LoadLayout,
     LoadListing,
     LoadMechanisms,
     LoadUniqueIds,
@@ -146,10 +147,14 @@ class Answers:
                 if self._walk is None:
                     self._walk = self._store.walk(self.account_id, self._last_uid, surrogates=surrogates)
                 return await self._walk.open(uid, peek=peek)
-            case LoadListing(surrogates):
-                return await self._store.listing(self.account_id, self._last_uid, surrogates=surrogates)
-            case LoadUniqueIds():
-                return await self._store.unique_ids(self.account_id, self._last_uid)
+            case LoadLayout():
+                return await self._store.layout(self.account_id, self._last_uid)
+            case LoadListing(first_uid, last_uid, surrogates):
+                return await self._store.listing(
+                    self.account_id, last_uid, first_uid=first_uid, surrogates=surrogates
+                )
+            case LoadUniqueIds(first_uid, last_uid):
+                return await self._store.unique_ids(self.account_id, last_uid, first_uid=first_uid)
             case Expunge(uids):
                 self.expunging = True
                 try:

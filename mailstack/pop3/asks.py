@@ -13,7 +13,7 @@ from typing import Protocol
 from mailstack.auth.sasl import Channel, Enter, FindKeys, Judge, LogIn
 
 __all__ = ["Ask", "Content", "Enter", "Expunge", "FindKeys", "Judge", "LoadListing", "LoadMechanisms"]
-__all__ += ["LoadExpiry", "LoadUniqueIds", "LogIn", "OpenMessage"]
+__all__ += ["LoadExpiry", "LoadLayout", "LoadUniqueIds", "LogIn", "OpenMessage"]
 
 
 class Content(Protocol):
@@ -47,18 +47,28 @@ class LoadExpiry:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLayout:
+    """The answer is the Layout of the entries that were there at login."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadListing:
-    """The answer is the Listing of the entries that were there at login.
+    """The answer is the Listing of one page of those, from its first uid to its last.
 
     With `surrogates` it has the sizes that a client sees which has not said UTF8 (RFC 6858 §4).
     """
 
+    first_uid: int
+    last_uid: int
     surrogates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LoadUniqueIds:
     """The answer is the UniqueIds of the same entries, in the same order."""
+
+    first_uid: int
+    last_uid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +97,5 @@ Authenticate = LogIn | FindKeys | Judge | Enter
 Announce = LoadMechanisms | LoadExpiry
 """What may be announced now, with or without a maildrop."""
 
-Ask = Authenticate | Announce | LoadListing | LoadUniqueIds | OpenMessage | Expunge
+Ask = Authenticate | Announce | LoadLayout | LoadListing | LoadUniqueIds | OpenMessage | Expunge
 """Who is let in by `LogIn` and `Enter` has the maildrop locked; their answer is a Snapshot of the store."""

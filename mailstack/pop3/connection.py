@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
             reply = self._session.distrust()
         self._outlet.write(reply.text)
         if reply.lines is not None:
-            await sending.lines(self._outlet, reply.lines)
+            await sending.lines(self._outlet, self._answers, reply.lines)
         elif reply.message is not None:
             await sending.message(self._outlet, reply.message)
             self._session.tally.finish_sending()

@@ -1,29 +1,24 @@
 """The maildrop as one session sees it: fixed numbers, deletion marks, and its lists as text.
 
 What was there at login stays numbered 1, 2, 3 ... to the end of the session, deleted or not
-(RFC 1939 §4, §5). The listing is loaded by the first command that needs it.
+(RFC 1939 §4, §5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from array import array
+from collections.abc import Iterable
+from typing import Final
 
-from mailstack.errors import StoreUnavailable
 from mailstack.pop3.commands import Refused
-from mailstack.store.listing import Listing, UniqueIds
+from mailstack.pop3.pages import Asking, Entry, Pages
+from mailstack.pop3.replies import END, Lines
 from mailstack.store.messages import Snapshot
 
 SLICE_LINES: Final = 1000
 """Lines of LIST that are built at a time: other sessions are served in between."""
 
-
-class Entry(NamedTuple):
-    """One message of the maildrop."""
-
-    number: int
-    uid: int
-    octets: int
+_NONE: Final = array("q")
 
 
 class Maildrop:
@@ -32,10 +27,10 @@ class Maildrop:
     __slots__ = (
         "_all_messages",
         "_all_octets",
-        "_deleted",
         "_deleted_octets",
-        "_listing",
+        "_deleted_uids",
         "_marks",
+        "_pages",
         "surrogates",
     )
 
@@ -44,9 +39,9 @@ class Maildrop:
         """Whether some messages are to be had as their surrogates (RFC 6858), in content and in size."""
         self._all_messages = snapshot.messages
         self._all_octets = snapshot.octets + (snapshot.surrogate_octets if self.surrogates else 0)
-        self._listing: Listing | None = None
+        self._pages: Final = Pages(snapshot, surrogates=self.surrogates)
         self._marks: bytearray | None = None  # an octet a message; made by the first DELE
-        self._deleted = 0
+        self._deleted_uids = _NONE
         self._deleted_octets = 0
 
     def __str__(self) -> str:
@@ -57,7 +52,7 @@ class Maildrop:
     @property
     def messages(self) -> int:
         """How many are not deleted (STAT)."""
-        return self._all_messages - self._deleted
+        return self._all_messages - self.deleted
 
     @property
     def octets(self) -> int:
@@ -65,30 +60,14 @@ class Maildrop:
         return self._all_octets - self._deleted_octets
 
     @property
-    def all_messages(self) -> int:
-        """How many there were at login; the highest message number."""
-        return self._all_messages
-
-    @property
     def deleted(self) -> int:
         """How many are marked as deleted."""
-        return self._deleted
+        return len(self._deleted_uids)
 
     @property
     def deleted_octets(self) -> int:
         """What the marked ones add up to."""
         return self._deleted_octets
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the listing is here."""
-        return self._listing is not None
-
-    def load(self, listing: Listing) -> None:
-        """Take the listing; it has to agree with the snapshot, since STAT has been told already."""
-        if len(listing.uids) != self._all_messages:
-            raise StoreUnavailable("the maildrop's listing does not agree with its counters")
-        self._listing = listing
 
     def check(self, number: int) -> None:
         """Refuse a number that this maildrop does not have, or that is deleted."""
@@ -97,47 +76,55 @@ class Maildrop:
         if self._marks and self._marks[number - 1]:
             raise Refused(f"message {number} is deleted")
 
-    def entry(self, number: int) -> Entry:
-        """The message of that number, which has to be loaded and not deleted."""
+    def entry(self, number: int) -> Asking[Entry]:
+        """The message of that number, which has to be there and not deleted."""
         self.check(number)
-        listing = self._loaded_listing()
-        at = number - 1
-        return Entry(number, listing.uids[at], listing.octets[at])
+        return self._pages.entry(number)
 
-    def delete(self, number: int) -> None:
+    def unique_id(self, number: int) -> Asking[str]:
+        """The UIDL of that message, as above."""
+        self.check(number)
+        return self._pages.unique_id(number)
+
+    def delete(self, entry: Entry) -> None:
         """Mark a message as deleted (RFC 1939 §5)."""
-        entry = self.entry(number)
         if self._marks is None:
             self._marks = bytearray(self._all_messages)
-        self._marks[number - 1] = 1
-        self._deleted += 1
+            self._deleted_uids = array("q")
+        self._marks[entry.number - 1] = 1
+        self._deleted_uids.append(entry.uid)
         self._deleted_octets += entry.octets
 
     def reset(self) -> None:
         """Take back all marks (RFC 1939 §5)."""
         self._marks = None
-        self._deleted = self._deleted_octets = 0
+        self._deleted_uids = _NONE
+        self._deleted_octets = 0
 
     def deleted_uids(self) -> list[int]:
         """The uids of what is marked, in order."""
-        if not self._marks:
-            return []
-        return [uid for uid, mark in zip(self._loaded_listing().uids, self._marks, strict=True) if mark]
+        return sorted(self._deleted_uids)
 
-    def sizes(self) -> Iterator[bytes]:
+    def sizes(self) -> Lines:
         """LIST: slices of `number octets` lines, then the final dot."""
-        octets = self._loaded_listing().octets
-        for start in range(0, self._all_messages, SLICE_LINES):
-            yield self._lines(start, list(map(str, octets[start : start + SLICE_LINES])))
-        yield b".\r\n"
+        start = 0
+        for page in range(len(self._pages)):
+            octets = (yield from self._pages.listing(page)).octets
+            for at in range(0, len(octets), SLICE_LINES):
+                some = list(map(str, octets[at : at + SLICE_LINES]))
+                yield self._lines(start, some)
+                start += len(some)
+        yield END
 
-    def unique_ids(self, unique_ids: UniqueIds) -> Iterator[bytes]:
+    def unique_ids(self) -> Lines:
         """UIDL: slices of `number unique-id` lines, then the final dot."""
         start = 0
-        for some in unique_ids.slices():
-            yield self._lines(start, some)
-            start += len(some)
-        yield b".\r\n"
+        for page in range(len(self._pages)):
+            unique_ids = yield from self._pages.unique_ids(page)
+            for some in unique_ids.slices():
+                yield self._lines(start, some)
+                start += len(some)
+        yield END
 
     def _lines(self, start: int, values: list[str]) -> bytes:
         numbers = map(str, range(start + 1, start + 1 + len(values)))
@@ -147,8 +134,3 @@ class Maildrop:
             lines = [line for line, mark in zip(lines, marks, strict=True) if not mark]
         text = "\r\n".join(lines)
         return f"{text}\r\n".encode("ascii") if text else b""
-
-    def _loaded_listing(self) -> Listing:
-        if self._listing is None:
-            raise RuntimeError("the listing was not loaded")
-        return self._listing

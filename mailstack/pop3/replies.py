@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Generator
+from typing import Any, Final, NamedTuple
 
 from mailstack.auth.sasl import encoded
 from mailstack.errors import (
@@ -18,7 +18,7 @@ from mailstack.errors import (
     Temporary,
     TooManyGuesses,
 )
-from mailstack.pop3.asks import Content
+from mailstack.pop3.asks import Ask, Content
 from mailstack.pop3.commands import Refused
 from mailstack.pop3.stuffing import Transfer
 
@@ -27,6 +27,10 @@ MAX_LINE_OCTETS: Final = 512
 
 END: Final = b".\r\n"
 """The line that ends a multi-line reply (RFC 1939 §3)."""
+
+
+Lines = Generator[Ask | bytes, Any, None]
+"""Slices of whole lines, the final dot included; and asks, where the next one has to be read."""
 
 
 class Message(NamedTuple):
@@ -40,7 +44,7 @@ class Reply(NamedTuple):
     """One reply: its beginning, and at most one of `lines` and `message` after it."""
 
     text: bytes  # the status line; or all of a reply that is short
-    lines: Iterator[bytes] | None = None  # slices of whole lines, the final dot included
+    lines: Lines | None = None
     message: Message | None = None
     start_tls: bool = False  # the handshake begins right after this reply (RFC 2595 §4)
 

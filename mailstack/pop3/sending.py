@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Final
 
+from mailstack.pop3.answers import Answers
+from mailstack.pop3.asks import Ask
 from mailstack.pop3.outlet import Outlet
-from mailstack.pop3.replies import Message, Reply
+from mailstack.pop3.replies import Lines, Message, Reply
 
 _AT_ONCE_OCTETS: Final = 64 * 1024
 """So much of a message is written before the outlet is asked whether it has room.
@@ -16,12 +17,32 @@ Its pieces are not larger: the buffers of TLS grow to what they are given at a t
 """
 
 
-async def lines(outlet: Outlet, slices: Iterator[bytes]) -> None:
-    """Send a listing slice by slice; raises Gone when nobody is there any more."""
-    for some in slices:
+async def lines(outlet: Outlet, answers: Answers, slices: Lines) -> None:
+    """Send a listing slice by slice; raises Gone when nobody is there any more.
+
+    Raises what the store has against it, too, in the middle of the reply.
+    """
+    answer = None
+    while True:
+        try:
+            some = slices.send(answer)
+        except StopIteration:
+            return
+        if not isinstance(some, bytes):
+            answer = await _page(outlet, answers, some)
+            continue
+        answer = None
         outlet.write(some)
         await outlet.room()
         await asyncio.sleep(0)  # the next slice costs time that others want, too
+
+
+async def _page(outlet: Outlet, answers: Answers, ask: Ask) -> object:
+    try:
+        return await answers.to(ask)
+    except Exception:
+        outlet.check()  # who has left needs no page, and has no maildrop to have it from
+        raise
 
 
 def at_once(outlet: Outlet, reply: Reply) -> bool:

@@ -19,11 +19,10 @@ from mailstack.pop3.authentication import Dialogue
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.commands import BadCommand, Refused
 from mailstack.pop3.lines import LONGEST_OCTETS
-from mailstack.pop3.maildrop import Entry, Maildrop
-from mailstack.pop3.replies import Message, Reply, challenge, negative, ok, positive, reply_to
+from mailstack.pop3.maildrop import Maildrop
+from mailstack.pop3.replies import Lines, Message, Reply, challenge, negative, ok, positive, reply_to
 from mailstack.pop3.stuffing import Transfer
 from mailstack.pop3.tally import Tally
-from mailstack.store.listing import UniqueIds
 from mailstack.store.messages import Snapshot
 from mailstack.store.runs import Runs
 
@@ -55,12 +54,11 @@ class Authorization:
 class Session:
     """The states of RFC 1939 §3; its owner obeys one line at a time, in order."""
 
-    __slots__ = ("_bad", "_channel", "_more", "_state", "_unique_ids", "ended", "mechanism", "tally")
+    __slots__ = ("_bad", "_channel", "_more", "_state", "ended", "mechanism", "tally")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._state: Authorization | Maildrop = Authorization()
-        self._unique_ids: UniqueIds | None = None
         self._bad = 0
         self._more = False
         self.ended: str | None = None  # why, once the connection is to be closed
@@ -254,14 +252,13 @@ class Session:
     def list_(self, maildrop: Maildrop, number: int | None) -> Turn:
         """LIST (RFC 1939 §5)."""
         if number is not None:
-            entry = yield from self._entry(maildrop, number)
+            entry = yield from maildrop.entry(number)
             return ok(f"{number} {entry.octets}")
-        yield from self._loaded(maildrop)
-        return Reply(positive(str(maildrop)), maildrop.sizes())
+        return (yield from _listed(positive(str(maildrop)), maildrop.sizes()))
 
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
-        entry = yield from self._entry(maildrop, number)
+        entry = yield from maildrop.entry(number)
         content = yield asks.OpenMessage(entry.uid, peek=False, surrogates=maildrop.surrogates)
         self.tally.begin_sending(entry.uid, content.octets)
         transfer = Transfer(dotted=content.dotted)
@@ -269,8 +266,7 @@ class Session:
 
     def dele(self, maildrop: Maildrop, number: int) -> Turn:
         """DELE (RFC 1939 §5): only a mark, until QUIT."""
-        yield from self._entry(maildrop, number)
-        maildrop.delete(number)
+        maildrop.delete((yield from maildrop.entry(number)))
         return _DELETED
 
     def noop(self, _maildrop: Maildrop) -> Reply:
@@ -284,34 +280,24 @@ class Session:
 
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
-        entry = yield from self._entry(maildrop, number)
+        entry = yield from maildrop.entry(number)
         content = yield asks.OpenMessage(entry.uid, peek=True, surrogates=maildrop.surrogates)
         transfer = Transfer(dotted=content.dotted, lines=lines)
         return Reply(positive("top of message follows"), message=Message(content, transfer))
 
     def uidl(self, maildrop: Maildrop, number: int | None) -> Turn:
         """UIDL (RFC 1939 §7): the ids that the store keeps, never made up here."""
-        if number is not None:
-            maildrop.check(number)
-        unique_ids = self._unique_ids
-        if unique_ids is None:
-            unique_ids = yield asks.LoadUniqueIds()
-            if len(unique_ids) != maildrop.all_messages:
-                raise StoreUnavailable("the maildrop's unique-ids do not agree with its counters")
         if number is None:
-            return Reply(positive("unique-id listing follows"), maildrop.unique_ids(unique_ids))
-        # Whoever asks one by one will go on so; after the whole list, nobody asks again.
-        self._unique_ids = unique_ids
-        return ok(f"{number} {unique_ids[number - 1]}")
+            return (yield from _listed(positive("unique-id listing follows"), maildrop.unique_ids()))
+        return ok(f"{number} {yield from maildrop.unique_id(number)}")
 
-    def _entry(self, maildrop: Maildrop, number: int) -> Generator[Ask, Any, Entry]:
-        maildrop.check(number)
-        yield from self._loaded(maildrop)
-        return maildrop.entry(number)
 
-    def _loaded(self, maildrop: Maildrop) -> Generator[Ask, Any, None]:
-        if not maildrop.loaded:
-            maildrop.load((yield asks.LoadListing(maildrop.surrogates)))
+def _listed(text: bytes, lines: Lines) -> Turn:
+    """A list whose beginning has been read: up to there, a failure can still be told."""
+    some = next(lines)
+    while not isinstance(some, bytes):
+        some = lines.send((yield some))
+    return Reply(text + some, lines)
 
 
 class Verb(NamedTuple):

@@ -16,7 +16,7 @@ from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
-from mailstack.store.listing import Listing, UniqueIds
+from mailstack.store.listing import Layout, Listing, UniqueIds
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Snapshot
 from mailstack.store.readers import Readers
@@ -192,13 +192,21 @@ class Store:
         """The same without waiting; None where it has to be awaited."""
         return self.read_at_once(messages.snapshot, account_id)
 
-    async def listing(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Listing:
-        """The entries of a snapshot; with `surrogates`, for a client that has not said UTF8."""
-        return await self.read(listing.listing, account_id, last_uid, surrogates=surrogates)
+    async def layout(self, account_id: int, last_uid: int) -> Layout:
+        """Where the pages of a snapshot begin."""
+        return await self.read(listing.layout, account_id, last_uid)
 
-    async def unique_ids(self, account_id: int, last_uid: int) -> UniqueIds:
-        """The unique-ids of a snapshot, in the listing's order."""
-        return await self.read(listing.unique_ids, account_id, last_uid)
+    async def listing(
+        self, account_id: int, last_uid: int, *, first_uid: int = 0, surrogates: bool = False
+    ) -> Listing:
+        """A page of a snapshot, or all; with `surrogates`, for a client that has not said UTF8."""
+        return await self.read(
+            listing.listing, account_id, last_uid, first_uid=first_uid, surrogates=surrogates
+        )
+
+    async def unique_ids(self, account_id: int, last_uid: int, *, first_uid: int = 0) -> UniqueIds:
+        """The unique-ids of the same entries, in the listing's order."""
+        return await self.read(listing.unique_ids, account_id, last_uid, first_uid=first_uid)
 
     def walk(self, account_id: int, last_uid: int, *, surrogates: bool = False) -> Walk:
         """A way through the messages of a snapshot; to be closed with the session."""

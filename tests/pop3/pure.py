@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import base64
 from array import array
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from mailstack.auth import sasl, scram
 from mailstack.auth.mechanisms import offered
-from mailstack.errors import LoggedInLately, LoginRefused, MaildropInUse, MessageGone, StoreUnavailable
+from mailstack.errors import (
+    LoggedInLately,
+    LoginRefused,
+    MaildropInUse,
+    MailstackError,
+    MessageGone,
+    StoreUnavailable,
+)
 from mailstack.mail.surrogate import in_ascii
+from mailstack.pop3 import pages
 from mailstack.pop3.asks import (
     Ask,
     Enter,
@@ -19,6 +27,7 @@ from mailstack.pop3.asks import (
     FindKeys,
     Judge,
     LoadExpiry,
+    LoadLayout,
     LoadListing,
     LoadMechanisms,
     LoadUniqueIds,
@@ -27,11 +36,11 @@ from mailstack.pop3.asks import (
 )
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.lines import LineReader
-from mailstack.pop3.replies import Reply, reply_to
+from mailstack.pop3.replies import Lines, Reply, reply_to
 from mailstack.pop3.session import Session
 from mailstack.store.digests import damaged
 from mailstack.store.limits import Expiry
-from mailstack.store.listing import Listing, UniqueIds
+from mailstack.store.listing import Layout, Listing, UniqueIds
 from mailstack.store.messages import Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
@@ -130,7 +139,7 @@ class PureServer:
         while not self.closed and not self.start_tls and (line := self._next_line()) is not None:
             reply = self._run(self.session.obey(line, more=len(self._reader) > 0))
             self.replies += 1
-            sent.append(rendered(reply))
+            sent.append(self._rendered(reply))
             self.start_tls = reply.start_tls
             if self.session.ended or self._reader.endless:
                 self.end()
@@ -173,12 +182,15 @@ class PureServer:
             case LoadExpiry():
                 others = None if self.session.logged_in else maildrops.expiry_of_all
                 return others or maildrops.expiry
-            case LoadListing(surrogates):
+            case LoadLayout():
                 uids = self._uids()
+                return Layout(array("q", uids[:: pages.PAGE_ENTRIES]), len(uids))
+            case LoadListing(first_uid, last_uid, surrogates):
+                uids = self._uids(first_uid, last_uid)
                 sizes = (len(maildrops.seen(uid, surrogates=surrogates)) for uid in uids)
                 return Listing(array("q", uids), array("q", sizes))
-            case LoadUniqueIds():
-                return UniqueIds(" ".join(f"77.{uid}" for uid in self._uids()))
+            case LoadUniqueIds(first_uid, last_uid):
+                return UniqueIds(" ".join(f"77.{uid}" for uid in self._uids(first_uid, last_uid)))
             case OpenMessage(uid, surrogates=surrogates):
                 if uid not in maildrops.messages:
                     raise MessageGone("gone")
@@ -224,16 +236,32 @@ class PureServer:
         self.snapshot = Snapshot(*counters, None, len(maildrops.surrogates), more)
         return self.snapshot
 
-    def _uids(self) -> list[int]:
+    def _uids(self, first_uid: int = 0, last_uid: int = 1 << 62) -> list[int]:
         assert self.snapshot is not None
-        return [uid for uid in self.maildrops.messages if uid <= self.snapshot.last_uid]
+        last_uid = min(last_uid, self.snapshot.last_uid)
+        return [uid for uid in self.maildrops.messages if first_uid <= uid <= last_uid]
 
+    def _rendered(self, reply: Reply) -> bytes:
+        """All octets of a reply."""
+        sent = [reply.text]
+        if reply.lines is not None:
+            sent += self._listed(reply.lines)
+        elif reply.message is not None:
+            content, transfer = reply.message
+            assert isinstance(content, LiteralContent)
+            sent += [*map(transfer.feed, content.parts), transfer.finish()]
+        return b"".join(sent)
 
-def rendered(reply: Reply) -> bytes:
-    """All octets of a reply."""
-    sent = [reply.text, *(reply.lines or ())]
-    if reply.message is not None:
-        content, transfer = reply.message
-        assert isinstance(content, LiteralContent)
-        sent += [*map(transfer.feed, content.parts), transfer.finish()]
-    return b"".join(sent)
+    def _listed(self, lines: Lines) -> Iterator[bytes]:
+        """A list as far as it can be read; what has begun can only be cut."""
+        answer = None
+        try:
+            while True:
+                some = lines.send(answer)
+                answer = None if isinstance(some, bytes) else self._answer(some)
+                if isinstance(some, bytes):
+                    yield some
+        except StopIteration:
+            pass
+        except MailstackError:
+            self.end()

@@ -14,6 +14,7 @@ from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.outlet import HIGH_WATER
 from mailstack.store import fetching
+from mailstack.store.listing import PAGE_ENTRIES
 from tests.pop3.transcript import NAME, SECRET, sized
 
 
@@ -93,12 +94,36 @@ async def test_an_endless_line_ends_the_session(start):
 async def test_a_long_list_is_complete(start):
     async with start() as rig:
         content = sized(30)
-        await rig.deliver(*[content] * 2100)
+        messages = PAGE_ENTRIES + 100
+        await rig.deliver(*[content] * messages)
         client = await rig.log_in()
-        assert await client.body(b"LIST") == b"".join(f"{n} 30\r\n".encode() for n in range(1, 2101))
+        expected = b"".join(f"{n} 30\r\n".encode() for n in range(1, messages + 1))
+        assert await client.body(b"LIST") == expected
         unique_ids = (await client.body(b"UIDL")).splitlines()
-        assert len({line.split()[1] for line in unique_ids}) == 2100
-        assert await client.ask(b"UIDL 7") == b"+OK " + unique_ids[6] + b"\r\n"
+        assert len({line.split()[1] for line in unique_ids}) == messages
+        for number in (7, PAGE_ENTRIES, PAGE_ENTRIES + 1, messages):
+            assert await client.ask(b"UIDL %d" % number) == b"+OK " + unique_ids[number - 1] + b"\r\n"
+        assert await client.body(b"RETR %d" % messages) == content
+
+
+async def test_a_list_ends_where_its_session_loses_the_lock(start):
+    """Another session may delete by now, and what it leaves would be the rest of this list."""
+    async with start() as rig:
+        await rig.deliver(*[sized(30)] * (PAGE_ENTRIES + 1))
+        client = await rig.log_in()
+        read = rig.store.listing
+
+        async def losing(*words, **more):
+            for tell in rig.store.on_locks_lost:
+                tell()
+            return await read(*words, **more)
+
+        rig.store.listing = losing
+        client.send(b"LIST\r\n")
+        said = await client.rest()
+        assert said.count(b"\r\n") <= PAGE_ENTRIES + 1
+        assert not said.endswith(b"\r\n.\r\n")
+        await rig.until_sessions(0)
 
 
 # -- the lock ------------------------------------------------------------------------------------

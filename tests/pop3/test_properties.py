@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import base64
-from array import array
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstack.errors import StoreUnavailable
 from mailstack.pop3.asks import LogIn
 from mailstack.pop3.lines import ENDLESS_OCTETS, LONGEST_OCTETS, LineReader
-from mailstack.pop3.maildrop import Maildrop
 from mailstack.pop3.stuffing import Transfer
-from mailstack.store.listing import Listing, UniqueIds
-from mailstack.store.messages import Snapshot
 from tests.pop3.pure import Maildrops, PureServer
 from tests.pop3.transcript import NAME, SECRET, sized
 
@@ -228,58 +223,3 @@ def test_lines_come_out_as_they_went_in(lines):
             assert len(got) > LONGEST_OCTETS
             assert line.startswith(got[: LONGEST_OCTETS + 1])
     assert len(reader) == 0
-
-
-# -- the maildrop --------------------------------------------------------------------------------
-
-
-def maildrop(count: int) -> Maildrop:
-    made = Maildrop(Snapshot(count, 10 * count, count, None))
-    numbers = array("q", range(1, count + 1))
-    made.load(Listing(numbers, array("q", [10] * count)))
-    return made
-
-
-def test_long_lists_come_in_slices_and_skip_what_is_deleted():
-    drop = maildrop(2500)
-    for number in (1, 1000, 1001, 2500):
-        drop.delete(number)
-    slices = list(drop.sizes())
-    assert [some.count(b"\r\n") for some in slices] == [998, 999, 499, 1]
-    numbers = [int(line.split()[0]) for line in b"".join(slices[:-1]).splitlines()]
-    assert numbers == [n for n in range(1, 2501) if n not in {1, 1000, 1001, 2500}]
-    ids = UniqueIds(" ".join(f"{'7' * 30}.{n}" for n in range(1, 2501)))
-    slices = list(drop.unique_ids(ids))
-    assert max(map(len, slices)) < 32 * 1024
-    lines = [f"{n} {'7' * 30}.{n}\r\n".encode() for n in range(1, 2501) if n not in {1, 1000, 1001, 2500}]
-    assert b"".join(slices) == b"".join(lines) + b".\r\n"
-
-
-@given(st.lists(st.integers(1, 70), max_size=600))
-def test_unique_ids_are_kept_as_they_are(sizes):
-    ids = [f"{number}{'x' * 70}"[:size] for number, size in enumerate(sizes)]
-    kept = UniqueIds(" ".join(ids))
-    assert list(kept) == ids
-    assert [kept[index] for index in range(len(kept))] == ids
-
-
-def test_a_slice_that_is_deleted_whole_is_empty():
-    drop = maildrop(1001)
-    for number in range(1, 1001):
-        drop.delete(number)
-    assert b"".join(drop.sizes()) == b"1001 10\r\n.\r\n"
-    assert drop.deleted_uids() == list(range(1, 1001))
-
-
-def test_a_listing_that_contradicts_the_counters_is_refused():
-    drop = Maildrop(Snapshot(2, 20, 2, None))
-    with pytest.raises(StoreUnavailable):
-        drop.load(Listing(array("q"), array("q")))
-
-
-@pytest.mark.parametrize("command", [b"UIDL", b"UIDL 1"])
-def test_unique_ids_that_contradict_the_counters_are_refused(command):
-    server = PureServer(Maildrops.of(sized(50), sized(60)))
-    server.feed(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
-    del server.maildrops.messages[2]
-    assert server.feed(command + b"\r\n").startswith(b"-ERR [SYS/TEMP]")

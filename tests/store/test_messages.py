@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -194,6 +195,29 @@ def test_a_listing_ends_where_the_session_began(database, people):
         messages.deposit(connection, [a_deposit(spool, anna)])
         assert list(listing.listing(connection, anna, snapshot.last_uid).uids) == [1, 2, 3]
         assert len(listing.unique_ids(connection, anna, snapshot.last_uid)) == 3
+
+
+def test_a_maildrop_has_pages_that_are_full_but_for_the_last(database, people):
+    anna, ben = people["anna"], people["ben"]
+    with spooled(b"x\r\n") as (spool,), database.writing() as connection:
+        for _ in range(9):
+            messages.deposit(connection, [a_deposit(spool, anna, ben) for _ in range(1000)])
+        removal.expunge(connection, [Expunge(anna, list(range(1, 1000, 2)))])
+    with database.reading() as connection:
+        for account_id, last_uid in ((anna, 9000), (anna, 8500), (anna, 8499), (ben, 8000), (ben, 1)):
+            expected = listing.listing(connection, account_id, last_uid)
+            firsts, entries = listing.layout(connection, account_id, last_uid)
+            assert list(firsts) == list(expected.uids[:: listing.PAGE_ENTRIES])
+            assert entries == len(expected.uids)
+            uids, octets, unique_ids = [], [], []
+            for first, behind in zip(firsts, [*firsts[1:], last_uid + 1], strict=True):
+                page = listing.listing(connection, account_id, behind - 1, first_uid=first)
+                uids += page.uids
+                octets += page.octets
+                unique_ids += listing.unique_ids(connection, account_id, behind - 1, first_uid=first)
+            assert (uids, octets) == (list(expected.uids), list(expected.octets))
+            assert unique_ids == list(listing.unique_ids(connection, account_id, last_uid))
+        assert listing.layout(connection, people["cleo"], 100) == (array("q"), 0)
 
 
 def test_what_is_not_there_is_said_so(database, people):
