@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -169,6 +169,7 @@ def _sqlite_engine(url: URL) -> Engine:
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "close", _undo_sqlite)
     return engine
 
 
@@ -185,6 +186,13 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
     writing = connection.get_execution_options().get(_WRITING, False)
     connection.connection.cursor().execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _undo_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # A closed connection keeps its transaction, and with that the write lock, for as long as anything has
+    # one of its statements: the trace of an interrupt, say, after which SQLAlchemy closes at once.
+    with suppress(sqlite3.Error):  # what is closed already, or damaged, is closed all the same
+        connection.rollback()
 
 
 def _postgresql_engine(url: URL) -> Engine:

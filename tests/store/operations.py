@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,13 +76,11 @@ class Operation(NamedTuple):
 
 @contextmanager
 def _spooled(*octets: bytes) -> Iterator[list[Spool]]:
-    with tempfile.TemporaryDirectory() as folder:
-        spools = [Spool(Path(folder)) for _ in octets]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        spools = [stack.enter_context(Spool(Path(folder))) for _ in octets]
         for spool, each in zip(spools, octets, strict=True):
             spool.write(each)
         yield spools
-        for spool in spools:
-            spool.close()
 
 
 def deposited(connection: Connection, *batch: tuple[bytes, tuple[int, ...]], surrogate: bytes = b"") -> None:

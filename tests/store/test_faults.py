@@ -10,10 +10,11 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mailstack.errors import MaildropInUse, Temporary
+from mailstack.errors import MaildropInUse, StoreUnavailable, Temporary
 from mailstack.store.engine import Database
 from tests.store.operations import OPERATIONS, Operation, furnish
 from tests.support import postgresql
@@ -100,6 +101,24 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[s
     yield on_postgresql
     for name in made:
         postgresql.drop_database(server, name)
+
+
+def test_a_cut_takes_the_write_lock_along_whoever_remembers_a_statement(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    faults, before = Faults(database), contents(database)
+    cursors: list[Any] = []
+
+    def write() -> None:
+        with database.writing() as connection:
+            cursors.append(connection.connection.cursor())
+            cursors[-1].executemany("INSERT INTO domain (name, created_at) VALUES (?, 1)", [["a"], ["b"]])
+
+    with faults.at(2, Kind.CUT), pytest.raises(StoreUnavailable):
+        write()
+    assert faults.struck == "COMMIT"
+    assert contents(database) == before
+    write()
+    database.dispose()
 
 
 def failure(operation: Operation, database: Database, folder: Path) -> Exception | None:

@@ -125,6 +125,7 @@ class _SQLiteDouble(sqlite3.Connection):
         super().rollback()
 
     def cut(self) -> None:
+        super().rollback()  # closing alone leaves that to whoever has the last of its statements
         super().close()
 
     @staticmethod
