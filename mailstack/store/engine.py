@@ -60,6 +60,7 @@ class Database:
         self._pen: AbstractContextManager[None] = (
             Turnstile(str(self.url.database)) if self.is_sqlite else nullcontext()
         )
+        self._at_pen: Connection | None = None  # SQLite's connection of whoever holds the pen
 
     @property
     def path(self) -> str | None:
@@ -75,10 +76,24 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a write transaction: committed and synced when the block ends, else undone."""
-        with self.translated(), self._pen, self.engine.connect() as connection:
-            connection.execution_options(**{_WRITING: True})
-            with connection.begin():
-                yield connection
+        with self.translated(), self._pen, self._pens_connection() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _pens_connection(self) -> Iterator[Connection]:
+        """The connection to write on; SQLite's is kept, for all of its page cache is still true next time."""
+        connection, self._at_pen = self._at_pen, None
+        if connection is None:
+            connection = self.engine.connect().execution_options(**{_WRITING: True})
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self.is_sqlite:
+            self._at_pen = connection
+        else:
+            connection.close()
 
     def checkpoint(self, kind: str) -> None:
         """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn)."""
@@ -105,7 +120,10 @@ class Database:
             raise StoreUnavailable("every database connection is busy") from error
 
     def dispose(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection that nobody uses."""
+        connection, self._at_pen = self._at_pen, None
+        if connection is not None:
+            connection.close()
         self.engine.dispose()
         if isinstance(self._pen, Turnstile):
             self._pen.close()

@@ -51,7 +51,7 @@ class Faults:
         self.struck: str | None = None
         """The statement that failed."""
         event.listen(database.engine, "do_connect", self._connect)
-        database.engine.dispose()  # what was connected before is no double
+        database.dispose()  # what was connected before is no double
 
     @contextmanager
     def at(self, number: int, kind: Kind) -> Iterator[Faults]:

@@ -1,0 +1,49 @@
+"""The connection that writes: kept on SQLite, sound after a failure, and closed with the others."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from mailstack.store import domains
+from mailstack.store.engine import Database
+from mailstack.store.tables import domain
+
+
+def written_on(database: Database, name: str) -> Any:
+    """The driver's connection on which this domain was added."""
+    with database.writing() as connection:
+        domains.add_domain(connection, name)
+        return connection.connection.driver_connection
+
+
+def add_and_fail(database: Database, name: str) -> None:
+    with database.writing() as connection:
+        domains.add_domain(connection, name)
+        raise LookupError
+
+
+def test_sqlite_is_written_on_one_connection_until_it_is_closed(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    first = written_on(database, "one.example")
+    with database.reading() as reading:
+        assert reading.connection.driver_connection is not first
+    assert written_on(database, "two.example") is first
+    database.dispose()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")
+    assert written_on(database, "three.example") is not first
+    database.dispose()
+
+
+def test_what_failed_is_undone_and_the_next_is_written(database: Database) -> None:
+    written_on(database, "one.example")
+    with pytest.raises(LookupError):
+        add_and_fail(database, "two.example")
+    written_on(database, "three.example")
+    with database.reading() as reading:
+        assert reading.scalar(select(func.count()).select_from(domain)) == 2
+    assert database.engine.pool.checkedout() == database.is_sqlite  # type: ignore[attr-defined]
