@@ -56,7 +56,7 @@ class Spool:
         """The first octets, at most so many and at most a part."""
         if self._file is None:
             return bytes(self._buffer[:octets])
-        return self._read(0)[:octets]
+        return bytes(next(self.parts_in_turn())[:octets])
 
     def write(self, chunk: bytes) -> None:
         """Append the chunk. StoreFull or StoreUnavailable where the disk does not take it.
@@ -97,21 +97,27 @@ class Spool:
 
         StoreUnavailable where the file cannot be read.
         """
-        for offset in range(0, self._file_octets, PART_OCTETS):
-            yield self._read(offset)
+        return map(bytes, self.parts_in_turn())
+
+    def parts_in_turn(self) -> Iterator[bytes | bytearray]:
+        """The same for whoever is done with a part before asking for the next: all share one memory."""
+        if self._file_octets:
+            room = bytearray(PART_OCTETS)
+            for offset in range(0, self._file_octets, PART_OCTETS):
+                self._read_into(room, offset)
+                yield room
         if self._buffer:
             yield bytes(self._buffer)
 
-    def _read(self, offset: int) -> bytes:
+    def _read_into(self, room: bytearray, offset: int) -> None:
         if self._file is None:
             raise StoreUnavailable("The spool was closed before its content was read.")
         try:
-            part = os.pread(self._file.fileno(), PART_OCTETS, offset)
+            octets = os.preadv(self._file.fileno(), (room,), offset)
         except OSError as error:
             raise _fact(error) from error
-        if len(part) != PART_OCTETS:
+        if octets != PART_OCTETS:
             raise StoreUnavailable("The spool file is shorter than what was written to it.")
-        return part
 
     def close(self) -> None:
         """Forget the content, and give back memory and disk; closing again does nothing."""

@@ -16,7 +16,7 @@ DIGEST_OCTETS: Final = 4
 """The digest of one part; `message.digests` has them one behind the other."""
 
 
-def of_part(*pieces: bytes) -> bytes:
+def of_part(*pieces: bytes | bytearray) -> bytes:
     """The digest of one part, given in pieces."""
     crc = 0
     for piece in pieces:

@@ -22,14 +22,14 @@ from sqlalchemy import (
 )
 
 from mailstack.errors import NoSuchMailbox
-from mailstack.mail.spool import Spool
+from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
 _INSERT_OCTETS = 4 * 1024 * 1024
-"""How much content one executemany carries: a 50 MB message must not be in memory a second time."""
+"""How much content one executemany carries: a batch of messages must not be in memory a second time."""
 
 
 class Recipient(NamedTuple):
@@ -158,22 +158,23 @@ def new_message_ids(connection: Connection, count: int) -> list[int]:
 
 def _content_rows(
     numbered: Iterable[tuple[int, Deposit]], found: dict[int, bytes]
-) -> Iterator[tuple[int, bytes]]:
-    """The parts of every message; their digests go into `found` as they pass."""
+) -> Iterator[tuple[int, bytes | bytearray]]:
+    """The parts of every message, in turn; their digests go into `found` as they pass."""
     for number, d in numbered:
         found[number] = b""
-        for part, octets in enumerate(d.spool.parts()):
+        for part, octets in enumerate(d.spool.parts_in_turn()):
             found[number] += digests.of_part(octets)
             yield number * PARTS_A_MESSAGE + part, octets
 
 
-def _bundles(rows: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    bundle: list[tuple[int, bytes]] = []
+def _bundles(rows: Iterable[tuple[int, bytes | bytearray]]) -> Iterator[list[tuple[int, bytes | bytearray]]]:
+    """Rows that are inserted together; a whole part ends a bundle, for the next one takes its place."""
+    bundle: list[tuple[int, bytes | bytearray]] = []
     octets = 0
     for row in rows:
         bundle.append(row)
         octets += len(row[1])
-        if octets >= _INSERT_OCTETS:
+        if octets >= _INSERT_OCTETS or len(row[1]) == PART_OCTETS:
             yield bundle
             bundle, octets = [], 0
     if bundle:

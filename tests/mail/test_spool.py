@@ -61,6 +61,7 @@ def test_what_is_written_comes_back_in_whole_parts(
         assert all(len(part) == PART_OCTETS for part in parts[:-1])
         assert all(parts)
         assert list(spool.parts()) == parts
+        assert [bytes(part) for part in spool.parts_in_turn()] == parts
 
 
 def test_another_thread_may_read(spool: Spool) -> None:
