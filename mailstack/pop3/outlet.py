@@ -17,7 +17,8 @@ _SMALL: Final = 16 * 1024
 """Pieces up to this size are copied together: one TLS record, one segment."""
 
 _ENOUGH: Final = 64 * 1024
-"""So much is handed to the transport without waiting for the rest, so that it can say `pause`."""
+"""So much is handed to the transport at a time: it can say `pause`, and the buffers of TLS, which grow to
+what they are given and stay like that, stay small."""
 
 
 class Gone(Exception):
@@ -46,10 +47,11 @@ class Outlet:
 
     def write(self, piece: bytes) -> None:
         """Keep a piece for the next `flush`, which comes by itself when there is enough."""
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held > _ENOUGH:
+        octets = len(piece)
+        if self._held + octets > _ENOUGH:
             self.flush()
+        self._pieces.append(piece)
+        self._held += octets
 
     def flush(self) -> None:
         """Hand all pieces to the transport."""
@@ -58,20 +60,13 @@ class Outlet:
             return
         self._pieces = []
         self._held = 0
+        if len(pieces) > 1:
+            pieces = _joined(pieces)
         if len(pieces) == 1:
             self._transport.write(pieces[0])
-            return
-        small: list[bytes] = []
-        for piece in pieces:
-            if len(piece) <= _SMALL:
-                small.append(piece)
-                continue
-            if small:
-                self._transport.write(b"".join(small))
-                small = []
-            self._transport.write(piece)
-        if small:
-            self._transport.write(small[0] if len(small) == 1 else b"".join(small))
+        else:
+            # In one system call: each wakes the reader, who then finds a status line without its message.
+            self._transport.writelines(pieces)
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the loop.
@@ -116,3 +111,20 @@ class Outlet:
     def _wake(self) -> None:
         if self._room_again is not None and not self._room_again.done():
             self._room_again.set_result(None)
+
+
+def _joined(pieces: list[bytes]) -> list[bytes]:
+    """The same octets, with small pieces that are neighbours put together."""
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) <= _SMALL:
+            small.append(piece)
+            continue
+        if small:
+            joined.append(b"".join(small))
+            small = []
+        joined.append(piece)
+    if small:
+        joined.append(b"".join(small))
+    return joined

@@ -16,6 +16,9 @@ from tests.support.appliance import DOMAIN, PASSWORD, POP3_PORT, SMTP_PORT, Appl
 CONTENT = b"Subject: one\r\n\r\n" + (b"x" * 70 + b"\r\n") * 28
 """Some 2 KB."""
 
+LARGE = b"Subject: one\r\n\r\n" + (b"x" * 70 + b"\r\n") * 700
+"""Some 50 KB."""
+
 SESSIONS = [f"idle{number}" for number in range(40)]
 """Accounts that log in and do nothing."""
 
@@ -91,11 +94,11 @@ class Counted:
         units = work(self)
         return self.now().per(began, units)
 
-    def fill(self, name: str, count: int) -> None:
+    def fill(self, name: str, count: int, content: bytes = CONTENT) -> None:
         """Put so many messages into a maildrop."""
         with self.sender() as sender:
             for _ in range(count):
-                sender.begin(name)
+                sender.begin(name, content)
                 sender.lines(1)
 
     # -- clients that wait for each reply, or for none -------------------------------------------
@@ -173,16 +176,16 @@ class Wire:
         self.ask(b"DATA")
         self.ask(CONTENT + b".")
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, content: bytes = CONTENT) -> None:
         """One message, its commands in one packet; the reply to its content is not awaited."""
         self.say(
             b"MAIL FROM:<sender@example.net>", b"RCPT TO:<%s@%s>" % (name.encode(), DOMAIN.encode()), b"DATA"
         )
         assert [line[:3] for line in self.lines(3)] == [b"250", b"250", b"354"]
-        self.say(CONTENT + b".")
+        self.say(content + b".")
 
 
 def started(appliance: Appliance) -> Counted:
     """A server that counts, of an appliance that was made for it, with accounts for all kinds of work."""
-    appliance.add_accounts("anna", "ben", "drained", "listed", *SESSIONS)
+    appliance.add_accounts("anna", "ben", "drained", "large", "listed", *SESSIONS)
     return Counted(appliance)
