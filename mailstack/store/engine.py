@@ -184,6 +184,7 @@ def _sqlite_engine(url: URL) -> Engine:
         },
         pool_size=_CONNECTIONS,
         max_overflow=_CONNECTIONS,
+        pool_use_lifo=True,  # each has a cache of its own: the one that was used last knows most
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
