@@ -69,8 +69,7 @@ def measure(
             with _running(folder / "shared", storages, Fresh(USERS)) as running:
                 for server in running:
                     empty(server)
-                    poll(server, 0.25)  # first logins pay a hash, and first processes are started
-                    poll(server, 0.25)  # what a poll costs
+                    poll(server, 0.25)  # what a poll costs, which later rows take off
                 for workload in shared:
                     for server in running if workload.prepare else ():
                         assert workload.prepare is not None

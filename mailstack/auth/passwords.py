@@ -94,10 +94,11 @@ def generate_password() -> str:
 
 
 class Verifier:
-    """Checks passwords off the event loop; at most one hash a core at a time."""
+    """Checks passwords off the event loop; at most one hash a core at a time, in all of the `processes`."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hash")
+    def __init__(self, processes: int = 1) -> None:
+        threads = max((os.cpu_count() or 1) // processes, 1)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hash")
 
     async def verify(self, secret: str, password_hash: str) -> bool:
         """Whether the secret fits the hash."""

@@ -91,7 +91,7 @@ async def deposited(
     from mailstack.delivery import Delivery
     from mailstack.store.store import Store
 
-    spool_dir = settings.state_dir / "spool"
+    spool_dir = settings.spool_dir
     spool_dir.mkdir(mode=0o700, exist_ok=True)
     store = Store(
         database,

@@ -23,6 +23,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     if workers > 1:
+        roles.read_code(listening)
         code = supervisor.supervise(workers)
         if code is not None:
             return code
@@ -30,7 +31,9 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
         settings = reread()
     keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house))
+        return runner.run(
+            lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house, workers=workers)
+        )
 
 
 def _ensure_certificate(settings: Settings) -> None:

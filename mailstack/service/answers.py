@@ -7,18 +7,20 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mailstack import __version__
 from mailstack.errors import BadAddress, MailstackError
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
-from mailstack.pop3.listener import Listener
-from mailstack.pop3.record import SessionInfo
 from mailstack.service.control import Answer
 from mailstack.service.numbers import numbers
 from mailstack.service.sockets import Sockets
-from mailstack.smtp.listener import Listener as SmtpListener
 from mailstack.store.store import Store
+
+if TYPE_CHECKING:  # the process may have no listener of one protocol or the other
+    from mailstack.pop3.listener import Listener
+    from mailstack.pop3.record import SessionInfo
+    from mailstack.smtp.listener import Listener as SmtpListener
 
 _HEALTH_SECONDS: Final = 4.0
 

@@ -6,15 +6,12 @@ import asyncio
 import signal
 import socket
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mailstack import log
 from mailstack.auth.passwords import Verifier
-from mailstack.delivery import Delivery
 from mailstack.directory import Directory
-from mailstack.pop3 import listener as pop3
-from mailstack.service import housekeeping, memory
+from mailstack.service import housekeeping, memory, roles
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TlsContext
 from mailstack.service.control import Control
@@ -24,13 +21,13 @@ from mailstack.service.sockets import Sockets
 from mailstack.service.watchdog import Watchdog
 from mailstack.service.watching import CertificateWatch
 from mailstack.settings import Settings
-from mailstack.smtp.listener import Listener as SmtpListener
-from mailstack.smtp.receiver import Reception
-from mailstack.smtp.site import Site
 from mailstack.store import fitness, schema
 from mailstack.store.engine import Database
-from mailstack.store.housekeeping import Rules
 from mailstack.store.store import Store
+
+if TYPE_CHECKING:  # a process for one protocol does not read the code of the other
+    from mailstack.pop3.listener import Listener as Pop3Listener
+    from mailstack.smtp.listener import Listener as SmtpListener
 
 DRAIN_SECONDS: Final = 20.0
 """How long running transactions may take to end when the server stops."""
@@ -53,8 +50,13 @@ class Listener(Protocol):
         ...
 
 
-async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_house: bool = False) -> int:
-    """Serve on the sockets until SIGTERM or SIGINT; SIGHUP reads certificate and settings anew."""
+async def serve(
+    settings: Settings, sockets: Sockets, *, reread: Reread, keeps_house: bool = False, workers: int = 1
+) -> int:
+    """Serve on the sockets, as one of so many processes, until SIGTERM or SIGINT.
+
+    SIGHUP reads certificate and settings anew.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,17 +69,17 @@ async def serve(settings: Settings, sockets: Sockets, *, reread: Reread, keeps_h
         pop3_tls = TlsContext(*files, channel_binding=binding, protocol="pop3")
         watch = CertificateWatch(files, (tls, pop3_tls))
         stack.callback(watch.close)
-        verifier = Verifier()
-        stack.callback(verifier.close)
-        directory = Directory(
-            store,
-            verifier,
-            default_domain=settings.default_domain,
-            postmaster=settings.postmaster,
-            scram_iterations=settings.auth.scram_iterations,
-        )
-        smtp_listeners = await _smtp(settings, sockets, directory, store, tls)
-        pop3_listeners = await _pop3(settings, sockets, directory, store, pop3_tls)
+        directory = _directory(settings, store, stack, workers)
+        smtp_listeners: list[SmtpListener] = []
+        pop3_listeners: list[Pop3Listener] = []
+        if not sockets.keys().isdisjoint(roles.SMTP):
+            from mailstack.service import smtp
+
+            smtp_listeners = await smtp.opened(settings, sockets, directory, store, tls)
+        if not sockets.keys().isdisjoint(roles.POP3):
+            from mailstack.service import pop3
+
+            pop3_listeners = await pop3.opened(settings, sockets, directory, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
         control = Control(
             settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=sockets)
@@ -123,7 +125,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
     with database.reading() as connection:
         schema.check(connection)
     fitness.check(database)
-    _spool_dir(settings).mkdir(mode=0o700, exist_ok=True)
+    settings.spool_dir.mkdir(mode=0o700, exist_ok=True)
     store = Store(
         database,
         state_dir=settings.state_dir,
@@ -135,58 +137,16 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
     return store
 
 
-async def _smtp(
-    settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
-) -> list[SmtpListener]:
-    delivery = Delivery(
+def _directory(settings: Settings, store: Store, stack: AsyncExitStack, workers: int) -> Directory:
+    verifier = Verifier(workers)
+    stack.callback(verifier.close)
+    return Directory(
         store,
-        hostname=settings.hostname,
-        spool_dir=_spool_dir(settings),
-        max_message_octets=settings.smtp.max_message_octets,
-        max_header_octets=settings.smtp.max_header_octets,
-        max_octets_in_flight=settings.smtp.max_octets_in_flight,
-        reject_bare_newlines=settings.smtp.bare_newlines == "reject",
+        verifier,
+        default_domain=settings.default_domain,
+        postmaster=settings.postmaster,
+        scram_iterations=settings.auth.scram_iterations,
     )
-    listeners: list[SmtpListener] = []
-    for name in ("smtp", "lmtp"):
-        if name in sockets:
-            site = Site(
-                hostname=settings.hostname,
-                directory=directory,
-                delivery=delivery,
-                tls_available=lambda: True,
-                lmtp=name == "lmtp",
-                settings=settings.smtp,
-            )
-            listener = SmtpListener(Reception(site, tls))
-            await listener.open(sockets[name])
-            listeners.append(listener)
-    return listeners
-
-
-async def _pop3(
-    settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
-) -> list[pop3.Listener]:
-    return [
-        await pop3.serve(
-            sockets[name],
-            store=store,
-            directory=directory,
-            tls=tls,
-            implicit_tls=name == "pop3s",
-            allow_plaintext_login=settings.pop3.allow_plaintext_login,
-            idle_seconds=settings.pop3.idle_seconds,
-            login_idle_seconds=settings.pop3.login_idle_seconds,
-            login_delay_seconds=settings.pop3.login_delay_seconds,
-            retention=Rules.of(settings).default,
-        )
-        for name in ("pop3", "pop3s")
-        if name in sockets
-    ]
-
-
-def _spool_dir(settings: Settings) -> Path:
-    return settings.state_dir / "spool"  # not /tmp, which may be memory
 
 
 async def _drain(listeners: list[Listener]) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 from mailstack.errors import BadSetting
 from mailstack.settings import Settings
 from mailstack.values import Listen
 
+SMTP: Final = ("smtp", "lmtp")
+POP3: Final = ("pop3", "pop3s")
+"""The sockets that a protocol is spoken on."""
+
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "smtp": ("smtp",),
     "lmtp": ("lmtp",),
-    "pop3": ("pop3", "pop3s"),
+    "pop3": POP3,
     "metrics": ("metrics",),
     "housekeeping": (),
 }
@@ -36,3 +41,12 @@ def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, Sequence[Li
     if not found and "housekeeping" not in roles:
         raise BadSetting("there is no address to listen on: set [smtp] listen or [pop3] listen")
     return found
+
+
+def read_code(sockets: Iterable[str]) -> None:
+    """Read what these sockets' protocols need before the process forks: so it is shared."""
+    for name in sockets:
+        if name in SMTP:
+            import_module("mailstack.service.smtp")
+        if name in POP3:
+            import_module("mailstack.service.pop3")

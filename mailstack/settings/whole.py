@@ -71,6 +71,11 @@ class Settings:
         """Where each serving process has its control socket."""
         return self.state_dir / "control"
 
+    @property
+    def spool_dir(self) -> Path:
+        """Where a message lies that is being received, once it is large: not /tmp, which may be memory."""
+        return self.state_dir / "spool"
+
 
 SECTIONS: Mapping[str, type[Any]] = {
     "": Settings, "tls": Tls, "acme": Acme, "smtp": Smtp, "pop3": Pop3, "lmtp": Lmtp, "auth": Auth,

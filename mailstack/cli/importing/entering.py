@@ -46,7 +46,7 @@ class Entering:
         """How many messages are in the maildrop by now, on disk."""
         self._database = database
         self._settings = settings
-        self._spool_dir = settings.state_dir / "spool"
+        self._spool_dir = settings.spool_dir
         self._account_id = account_id
         self._stand = stand
         self._source = source
