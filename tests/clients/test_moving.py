@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients import dovecot
 from tests.clients.fetchers import FETCHERS, PLAIN, Box
+from tests.support import dovecot
 from tests.support.appliance import DOMAIN, PASSWORD, POP3_PORT, Appliance, retrieved
 
 pytestmark = pytest.mark.clients
@@ -91,5 +91,5 @@ def test_the_way_to_dovecot_is_as_open(appliance: Appliance, tmp_path: Path) -> 
     with dovecot.dovecot(appliance.host, POP3_PORT, "anna", PASSWORD) as other:
         shutil.copytree(tmp_path / "out", other.maildir, dirs_exist_ok=True)
         for path in (other.maildir, *other.maildir.rglob("*")):
-            shutil.chown(path, 65534, 65534)
+            shutil.chown(path, dovecot.OWNER, dovecot.OWNER)
         assert told(appliance.host) == before

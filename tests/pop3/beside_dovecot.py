@@ -23,45 +23,28 @@ from mailstack.service.tls import write_self_signed
 from tests.pop3.test_transcripts_on_sockets import other_address
 from tests.pop3.transcript import NAME, SECRET, Event, Step, Transcript, read_all, sized
 from tests.support.beside import NOTHING, Conversation, Deviation, cell
+from tests.support.dovecot import OWNER, dovecot
 from tests.support.transcripts import Names, fits
 
 PAGE = Path(__file__).parents[2] / "docs" / "pop3-beside-dovecot.md"
 
-_OWNER = 65534
 _CODE = re.compile(rb"\[[A-Z/-]+\]")
 _NUMBERS = re.compile(rb"\+OK (\d+(?: \d+)?)$")
 
-_CONFIGURATION = """
-base_dir = {folder}/run
-state_dir = {folder}/run
-log_path = {folder}/log
-protocols = pop3
-listen = {listen}
+_SETTINGS = """
 ssl = {ssl}
-ssl_cert = <{folder}/certificate.pem
-ssl_key = <{folder}/key.pem
+ssl_cert = <{chain}
+ssl_key = <{key}
+disable_plaintext_auth = yes
 auth_failure_delay = 0
 auth_mechanisms = plain login scram-sha-256
-mail_location = maildir:~/Maildir
 pop3_lock_session = yes
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {folder}/passwd
-}}
-userdb {{
-  driver = static
-  args = uid={owner} gid={owner} home={folder}/home
-}}
-first_valid_uid = 1
 service anvil {{
   unix_listener anvil-auth-penalty {{
     mode = 0
   }}
 }}
 service pop3-login {{
-  inet_listener pop3 {{
-    port = {port}
-  }}
   inet_listener pop3s {{
     port = {tls_port}
     ssl = yes
@@ -70,13 +53,13 @@ service pop3-login {{
 """
 
 
-class Dovecot:
-    """One running instance, with one account."""
+class Peer:
+    """A running Dovecot, and the maildrop of its one account."""
 
-    def __init__(self, folder: Path, port: int, tls_port: int) -> None:
+    def __init__(self, maildir: Path, certificate: Path, port: int, tls_port: int) -> None:
         self.port, self.tls_port = port, tls_port
-        self.context = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
-        self._maildir = folder / "home" / "Maildir"
+        self.context = ssl.create_default_context(cafile=str(certificate))
+        self._maildir = maildir
         self._number = 0
 
     def fill(self, messages: list[bytes]) -> None:
@@ -87,14 +70,14 @@ class Dovecot:
         for message in messages:
             self.deliver(message)
         for path in (self._maildir.parent, self._maildir, *self._maildir.rglob("*")):
-            os.chown(path, _OWNER, _OWNER)
+            os.chown(path, OWNER, OWNER)
 
     def deliver(self, message: bytes) -> None:
         """One more message, as a delivery agent stores it."""
         self._number += 1
         path = self._maildir / "new" / f"{1_700_000_000 + self._number}.M{self._number}P1.localhost"
         path.write_bytes(message.replace(b"\r\n", b"\n"))
-        os.chown(path, _OWNER, _OWNER)
+        os.chown(path, OWNER, OWNER)
 
     def messages(self) -> int:
         """How many messages there are."""
@@ -102,38 +85,22 @@ class Dovecot:
 
 
 @contextmanager
-def dovecot(*, certificate: bool) -> Iterator[Dovecot]:
+def peer(*, certificate: bool) -> Iterator[Peer]:
     """A fresh instance for the length of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="ms-dovecot-"))
-    folder.chmod(0o755)
-    (folder / "home").mkdir()
-    write_self_signed(folder / "certificate.pem", folder / "key.pem", "localhost")
-    (folder / "passwd").write_text(f"{NAME}:{{PLAIN}}{SECRET}\n")
     ports = []
     for _ in range(2):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             ports.append(probe.getsockname()[1])
-    listen = ", ".join(filter(None, ("127.0.0.1", other_address())))
-    values = {"folder": folder, "owner": _OWNER, "port": ports[0], "tls_port": ports[1]}
-    (folder / "dovecot.conf").write_text(
-        _CONFIGURATION.format(listen=listen, ssl="yes" if certificate else "no", **values)
-    )
-    process = subprocess.Popen(["dovecot", "-F", "-c", folder / "dovecot.conf"])
-    try:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", ports[0])).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        yield Dovecot(folder, *ports)
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)
+    listen = ",".join(filter(None, ("127.0.0.1", other_address())))
+    with tempfile.TemporaryDirectory() as folder:
+        chain, key = Path(folder) / "certificate.pem", Path(folder) / "key.pem"
+        write_self_signed(chain, key, "localhost")
+        more = _SETTINGS.format(ssl="yes" if certificate else "no", chain=chain, key=key, tls_port=ports[1])
+        with dovecot(listen, ports[0], NAME, SECRET, more=more) as running:
+            yield Peer(running.maildir, chain, *ports)
 
 
-def greeted(server: Dovecot, channel: str) -> Conversation:
+def greeted(server: Peer, channel: str) -> Conversation:
     """A connection whose greeting has been read."""
     host = other_address() if channel == "clear" else "127.0.0.1"
     port = server.tls_port if channel == "tls" else server.port
@@ -144,7 +111,7 @@ def greeted(server: Dovecot, channel: str) -> Conversation:
     return talk
 
 
-def play(server: Dovecot, transcript: Transcript) -> Deviation | None:
+def play(server: Peer, transcript: Transcript) -> Deviation | None:
     """The first deviation, if there is one."""
     server.fill(transcript.messages)
     playing = _Playing(server, transcript.channel)
@@ -160,7 +127,7 @@ def play(server: Dovecot, transcript: Transcript) -> Deviation | None:
 class _Playing:
     """A transcript under way, and the other session that it may have."""
 
-    def __init__(self, server: Dovecot, channel: str) -> None:
+    def __init__(self, server: Peer, channel: str) -> None:
         self._server = server
         self._channel = channel
         self._talk = greeted(server, channel)
@@ -307,7 +274,7 @@ def run() -> None:
     missing = [reason for each in transcripts if (reason := left_out(each))]
     results = {}
     for certificate in (True, False):
-        with dovecot(certificate=certificate) as server:
+        with peer(certificate=certificate) as server:
             for each in transcripts:
                 if each.certificate is certificate and left_out(each) is None:
                     results[str(each)] = each, play(server, each)

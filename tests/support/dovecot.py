@@ -1,4 +1,7 @@
-"""A real Dovecot, the server that an account is moved away from; Debian's package, as root."""
+"""A Dovecot of our own in a folder, with one account: an account moves from it, or POP3 is compared with it.
+
+Debian's package, as root; the system's Dovecot, if one runs, does not notice.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,21 @@ from pathlib import Path
 
 import pytest
 
-_OWNER = 65534
+OWNER = 65534
+"""Who the mail belongs to."""
 _DELIVERY_AGENT = "/usr/lib/dovecot/dovecot-lda"
 _CONFIGURATION = """
 base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/log
 protocols = pop3
-listen = {host}
+listen = {listen}
 ssl = no
 disable_plaintext_auth = no
 mail_location = maildir:~/Maildir
 first_valid_uid = 1
 hostname = old.example.test
 postmaster_address = postmaster@example.test
-{more}
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN {folder}/passwd
@@ -42,6 +45,7 @@ service pop3-login {{
     port = {port}
   }}
 }}
+{more}
 """
 
 
@@ -77,19 +81,22 @@ def require() -> None:
 
 
 @contextmanager
-def dovecot(host: str, port: int, name: str, password: str, *, more: str = "") -> Iterator[Dovecot]:
-    """A fresh instance for the length of the block; its files stay behind it a little longer."""
-    with tempfile.TemporaryDirectory(prefix="ms-old-") as made:
+def dovecot(listen: str, port: int, name: str, password: str, *, more: str = "") -> Iterator[Dovecot]:
+    """A fresh instance for the length of the block, at addresses with commas between them.
+
+    `more` are settings of its own; the files stay behind the process a little longer.
+    """
+    with tempfile.TemporaryDirectory(prefix="ms-dovecot-") as made:
         folder = Path(made)
         folder.chmod(0o755)
         (folder / "home").mkdir()
-        os.chown(folder / "home", _OWNER, _OWNER)
+        os.chown(folder / "home", OWNER, OWNER)
         (folder / "passwd").write_text(f"{name}:{{PLAIN}}{password}\n")
-        values = {"folder": folder, "owner": _OWNER, "host": host, "port": port, "more": more}
+        values = {"folder": folder, "owner": OWNER, "listen": listen, "port": port, "more": more}
         (folder / "dovecot.conf").write_text(_CONFIGURATION.format(**values))
         process = subprocess.Popen(["dovecot", "-F", "-c", folder / "dovecot.conf"])
         try:
-            _wait_for(host, port)
+            _wait_for(listen.partition(",")[0], port)
             yield Dovecot(folder, name)
         finally:
             process.terminate()
