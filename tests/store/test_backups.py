@@ -17,31 +17,16 @@ from mailstack.store.backups import prune
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
+from mailstack.store.bulk import PARTS_A_STEP
 from mailstack.store.engine import Database
 from mailstack.store.tables import account, content, message
 from tests.support import maildrops, postgresql
-from tests.support.backups import back_up, expunge, mail, restore, validity, verify
+from tests.support.backups import JO, KIM, LARGE, back_up, expunge, mail, restore, validity, verify
 from tests.support.contents import findings
 
-JO, KIM = "jo@example.org", "kim@example.org"
 SPOIL = (
     "UPDATE content SET octets = CAST(replace(CAST(octets AS TEXT), ': 3', ': E') AS BLOB) WHERE id = 4 << 16"
 )
-LARGE = b"Subject: large\r\n\r\n" + b"x" * 40 * PART_OCTETS + b"\r\n"
-
-
-@pytest.fixture
-def filled(database: Database) -> Database:
-    maildrops.add_accounts(database, JO, KIM)
-    for number in range(20):
-        maildrops.deposit(database, b"Subject: %d\r\n\r\n.\r\n" % number, JO, KIM)
-    maildrops.deposit(database, LARGE, KIM)
-    return database
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "backups")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -61,26 +46,28 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
 
 
 def test_a_store_comes_back_on_either_database(
-    filled: Database, folder: Folder, other: Database, tmp_path: Path
+    two_maildrops: Database, folder: Folder, other: Database, tmp_path: Path
 ) -> None:
-    before = {name: mail(filled, name) for name in ("jo", "kim")}
-    run = back_up(filled, folder)
+    more_than_a_step = b"Subject: long\r\n\r\n" + b"x" * (PARTS_A_STEP + 8) * PART_OCTETS + b"\r\n"
+    maildrops.deposit(two_maildrops, more_than_a_step, JO)
+    before = {name: mail(two_maildrops, name) for name in ("jo", "kim")}
+    run = back_up(two_maildrops, folder)
     assert run.made is not None
-    assert run.made.facts.messages == 41
+    assert run.made.facts.messages == 42
     assert verify(folder) == []
     assert restore(other, folder, tmp_path) == []
     assert {name: mail(other, name) for name in ("jo", "kim")} == before
     assert findings(other) == []
-    assert validity(other, "jo") > validity(filled, "kim")
+    assert validity(other, "jo") > validity(two_maildrops, "kim")
     assert validity(other, "jo") != validity(other, "kim")
 
 
 def test_new_mail_after_a_restore_has_numbers_that_nothing_ever_had(
-    filled: Database, folder: Folder, other: Database, tmp_path: Path
+    two_maildrops: Database, folder: Folder, other: Database, tmp_path: Path
 ) -> None:
-    back_up(filled, folder)
-    maildrops.deposit(filled, b"Subject: lost\r\n\r\n", JO)  # given out after the backup
-    lost = set(mail(filled, "jo"))
+    back_up(two_maildrops, folder)
+    maildrops.deposit(two_maildrops, b"Subject: lost\r\n\r\n", JO)  # given out after the backup
+    lost = set(mail(two_maildrops, "jo"))
     restore(other, folder, tmp_path)
     number = maildrops.deposit(other, b"Subject: new\r\n\r\n", JO)
     assert number == 22
@@ -89,26 +76,26 @@ def test_new_mail_after_a_restore_has_numbers_that_nothing_ever_had(
     assert findings(other) == []
 
 
-def test_the_next_backup_adds_only_what_is_new(filled: Database, folder: Folder) -> None:
-    assert back_up(filled, folder).copied > len(LARGE)
-    assert back_up(filled, folder).copied == 0
+def test_the_next_backup_adds_only_what_is_new(two_maildrops: Database, folder: Folder) -> None:
+    assert back_up(two_maildrops, folder).copied > len(LARGE)
+    assert back_up(two_maildrops, folder).copied == 0
     new = b"Subject: new\r\n\r\n"
-    maildrops.deposit(filled, new, JO)
-    expunge(filled, 1, 1, 2)
-    assert back_up(filled, folder).copied == len(new)
+    maildrops.deposit(two_maildrops, new, JO)
+    expunge(two_maildrops, 1, 1, 2)
+    assert back_up(two_maildrops, folder).copied == len(new)
     assert [each.facts.messages for each in folder.backups()] == [41, 41, 40]
     for made in folder.backups():
         assert verify(folder, made.name) == []
 
 
 def test_mail_that_comes_and_goes_meanwhile_leaves_one_moment(
-    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    two_maildrops: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "GROUP_MESSAGES", 3)
     stop = threading.Event()
 
     def busy() -> None:
-        with_it = Database(filled.url.render_as_string(hide_password=False))
+        with_it = Database(two_maildrops.url.render_as_string(hide_password=False))
         uid = 1
         while not stop.is_set():
             maildrops.deposit(with_it, b"Subject: busy\r\n\r\n", JO, KIM)
@@ -120,115 +107,115 @@ def test_mail_that_comes_and_goes_meanwhile_leaves_one_moment(
     thread.start()
     try:
         for _ in range(3):
-            run = back_up(filled, folder)
+            run = back_up(two_maildrops, folder)
             assert run.damaged == []
             assert verify(folder) == []
     finally:
         stop.set()
         thread.join()
-    assert findings(filled) == []
+    assert findings(two_maildrops) == []
 
 
 def test_content_that_came_in_the_last_moment_is_in_the_backup(
-    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    two_maildrops: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = folder.begin
 
     def late() -> Path:
-        maildrops.deposit(filled, LARGE, JO)
+        maildrops.deposit(two_maildrops, LARGE, JO)
         return begin()
 
     monkeypatch.setattr(folder, "begin", late)
-    assert back_up(filled, folder).copied > 2 * len(LARGE)
+    assert back_up(two_maildrops, folder).copied > 2 * len(LARGE)
     assert verify(folder) == []
     assert len(folder.archives()) == 2
 
 
 def test_a_backup_that_was_cut_off_is_none_and_the_next_one_goes_on(
-    filled: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    two_maildrops: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = Backup(filled, folder).run()
+    steps = Backup(two_maildrops, folder).run()
     next(steps)
     steps.close()
     with pytest.raises(NotFound, match="no finished backup"):
         folder.find(None)
     monkeypatch.setattr("mailstack.store.backups.archive.ARCHIVE_OCTETS", 1)
-    back_up(filled, folder)
+    back_up(two_maildrops, folder)
     assert verify(folder) == []
     assert {path.suffix for path in (folder.path / "content").iterdir()} == {".db"}
-    assert back_up(filled, folder).copied == 0
+    assert back_up(two_maildrops, folder).copied == 0
 
 
-def test_two_backups_at_once_are_one_too_many(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
+def test_two_backups_at_once_are_one_too_many(two_maildrops: Database, folder: Folder) -> None:
+    back_up(two_maildrops, folder)
     with folder.alone(), pytest.raises(AlreadyRunning):
-        back_up(filled, folder)
+        back_up(two_maildrops, folder)
 
 
 def test_a_folder_of_another_store_or_of_other_things_is_refused(
-    filled: Database, folder: Folder, tmp_path: Path
+    two_maildrops: Database, folder: Folder, tmp_path: Path
 ) -> None:
-    back_up(filled, folder)
-    with filled.writing() as connection:
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
         facts.put(connection, facts.IDENTITY, 1)
     with pytest.raises(BadData, match="another store"):
-        back_up(filled, folder)
+        back_up(two_maildrops, folder)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpeg").write_bytes(b"")
     with pytest.raises(BadData, match="not empty"):
-        back_up(filled, Folder(tmp_path / "photos"))
+        back_up(two_maildrops, Folder(tmp_path / "photos"))
     with pytest.raises(BadData, match="no folder of backups"):
         Folder(tmp_path / "photos").open()
 
 
-def test_other_mail_under_the_same_numbers_is_noticed(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
-    with filled.writing() as connection:
+def test_other_mail_under_the_same_numbers_is_noticed(two_maildrops: Database, folder: Folder) -> None:
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
         connection.execute(update(message).where(message.c.id == 3).values(octets=1))
     with pytest.raises(BadData, match="another message 3"):
-        back_up(filled, folder)
+        back_up(two_maildrops, folder)
 
 
 def test_a_restore_into_a_store_with_mail_is_refused(
-    filled: Database, folder: Folder, tmp_path: Path
+    two_maildrops: Database, folder: Folder, tmp_path: Path
 ) -> None:
-    back_up(filled, folder)
+    back_up(two_maildrops, folder)
     with pytest.raises(AlreadyThere, match="restore one account"):
-        restore(filled, folder, tmp_path)
-    assert findings(filled) == []
+        restore(two_maildrops, folder, tmp_path)
+    assert findings(two_maildrops) == []
 
 
 def test_a_restore_that_was_cut_off_can_be_done_again(
-    filled: Database, folder: Folder, other: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_maildrops: Database, folder: Folder, other: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailstack.store.backups.restore._STEP_OCTETS", 1)
-    back_up(filled, folder)
+    back_up(two_maildrops, folder)
     steps = Restoration(other, folder, folder.find(None), tmp_path).run()
     for _ in range(5):
         next(steps)
     steps.close()
     assert restore(other, folder, tmp_path) == []
-    assert mail(other, "kim") == mail(filled, "kim")
+    assert mail(other, "kim") == mail(two_maildrops, "kim")
     assert findings(other) == []
 
 
-def test_verify_finds_an_octet_that_changed(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
+def test_verify_finds_an_octet_that_changed(two_maildrops: Database, folder: Folder) -> None:
+    back_up(two_maildrops, folder)
     _edit(
         folder, "UPDATE content SET octets = replace(octets, 'Subject: 3', 'Subject: E') WHERE id = 4 << 16"
     )
     assert verify(folder) == ["message 4 is damaged: its content is not what was deposited"]
 
 
-def test_verify_finds_a_part_that_is_missing(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
-    _edit(folder, "DELETE FROM content WHERE id = (21 << 16) + 7")
+def test_verify_finds_a_part_that_is_missing(two_maildrops: Database, folder: Folder) -> None:
+    back_up(two_maildrops, folder)
+    _edit(folder, "DELETE FROM content WHERE id = (21 << 16) + 1")
     present = len(LARGE) - PART_OCTETS
     assert verify(folder) == [f"message 21 is damaged: of its {len(LARGE)} octets {present} are there"]
 
 
-def test_verify_finds_a_missing_and_a_broken_archive(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
+def test_verify_finds_a_missing_and_a_broken_archive(two_maildrops: Database, folder: Folder) -> None:
+    back_up(two_maildrops, folder)
     (archive,) = folder.archives()
     octets = archive.read_bytes()
     archive.write_bytes(b"?" * len(octets))
@@ -240,9 +227,9 @@ def test_verify_finds_a_missing_and_a_broken_archive(filled: Database, folder: F
 
 
 def test_a_damaged_backup_restores_what_it_has_and_names_the_rest(
-    filled: Database, folder: Folder, other: Database, tmp_path: Path
+    two_maildrops: Database, folder: Folder, other: Database, tmp_path: Path
 ) -> None:
-    back_up(filled, folder)
+    back_up(two_maildrops, folder)
     _edit(
         folder, "UPDATE content SET octets = replace(octets, 'Subject: 3', 'Subject: E') WHERE id = 4 << 16"
     )
@@ -251,10 +238,10 @@ def test_a_damaged_backup_restores_what_it_has_and_names_the_rest(
         fetching.open_message(connection, 1, 4)
 
 
-def test_damage_in_the_store_is_told_by_the_backup(filled: Database, folder: Folder) -> None:
-    with filled.writing() as connection:
+def test_damage_in_the_store_is_told_by_the_backup(two_maildrops: Database, folder: Folder) -> None:
+    with two_maildrops.writing() as connection:
         connection.execute(update(content).where(content.c.id == 2 << 16).values(octets=b"?"))
-    assert back_up(filled, folder).damaged == ["message 2 is damaged: of its 17 octets 1 are there"]
+    assert back_up(two_maildrops, folder).damaged == ["message 2 is damaged: of its 17 octets 1 are there"]
 
 
 def _edit(folder: Folder, statement: str) -> None:
@@ -268,14 +255,16 @@ def _edit(folder: Folder, statement: str) -> None:
     file.close()
 
 
-def test_old_backups_go_and_what_only_they_had_goes_with_them(filled: Database, folder: Folder) -> None:
-    back_up(filled, folder)
-    expunge(filled, 2, *range(1, 22))
-    expunge(filled, 1, *range(2, 21))
-    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
-    back_up(filled, folder)
-    maildrops.deposit(filled, b"Subject: newest\r\n\r\n", JO)
-    back_up(filled, folder)
+def test_old_backups_go_and_what_only_they_had_goes_with_them(
+    two_maildrops: Database, folder: Folder
+) -> None:
+    back_up(two_maildrops, folder)
+    expunge(two_maildrops, 2, *range(1, 22))
+    expunge(two_maildrops, 1, *range(2, 21))
+    maildrops.deposit(two_maildrops, b"Subject: new\r\n\r\n", JO)
+    back_up(two_maildrops, folder)
+    maildrops.deposit(two_maildrops, b"Subject: newest\r\n\r\n", JO)
+    back_up(two_maildrops, folder)
     went = prune.prune(folder, 1)
     assert went.backups == 2
     assert went.octets > len(LARGE)
@@ -283,7 +272,7 @@ def test_old_backups_go_and_what_only_they_had_goes_with_them(filled: Database, 
     assert verify(folder) == []
     size = sum(path.stat().st_size for path in folder.archives())
     assert size < PART_OCTETS
-    assert back_up(filled, folder).copied == 0
+    assert back_up(two_maildrops, folder).copied == 0
 
 
 def test_a_backup_of_an_older_schema_restores(
@@ -309,12 +298,12 @@ def test_a_backup_of_an_older_schema_restores(
         each.dispose()
 
 
-def test_a_backup_keeps_nobody_waiting(filled: Database, folder: Folder) -> None:
+def test_a_backup_keeps_nobody_waiting(two_maildrops: Database, folder: Folder) -> None:
     """Between any two steps a writer gets through at once: no step leaves a transaction open."""
-    if not filled.is_sqlite:
+    if not two_maildrops.is_sqlite:
         pytest.skip("PostgreSQL's writers never wait for readers")
-    for _ in Backup(filled, folder).run():
-        with filled.engine.connect() as connection:
+    for _ in Backup(two_maildrops, folder).run():
+        with two_maildrops.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=0")
             connection.connection.cursor().execute("ROLLBACK")
             connection.connection.cursor().execute("BEGIN IMMEDIATE")
@@ -322,11 +311,11 @@ def test_a_backup_keeps_nobody_waiting(filled: Database, folder: Folder) -> None
             connection.exec_driver_sql("PRAGMA busy_timeout=10000")
 
 
-def test_the_age_of_the_last_backup_is_remembered(filled: Database, folder: Folder) -> None:
-    with filled.reading() as connection:
+def test_the_age_of_the_last_backup_is_remembered(two_maildrops: Database, folder: Folder) -> None:
+    with two_maildrops.reading() as connection:
         assert facts.get(connection, facts.LAST_BACKUP) is None
-    back_up(filled, folder)
-    with filled.reading() as connection:
+    back_up(two_maildrops, folder)
+    with two_maildrops.reading() as connection:
         assert facts.get(connection, facts.LAST_BACKUP) is not None
         assert connection.execute(select(func.count()).select_from(account)).scalar_one() == 2
 

@@ -19,11 +19,10 @@ from mailstack.store.events import Kind
 from mailstack.store.tables import domain
 from mailstack.store.tables import event as trace
 from tests.support import maildrops
-from tests.support.backups import back_up, bring_back, expunge, mail
+from tests.support.backups import JO, back_up, bring_back, expunge, mail
 from tests.support.contents import findings
 
-JO = "jo@example.org"
-LARGE = b"x" * PART_OCTETS + b"\r\n"
+TWO_PARTS = b"x" * PART_OCTETS + b"\r\n"
 
 
 @contextmanager
@@ -60,11 +59,12 @@ def test_an_interrupted_writer_gives_the_write_lock_back(database: Database) -> 
     assert caught.tb is not None
 
 
-def test_an_interrupted_restore_tells_what_it_brought_back(database: Database, tmp_path: Path) -> None:
+def test_an_interrupted_restore_tells_what_it_brought_back(
+    database: Database, folder: Folder, tmp_path: Path
+) -> None:
     maildrops.add_accounts(database, JO)
     for number in range(3):
-        maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number + LARGE, JO)
-    folder = Folder(tmp_path / "backups")
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number + TWO_PARTS, JO)
     back_up(database, folder)
     expunge(database, 1, 1, 2, 3)
     with pytest.raises(KeyboardInterrupt), interrupted(database, "INSERT INTO content", nth=2):

@@ -9,7 +9,6 @@ from sqlalchemy import delete, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
@@ -18,59 +17,42 @@ from mailstack.store.engine import Database
 from mailstack.store.tables import content, entry, message
 from tests.store import operations
 from tests.support import maildrops
-from tests.support.backups import back_up, bring_back, expunge, mail, validity
+from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, expunge, mail, validity
 from tests.support.contents import Contents, contents, findings
 from tests.support.fetched import whole
 
-JO, KIM = "jo@example.org", "kim@example.org"
-LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
 
-
-@pytest.fixture
-def filled(database: Database) -> Database:
-    maildrops.add_accounts(database, JO, KIM)
-    for number in range(20):
-        maildrops.deposit(database, b"Subject: %d\r\n\r\n.\r\n" % number, JO, KIM)
-    maildrops.deposit(database, LARGE, KIM)
-    return database
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "backups")
-
-
-def test_one_account_gets_back_what_it_lacks(filled: Database, folder: Folder, tmp_path: Path) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    old = validity(filled, "kim")
-    expunge(filled, 2, 1, 2, 3, 21)
-    expunge(filled, 1, 2)  # whose message 2 is gone now, while 1 and 3 are still jo's
-    new = maildrops.deposit(filled, b"Subject: new\r\n\r\n", KIM)
-    assert bring_back(filled, folder, tmp_path, "kim") == 4
-    after = mail(filled, "kim")
+def test_one_account_gets_back_what_it_lacks(two_maildrops: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    old = validity(two_maildrops, "kim")
+    expunge(two_maildrops, 2, 1, 2, 3, 21)
+    expunge(two_maildrops, 1, 2)  # whose message 2 is gone now, while 1 and 3 are still jo's
+    new = maildrops.deposit(two_maildrops, b"Subject: new\r\n\r\n", KIM)
+    assert bring_back(two_maildrops, folder, tmp_path, "kim") == 4
+    after = mail(two_maildrops, "kim")
     assert list(after)[:-1] == list(before)
     assert {name: after[name] for name in before} == before
-    assert validity(filled, "kim") > old
-    with filled.reading() as connection:
+    assert validity(two_maildrops, "kim") > old
+    with two_maildrops.reading() as connection:
         shared = connection.execute(
             select(entry.c.message_id).where(entry.c.account_id == 2).order_by(entry.c.uid)
         )
         numbers = shared.scalars().all()
     assert numbers[0] == 1, "what another recipient still has is not stored twice"
     assert numbers[1] > new
-    assert bring_back(filled, folder, tmp_path, "kim") == 0
-    assert findings(filled) == []
+    assert bring_back(two_maildrops, folder, tmp_path, "kim") == 0
+    assert findings(two_maildrops) == []
 
 
-def test_one_message_comes_back_alone(filled: Database, folder: Folder, tmp_path: Path) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    expunge(filled, 2, *range(1, 22))
+def test_one_message_comes_back_alone(two_maildrops: Database, folder: Folder, tmp_path: Path) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    expunge(two_maildrops, 2, *range(1, 22))
     wanted = list(before)[20]
-    assert bring_back(filled, folder, tmp_path, "kim", wanted) == 1
-    assert mail(filled, "kim") == {wanted: before[wanted]}
-    with upgraded(folder, folder.find(None), tmp_path) as copy, filled.reading() as connection:
+    assert bring_back(two_maildrops, folder, tmp_path, "kim", wanted) == 1
+    assert mail(two_maildrops, "kim") == {wanted: before[wanted]}
+    with upgraded(folder, folder.find(None), tmp_path) as copy, two_maildrops.reading() as connection:
         with pytest.raises(NotFound, match="no message 7"):
             maildrop.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
         with pytest.raises(NotFound, match="no account"):
@@ -78,18 +60,18 @@ def test_one_message_comes_back_alone(filled: Database, folder: Folder, tmp_path
 
 
 def test_an_account_under_a_removed_ones_name_keeps_its_own_mail(
-    filled: Database, folder: Folder, tmp_path: Path
+    two_maildrops: Database, folder: Folder, tmp_path: Path
 ) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    with filled.writing() as connection:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
         accounts.remove_account(connection, Mailbox("kim", "example.org"))
-    maildrops.add_accounts(filled, KIM)
-    maildrops.deposit(filled, b"Subject: first of the new\r\n\r\n", KIM)
-    (own,) = mail(filled, "kim")
-    assert bring_back(filled, folder, tmp_path, "kim") == 21
-    assert set(mail(filled, "kim")) == {own, *before}
-    assert findings(filled) == []
+    maildrops.add_accounts(two_maildrops, KIM)
+    maildrops.deposit(two_maildrops, b"Subject: first of the new\r\n\r\n", KIM)
+    (own,) = mail(two_maildrops, "kim")
+    assert bring_back(two_maildrops, folder, tmp_path, "kim") == 21
+    assert set(mail(two_maildrops, "kim")) == {own, *before}
+    assert findings(two_maildrops) == []
 
 
 @pytest.fixture
@@ -152,21 +134,23 @@ def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
         assert "ö".encode() in whole(connection, 2, 1, surrogates=True)
 
 
-def test_a_damaged_message_gets_its_content_back(filled: Database, folder: Folder, tmp_path: Path) -> None:
-    before = mail(filled, "kim")
-    back_up(filled, folder)
-    with filled.writing() as connection:
+def test_a_damaged_message_gets_its_content_back(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
         connection.execute(
             update(content).where(content.c.id == 3 << 16).values(octets=b"Subject: X\r\n\r\n.\r\n")
         )
     said = "message 3 is damaged: its content is not what was deposited"
-    assert findings(filled) == [said]  # and notes it
-    assert bring_back(filled, folder, tmp_path, "kim", list(before)[2]) == 1
-    assert mail(filled, "kim") == before
-    assert findings(filled) == [said], "jo's entry still has the damaged one"
-    assert bring_back(filled, folder, tmp_path, "jo") == 1
-    assert findings(filled) == []
-    with filled.reading() as connection:
+    assert findings(two_maildrops) == [said]  # and notes it
+    assert bring_back(two_maildrops, folder, tmp_path, "kim", list(before)[2]) == 1
+    assert mail(two_maildrops, "kim") == before
+    assert findings(two_maildrops) == [said], "jo's entry still has the damaged one"
+    assert bring_back(two_maildrops, folder, tmp_path, "jo") == 1
+    assert findings(two_maildrops) == []
+    with two_maildrops.reading() as connection:
         there = connection.execute(select(message.c.id).where(message.c.id == 3)).all()
         assert there == [], "nobody needs the damaged one any more"
         uids = connection.execute(select(entry.c.uid).where(entry.c.account_id == 2).order_by(entry.c.uid))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mailstack.mail.address import Mailbox
+from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts, browse, removal
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
@@ -15,6 +16,9 @@ from mailstack.store.backups.restore import Restoration
 from mailstack.store.backups.verify import Verification
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
+
+JO, KIM = "jo@example.org", "kim@example.org"
+LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
 
 
 def back_up(database: Database, folder: Folder) -> Backup:
