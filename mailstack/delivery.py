@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -202,7 +202,7 @@ class Delivery:
             arrival,
             by=self._hostname,
             id=mail_id,
-            at=datetime.now(UTC),
+            date=trace.utc(int(time.time())),
             recipient=envelope.only_recipient,
         )
         return Intake(

@@ -7,7 +7,7 @@ field of the peer's own making.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -53,23 +53,25 @@ def received(
     *,
     by: str,
     id: str,  # noqa: A002 - the clause's name in the RFC
-    at: datetime,
+    date: str,
     recipient: Mailbox | None,
 ) -> bytes:
     """The Time-stamp-line of RFC 5321 §4.4, folded.
 
-    `id` is an Atom, `at` is aware. Give the recipient only where it is the only one: the others
-    of a blind copy are nobody's business (RFC 5321 §7.6).
+    `id` is an Atom, `date` what `date_time` says. Give the recipient only where it is the only one:
+    the others of a blind copy are nobody's business (RFC 5321 §7.6).
     """
-    words = [*_from_domain(arrival.helo, arrival.address), f"by {by}", f"with {arrival.protocol}"]
-    if arrival.tls:
-        words.append(f"({_NOT_IN_COMMENT.sub('', arrival.tls)})")
-    words.append(f"id {id}")
+    hop = _hop(arrival.helo, arrival.address, by, arrival.protocol, arrival.tls)
     if recipient:
-        words.append(f"for <{recipient if recipient.domain else Mailbox(recipient.local_part, by)}>")
-    words[-1] += ";"
-    words.append(date_time(at))
-    return _folded(words)
+        path = recipient if recipient.domain else Mailbox(recipient.local_part, by)
+        return f"{_folded(hop, f'id {id}', f'for <{path}>;', date).text}\r\n".encode()
+    return f"{_folded(hop, f'id {id};', date).text}\r\n".encode()
+
+
+@lru_cache(maxsize=2)  # the same for all messages of a second
+def utc(second: int) -> str:
+    """The date-time of that second since the epoch, in UTC."""
+    return date_time(datetime.fromtimestamp(second, UTC))
 
 
 def date_time(at: datetime) -> str:
@@ -83,7 +85,22 @@ def date_time(at: datetime) -> str:
     return f"{day}, {at.day} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} {zone}"
 
 
+class _Field(NamedTuple):
+    """A field as far as it is written, and the length of its last line."""
+
+    text: str
+    column: int
+
+
 @lru_cache(maxsize=256)  # the same for all messages of a connection, and of a host
+def _hop(helo: str, address: str, by: str, protocol: str, tls: str | None) -> _Field:
+    """The Time-stamp-line up to where the message itself is named."""
+    said, *seen = _from_domain(helo, address)
+    comment = [f"({_NOT_IN_COMMENT.sub('', tls)})"] if tls else []
+    begun = _Field(said, len(said))
+    return _folded(begun, *seen, f"by {by}", f"with {protocol}", *comment)
+
+
 def _from_domain(helo: str, address: str) -> tuple[str, ...]:
     """The From-domain, with the field name: what the peer called itself, and the address that was seen."""
     if not address:
@@ -105,11 +122,14 @@ def address_literal(address: str) -> str:
     return f"[IPv6:{address}]"
 
 
-def _folded(words: list[str]) -> bytes:
-    lines = [words[0]]
-    for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) < MAX_LINE:
-            lines[-1] += f" {word}"
+def _folded(field: _Field, *words: str) -> _Field:
+    """The field with these words behind it, each on a new line where it would make its line too long."""
+    text, column = field
+    for word in words:
+        if column + 1 + len(word) < MAX_LINE:
+            text += f" {word}"
+            column += 1 + len(word)
         else:
-            lines.append(f"    {word}")
-    return ("\r\n".join(lines) + "\r\n").encode()
+            text += f"\r\n    {word}"
+            column = 4 + len(word)
+    return _Field(text, column)

@@ -82,9 +82,10 @@ FIELDS = [
 def test_received_tells_the_last_hop(
     arrival: Arrival, recipient: Mailbox | None, field: str, reason: str
 ) -> None:
-    assert received(arrival, by="mx.example.org", id="7F1", at=NOON, recipient=recipient) == field.encode(), (
-        reason
-    )
+    assert (
+        received(arrival, by="mx.example.org", id="7F1", date=date_time(NOON), recipient=recipient)
+        == field.encode()
+    ), reason
 
 
 FWS = r"(?:\r\n)?[ ]+"
@@ -114,7 +115,7 @@ def test_received_follows_the_grammar(
     helo: str, address: str, tls: str | None, recipient: Mailbox | None, at: datetime
 ) -> None:
     arrival = Arrival(helo, address, "ESMTP", tls)
-    field = received(arrival, by="mx.example.org", id="7F1", at=at, recipient=recipient).decode()
+    field = received(arrival, by="mx.example.org", id="7F1", date=date_time(at), recipient=recipient).decode()
     assert STAMP.fullmatch(field)
     for line in field.split("\r\n"):
         one_word = re.fullmatch(rf"Received: from {DOMAIN}| +for <.*>;?", line)
