@@ -20,6 +20,7 @@ import time
 import traceback
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, TextIO
 
@@ -73,19 +74,25 @@ def line(name: str, level: str, fields: dict[str, Value]) -> str:
     """One record as text, without its time and without a line end."""
     parts = [f"level={level} event={_written(name)}"]
     for key, value in fields.items():
-        if type(value) is int or (type(value) is str and len(value) <= _LONGEST and _PLAIN.fullmatch(value)):
-            parts.append(f"{key}={value}")
+        if type(value) is str and len(value) <= _LONGEST:
+            parts.append(f"{key}={_quoted(value)}")
         elif value is not None:
-            parts.append(f"{key}={_written(value)}")
+            parts.append(f"{key}={value if type(value) is int else _written(value)}")
     return " ".join(parts)
 
 
 def _written(value: Value) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if _PLAIN.fullmatch(text) and len(text) <= _LONGEST:
-        return text
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
+    return _quoted(text)
+
+
+@lru_cache(maxsize=512)  # most of what a line tells, those before it have told: who, whence, for whom
+def _quoted(text: str) -> str:
+    """The text as a value, in quotes where it needs them."""
+    if _PLAIN.fullmatch(text):
+        return text
     text = _UNSAFE.sub(r"\\\g<0>", text)
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
