@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mailstack.auth import scram
@@ -31,6 +31,14 @@ class _Known:
     route: Route
     messages: int
     octets: int
+    unlimited: bool = field(init=False)
+    """Whether all its accounts take whatever comes."""
+
+    def __post_init__(self) -> None:
+        self.unlimited = all(
+            each.quota_octets is None and each.quota_messages is None and not each.disabled
+            for each in self.route.accounts
+        )
 
     def has_room_for(self, octets: int) -> bool:
         """Whether one message more certainly fits; who does not say its size is looked up anew."""
@@ -80,8 +88,11 @@ class Directory:
     def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
         """What `route` would say, without waiting; None where it has to be awaited."""
         known = self._routes.get(path)
-        if known is not None and known.until >= time.monotonic() and known.has_room_for(octets):
-            return _takers(known.route, octets)
+        if known is not None and known.until >= time.monotonic():
+            if known.unlimited:
+                return known.route.accounts
+            if known.has_room_for(octets):
+                return _takers(known.route, octets)
         own = self._store.read_at_once(routes.own, self._full(path))
         return None if own is None else self._believed(path, own, octets)
 

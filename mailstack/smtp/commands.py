@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack.errors import BadParameter, UnknownParameter, Utf8NotAskedFor
@@ -27,6 +28,8 @@ class Bdat(NamedTuple):
     last: bool
 
 
+# Mail comes from the same senders, and to the same people, again and again: what was right is right.
+@lru_cache(maxsize=256)
 def mail(argument: str) -> Mail:
     """MAIL with SIZE (RFC 1870 §3), BODY (RFC 6152 §2) and SMTPUTF8 (RFC 6531 §3.4)."""
     path = _after_keyword(argument, "FROM:")
@@ -44,6 +47,7 @@ def mail(argument: str) -> Mail:
     return Mail(reverse_path, _octets(parameters.get("SIZE", "0") or ""), utf8)
 
 
+@lru_cache(maxsize=256)
 def rcpt(argument: str, *, utf8: bool) -> Mailbox:
     """RCPT, which has no parameters here; `utf8` is what MAIL said."""
     forward_path, rest = parse_forward_path(_after_keyword(argument, "TO:"))
