@@ -27,8 +27,8 @@ class Content(Protocol):
     def dotted(self) -> bool:
         """Whether some line begins with a dot, and so has to be stuffed."""
 
-    def whole(self) -> bytes | None:
-        """All its octets, where they are in memory already; to be asked once, and then sent."""
+    def whole(self) -> Sequence[bytes] | None:
+        """All its pieces, where they are in memory already; to be asked once, and then sent."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The parts in order."""

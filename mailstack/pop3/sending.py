@@ -54,11 +54,12 @@ def at_once(outlet: Outlet, reply: Reply) -> bool:
         outlet.write(text)
         return True
     content, transfer = sent
-    whole = content.whole() if content.octets <= _AT_ONCE_OCTETS else None
-    if whole is None:
+    pieces = content.whole() if content.octets <= _AT_ONCE_OCTETS else None
+    if pieces is None:
         return False
     outlet.write(text)
-    outlet.write(transfer.feed(whole))
+    for piece in pieces:
+        outlet.write(transfer.feed(piece))
     outlet.write(transfer.finish())
     return True
 

@@ -26,6 +26,9 @@ PARTS_A_STEP: Final = 2
 """So many later parts of a message are read at a time: 512 KiB, for which a question is worth its cost."""
 
 
+_SMALL_OCTETS: Final = 16 * 1024
+"""Up to this size a copy of the content, prefix included, costs less than to handle two pieces."""
+
 _PIECE: Final[ColumnElement[int]] = literal_column(str(blobs.PIECE_OCTETS))
 
 
@@ -37,7 +40,7 @@ class Opened(NamedTuple):
     octets: int  # of prefix and content together
     content_octets: int
     dotted: bool
-    first: tuple[bytes, ...]
+    first: Sequence[bytes]
     digests: bytes | None
     unread: bool  # never sent whole by RETR
 
@@ -89,16 +92,16 @@ def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahe
 
 def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
     uid, message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
-    unread = first_read_at is None
-    opened = Opened(uid, message_id, octets, content_octets, bool(dotted), (prefix,), known, unread)
     if damaged_at is not None:
         raise digests.damaged(message_id)
-    if not content_octets:
-        return opened
+    pieces: Sequence[bytes] = (first or b"",)
     if content_octets > blobs.PIECE_OCTETS:
-        return opened._replace(first=(prefix, *_part(connection, opened, 0)))
-    _check(opened, 0, (first or b"",))
-    return opened._replace(first=(prefix + first,))
+        pieces = blobs.pieces(connection, message_id * PARTS_A_MESSAGE)
+    if content_octets:
+        _check(message_id, content_octets, known, 0, pieces)
+    pieces = (prefix + pieces[0],) if content_octets <= _SMALL_OCTETS else (prefix, *pieces)
+    unread = first_read_at is None
+    return Opened(uid, message_id, octets, content_octets, bool(dotted), pieces, known, unread)
 
 
 def number(connection: Connection, account_id: int, uid: int) -> int:
@@ -120,15 +123,17 @@ def step(connection: Connection, opened: Opened, number: int) -> list[bytes]:
 
 def _part(connection: Connection, opened: Opened, number: int) -> list[bytes]:
     pieces = blobs.pieces(connection, opened.message_id * PARTS_A_MESSAGE + number)
-    _check(opened, number, pieces)
+    _check(opened.message_id, opened.content_octets, opened.digests, number, pieces)
     return pieces
 
 
-def _check(opened: Opened, number: int, pieces: Sequence[bytes]) -> None:
-    """Raise MessageDamaged unless these are the part that was deposited."""
-    whole = min(PART_OCTETS, opened.content_octets - number * PART_OCTETS)
-    if sum(map(len, pieces)) != whole or not digests.fits(opened.digests, number, *pieces):
-        raise digests.damaged(opened.message_id)
+def _check(
+    message_id: int, content_octets: int, known: bytes | None, number: int, pieces: Sequence[bytes]
+) -> None:
+    """Raise MessageDamaged unless these are the part of the content that was deposited."""
+    whole = min(PART_OCTETS, content_octets - number * PART_OCTETS)
+    if sum(map(len, pieces)) != whole or not digests.fits(known, number, *pieces):
+        raise digests.damaged(message_id)
 
 
 def parts(octets: int) -> int:

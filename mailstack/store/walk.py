@@ -7,7 +7,7 @@ here when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from mailstack.errors import MessageDamaged, StoreDamaged
@@ -85,14 +85,14 @@ class Content:
         """Whether some line begins with a dot, so that it must be stuffed."""
         return self._opened.dotted
 
-    def whole(self) -> bytes | None:
-        """All its octets, where they are one piece, which is here already."""
+    def whole(self) -> Sequence[bytes] | None:
+        """All its pieces, where they are here already."""
         opened = self._opened
-        if len(opened.first[0]) != opened.octets:
+        if _held(opened) != opened.octets:
             return None
         if self._done is not None:
             self._done()
-        return opened.first[0]
+        return opened.first
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = list(reversed(self._opened.first))

@@ -69,7 +69,7 @@ class LiteralContent:
         self.octets = len(octets)
         self.dotted = octets.startswith(b".") or b"\n." in octets
 
-    def whole(self) -> bytes | None:
+    def whole(self) -> None:
         return None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
