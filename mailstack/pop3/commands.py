@@ -17,6 +17,8 @@ MAX_COMMAND_OCTETS: Final = 255
 
 _LANGUAGE_RANGE: Final = re.compile(rb"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 
+_ZERO: Final = ord("0")
+
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -64,7 +66,7 @@ def optional_message_number(rest: bytes | None) -> Arguments:
 def message_number_and_lines(rest: bytes | None) -> Arguments:
     """TOP: a message number, and a count of lines that may be zero (RFC 1939 §7)."""
     number, _, lines = (rest or b"").partition(b" ")
-    return _number(number), _decimal(lines, "TOP needs a message number and a number of lines")
+    return _number(number), _count(lines)
 
 
 def name(rest: bytes | None) -> Arguments:
@@ -111,17 +113,18 @@ def looked_up(wanted: str, tags: Iterable[str]) -> str | None:
 
 
 def _number(digits: bytes) -> int:
-    number = _decimal(digits, "a message number is needed")
-    if number == 0:
-        raise BadCommand("message numbers begin with 1")
-    return number
-
-
-def _decimal(digits: bytes, complaint: str) -> int:
     # bytes.isdigit knows ASCII only; int() alone would take "+1", " 1", "1_0" as well.
-    if not digits.isdigit() or (digits.startswith(b"0") and digits != b"0"):
-        raise BadCommand(complaint)
-    return int(digits)
+    if digits.isdigit() and digits[0] != _ZERO:
+        return int(digits)
+    if digits == b"0":
+        raise BadCommand("message numbers begin with 1")
+    raise BadCommand("a message number is needed")
+
+
+def _count(digits: bytes) -> int:
+    if digits.isdigit() and (digits[0] != _ZERO or digits == b"0"):
+        return int(digits)
+    raise BadCommand("TOP needs a message number and a number of lines")
 
 
 def _text(octets: bytes) -> str:

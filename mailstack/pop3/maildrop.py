@@ -77,8 +77,13 @@ class Maildrop:
         if self._marks and self._marks[number - 1]:
             raise Refused(f"message {number} is deleted")
 
+    def at_hand(self, number: int) -> Entry | None:
+        """The message of that number, which has to be there and not deleted; None: ask for `entry`."""
+        self.check(number)
+        return self._pages.at_hand(number)
+
     def entry(self, number: int) -> Asking[Entry]:
-        """The message of that number, which has to be there and not deleted."""
+        """The same in any case."""
         self.check(number)
         return self._pages.entry(number)
 

@@ -46,11 +46,22 @@ class Pages:
         """How many pages there are; of an empty maildrop one, which says that it is empty."""
         return max(1, -(-self._messages // PAGE_ENTRIES))
 
-    def entry(self, number: int) -> Asking[Entry]:
-        """The message of a number that the maildrop has."""
+    def at_hand(self, number: int) -> Entry | None:
+        """The message of a number that the maildrop has; None where its page has to be read first."""
         page, index = divmod(number - 1, PAGE_ENTRIES)
-        listing = yield from self.listing(page)
+        if self._listing is None or self._listing[0] != page:
+            return None
+        listing = self._listing[1]
         return Entry(number, listing.uids[index], listing.octets[index])
+
+    def entry(self, number: int) -> Asking[Entry]:
+        """The same in any case."""
+        entry = self.at_hand(number)
+        if entry is None:
+            page, index = divmod(number - 1, PAGE_ENTRIES)
+            listing = yield from self.listing(page)
+            entry = Entry(number, listing.uids[index], listing.octets[index])
+        return entry
 
     def unique_id(self, number: int) -> Asking[str]:
         """Its UIDL."""

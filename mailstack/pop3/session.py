@@ -258,14 +258,21 @@ class Session:
 
     def retr(self, maildrop: Maildrop, number: int) -> Turn:
         """RETR (RFC 1939 §5)."""
-        entry = yield from maildrop.entry(number)
+        entry = maildrop.at_hand(number) or (yield from maildrop.entry(number))
         content = yield asks.OpenMessage(entry.uid, peek=False, surrogates=maildrop.surrogates)
-        self.tally.begin_sending(entry.uid, content.octets)
-        transfer = Transfer(dotted=content.dotted)
-        return Reply(positive(f"{content.octets} octets"), message=Message(content, transfer))
+        octets = content.octets
+        self.tally.begin_sending(entry.uid, octets)
+        return Reply(b"+OK %d octets\r\n" % octets, message=Message(content, Transfer(dotted=content.dotted)))
 
-    def dele(self, maildrop: Maildrop, number: int) -> Turn:
+    def dele(self, maildrop: Maildrop, number: int) -> Reply | Turn:
         """DELE (RFC 1939 §5): only a mark, until QUIT."""
+        entry = maildrop.at_hand(number)
+        if entry is None:
+            return self._dele(maildrop, number)
+        maildrop.delete(entry)
+        return _DELETED
+
+    def _dele(self, maildrop: Maildrop, number: int) -> Turn:
         maildrop.delete((yield from maildrop.entry(number)))
         return _DELETED
 

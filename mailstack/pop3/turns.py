@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from mailstack.errors import MailstackError
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
@@ -29,7 +27,8 @@ def begin(turn: Turn, answers: Answers) -> Reply | Ask:
                 return ask
             ask = turn.send(answer)
     except StopIteration as end:
-        return cast(Reply, end.value)
+        reply: Reply = end.value
+        return reply
 
 
 async def fulfil(turn: Turn, ask: Ask, answers: Answers, outlet: Outlet) -> Reply:
@@ -48,4 +47,5 @@ async def fulfil(turn: Turn, ask: Ask, answers: Answers, outlet: Outlet) -> Repl
                 outlet.check()
                 ask = turn.send(answer)
     except StopIteration as end:
-        return cast(Reply, end.value)
+        reply: Reply = end.value
+        return reply
