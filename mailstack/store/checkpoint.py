@@ -21,7 +21,10 @@ from mailstack.errors import StoreFull, StoreUnavailable
 from mailstack.store.engine import Database
 
 LOG_OCTETS: Final = 32 * 1024 * 1024
-"""From this length on the log is copied back; a longer one makes reading slower."""
+"""From this length on the log is copied back, but for that of a large database."""
+
+LARGE_LOG_OCTETS: Final = 96 * 1024 * 1024
+"""The log of a large database at most; one of 128 MiB SQLite would copy back itself, inside a commit."""
 
 # https://www.sqlite.org/fileformat2.html#walformat: the file's header, and that of each page in it.
 _HEADER: Final = struct.Struct(">8xI4x8s8x")
@@ -37,6 +40,7 @@ class Checkpointer:
         self._database = database
         self._log = f"{database.path}-wal"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._long_octets = self._measured()
         self._copying = False
         self._caught_up = False
 
@@ -45,14 +49,21 @@ class Checkpointer:
         if self._caught_up:
             self._caught_up = False
             self._checkpoint("RESTART")
+            self._long_octets = self._measured()
             self._copying = False
-        elif not self._copying and is_longer(self._log, LOG_OCTETS):
+        elif not self._copying and is_longer(self._log, self._long_octets):
             self._copying = True
             self._thread.submit(self._copy)
 
     def close(self) -> None:
         """Wait for what is being copied."""
         self._thread.shutdown()
+
+    def _measured(self) -> int:
+        with suppress(OSError):
+            disk = os.statvfs(self._log.removesuffix("-wal"))
+            return long_octets(self._database.octets, disk.f_bavail * disk.f_frsize)
+        return LOG_OCTETS
 
     def _copy(self) -> None:
         self._checkpoint("PASSIVE")
@@ -63,6 +74,15 @@ class Checkpointer:
             self._database.checkpoint(kind)
         except (StoreFull, StoreUnavailable) as error:
             log.failure("checkpoint", error)  # the log stays as it is, and the next commit tries again
+
+
+def long_octets(database_octets: int, free_octets: int) -> int:
+    """From which length on a log is copied back, for a database of this size and what its disk has left.
+
+    In a large store each maildrop has its newest entries on a page of its own, which commit after
+    commit changes, and which is copied back once: the longer the log, the less there is to copy.
+    """
+    return max(LOG_OCTETS, min(database_octets // 32, free_octets // 8, LARGE_LOG_OCTETS))
 
 
 def is_longer(path: str, octets: int) -> bool:

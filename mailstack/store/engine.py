@@ -21,6 +21,11 @@ from mailstack.errors import BadSetting, StoreContended, StoreDamaged, StoreFull
 from mailstack.store.turnstile import Turnstile
 
 PAGE_OCTETS: Final = 8192
+_CACHE_OCTETS: Final = 8 * 1024 * 1024  # of pages in memory, a connection
+# The one that writes keeps them from one transaction to the next. In a large store these are many: the
+# last page of each maildrop.
+_WRITING_CACHE_SHARE: Final = 128
+_WRITING_CACHE_OCTETS: Final = 32 * 1024 * 1024
 _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
 _WRITING: Final = "mailstack_writing"
@@ -38,14 +43,14 @@ _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    "PRAGMA cache_size=-8192",
+    f"PRAGMA cache_size=-{_CACHE_OCTETS // 1024}",
     "PRAGMA temp_store=MEMORY",
     # Debian's SQLite fills what is deleted with zeros, by way of the log: to delete a message then costs
     # as much as to store it. FAST does so only within pages that are written anyway.
     "PRAGMA secure_delete=FAST",
     # The service checkpoints beside its writer; this is for whoever writes without one.
     f"PRAGMA wal_autocheckpoint={128 * 1024 * 1024 // PAGE_OCTETS}",
-    f"PRAGMA journal_size_limit={64 * 1024 * 1024}",
+    f"PRAGMA journal_size_limit={128 * 1024 * 1024}",
 )
 
 
@@ -67,6 +72,13 @@ class Database:
         """The database file, or None where the database is a server."""
         return self.url.database if self.is_sqlite else None
 
+    @property
+    def octets(self) -> int:
+        """The size of the database file, without its log; 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return os.stat(self.path).st_size if self.path else 0
+        return 0
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a read transaction, which ends with the block: keep it short."""
@@ -84,7 +96,7 @@ class Database:
         """The connection to write on; SQLite's is kept, for all of its page cache is still true next time."""
         connection, self._at_pen = self._at_pen, None
         if connection is None:
-            connection = self.engine.connect().execution_options(**{_WRITING: True})
+            connection = self._connected_to_write()
         try:
             yield connection
         except BaseException:
@@ -94,6 +106,15 @@ class Database:
             self._at_pen = connection
         else:
             connection.close()
+
+    def _connected_to_write(self) -> Connection:
+        connection = self.engine.connect().execution_options(**{_WRITING: True})
+        wanted = min(self.octets // _WRITING_CACHE_SHARE, _WRITING_CACHE_OCTETS)
+        if wanted > _CACHE_OCTETS:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.cursor().execute(f"PRAGMA cache_size=-{wanted // 1024}")
+        return connection
 
     def checkpoint(self, kind: str) -> None:
         """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn)."""

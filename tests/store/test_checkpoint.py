@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from mailstack.store import checkpoint
-from mailstack.store.checkpoint import is_longer
+from mailstack.store.checkpoint import LARGE_LOG_OCTETS, LOG_OCTETS, is_longer, long_octets
 from mailstack.store.engine import Database
 from mailstack.store.tables import state
 from mailstack.store.writer import Writer
@@ -54,6 +54,23 @@ def test_the_length_of_a_log_is_that_of_what_is_in_it(sqlite_url: str) -> None:
 
 def test_a_log_that_is_not_there_is_not_long(tmp_path: Path) -> None:
     assert not is_longer(str(tmp_path / "mail.db-wal"), 0)
+
+
+@pytest.mark.parametrize(
+    ("database_octets", "free_octets", "expected"),
+    [
+        (0, 1 << 40, LOG_OCTETS),
+        (1 << 30, 1 << 40, LOG_OCTETS),
+        (1 << 31, 1 << 40, 1 << 26),
+        (1 << 40, 1 << 40, LARGE_LOG_OCTETS),
+        (1 << 40, 1 << 29, 1 << 26),  # a disk that is nearly full has no room for a long log
+        (1 << 40, 0, LOG_OCTETS),
+    ],
+)
+def test_a_large_database_on_a_large_disk_has_a_longer_log(
+    database_octets: int, free_octets: int, expected: int
+) -> None:
+    assert long_octets(database_octets, free_octets) == expected
 
 
 async def test_a_log_that_was_long_once_is_not_copied_back_for_ever(

@@ -47,3 +47,18 @@ def test_what_failed_is_undone_and_the_next_is_written(database: Database) -> No
     with database.reading() as reading:
         assert reading.scalar(select(func.count()).select_from(domain)) == 2
     assert database.engine.pool.checkedout() == database.is_sqlite  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"), [(0, 8 << 10), (1 << 30, 8 << 10), (1 << 31, 16 << 10), (1 << 40, 32 << 10)]
+)
+def test_a_large_database_is_written_with_more_of_it_in_memory(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, octets: int, expected: int
+) -> None:
+    monkeypatch.setattr(Database, "octets", octets)
+    database = Database(sqlite_url)
+    with database.writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -expected
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -(8 << 10)
+    database.dispose()
