@@ -1,4 +1,4 @@
-"""What an idle session costs in memory: `python -m bench.idle_sessions [--sessions 1000]`.
+"""What an idle session costs in memory: `python -m bench.idle_sessions [--sessions 1000] [--runs 1]`.
 
 For POP3, plain and TLS, greeted and logged in, and for SMTP, plain and TLS: starts a server in a
 temporary folder, opens sessions, and prints by how much the PSS of the server's process grew for each.
@@ -87,7 +87,11 @@ def run() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=1000)
-    sessions = parser.parse_args().sessions
+    parser.add_argument(
+        "--runs", type=int, default=1, help="measure each kind so often, each in a new process"
+    )
+    words = parser.parse_args()
+    sessions = words.sessions
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +107,7 @@ def run() -> None:
         }
         print(f"{sessions} idle sessions, each kind in a process of its own")
         for log_in in (False, True):
-            for port, how in ((plain, None), (tls, context)):
+            for port, how in ((plain, None), (tls, context)) * words.runs:
                 with served(file, ("pop3",), listening=pop3) as (pid,):
                     kind = f"POP3, {'TLS' if how else 'plain'}, {'logged in' if log_in else 'greeted'}:"
                     told(kind, pid, partial(pop3_session, port, how, log_in=log_in), sessions)
@@ -112,7 +116,7 @@ def run() -> None:
             "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",
             "MAILSTACK_SMTP__MAX_CONNECTIONS": "100000",
         }
-        for how in (None, context):
+        for how in (None, context) * words.runs:
             with served(file, ("smtp",), listening=listen) as (pid,):
                 kind = f"SMTP, {'TLS' if how else 'plain'}:"
                 told(kind, pid, partial(smtp_session, smtp, how), sessions)

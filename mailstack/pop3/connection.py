@@ -23,7 +23,7 @@ from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
 from mailstack.pop3.surroundings import Crowd, Surroundings
-from mailstack.pop3.tlsserver import HANDSHAKE_SECONDS
+from mailstack.pop3.tls import Tls
 
 _COMMANDS_AT_ONCE: Final = 200
 """After so many commands of one packet, the other connections have their turn."""
@@ -330,21 +330,21 @@ class Connection(asyncio.Protocol):
         # Not after the handshake: what came with its last octets came under TLS.
         self._inlet.clear()
         try:
-            transport = await self._loop.start_tls(
-                self._transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            transport = Tls(self, context, self._loop)
+            await transport.shake_hands(self._transport)
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
             self.abort(f"tls handshake failed: {getattr(error, 'reason', None) or type(error).__name__}")
             if not self._outlet.lost:
                 self.connection_lost(error)
             raise Gone from error
-        if transport is None or self._outlet.lost:
+        if self._outlet.lost:
             raise Gone
         self._transport = transport
         self._inlet.use(transport)
         self._outlet.use(transport)
         self._begin()
         self._active_at = self._loop.time()
+        transport.resume_reading()
 
     def _close(self, reason: str, *, linger: bool = False) -> None:
         """Send what is to be sent, then close; the maildrop is free before the client can know.

@@ -11,9 +11,6 @@ _WAITING_OCTETS: Final = 64 * 1024
 """More octets of commands than this wait in the kernel, and so at the client."""
 
 
-_ENCRYPTED_OCTETS: Final = 64 * 1024
-
-
 class Inlet(LineReader):
     """The receiving side of one transport; owned by its connection."""
 
@@ -29,9 +26,6 @@ class Inlet(LineReader):
         """Receive from this transport from now on."""
         self._transport = transport
         self._paused = False
-        limit = getattr(transport, "set_read_buffer_limits", None)
-        if limit is not None:  # TLS has a buffer of its own, for what is not decrypted yet
-            limit(_ENCRYPTED_OCTETS)
 
     def meter(self) -> None:
         """Leave commands in the kernel while enough of them wait here."""

@@ -14,9 +14,7 @@ from typing import Final
 
 from mailstack import log
 from mailstack.pop3.tcp import peer_of
-
-HANDSHAKE_SECONDS: Final = 30.0
-"""A handshake that is not done by then is a scanner's, or a dead client's."""
+from mailstack.pop3.tls import Tls
 
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = 32
@@ -29,12 +27,12 @@ class TlsServer:
     def __init__(
         self,
         bound: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        session: Callable[[], asyncio.Protocol],
         tls: Callable[[], ssl.SSLContext | None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._bound: Final = bound
-        self._protocol: Final = protocol
+        self._session: Final = session
         self._tls: Final = tls
         self._loop: Final = loop
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -79,16 +77,24 @@ class TlsServer:
 
     async def _shake_hands(self, accepted: socket.socket, name: object) -> None:
         context = self._tls()
+        transport: asyncio.Transport | None = None
         try:
             if context is None:
                 raise ssl.SSLError("no certificate")
-            await self._loop.connect_accepted_socket(
-                self._protocol, accepted, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            session = self._session()
+            tls = Tls(session, context, self._loop)
+            transport, _ = await self._loop.connect_accepted_socket(lambda: tls, accepted)
+            await tls.shake_hands(transport)
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
-            accepted.close()
             why = getattr(error, "reason", None) or type(error).__name__
             log.event("pop3.handshake", peer=peer_of(name).address, why=why)
         except asyncio.CancelledError:
-            accepted.close()
+            if transport is not None:
+                transport.abort()
             raise
+        else:
+            session.connection_made(tls)
+            tls.resume_reading()
+        finally:
+            if transport is None:
+                accepted.close()

@@ -15,10 +15,10 @@ _NEW_OBJECTS: Final = 5000
 def return_large_blocks() -> None:
     """Have large blocks of memory come from the system, and go back there when they are freed.
 
-    uvloop gives each TLS connection a buffer of 256 KiB, of which an idle one ever touches a page or
-    two: memory only as long as the rest has never been used. That holds for fresh pages from the
-    system, but glibc raises its threshold for them with every large block that is freed, and then
-    reuses old memory, all of which counts: 44 KiB for an idle TLS session instead of 23, and the
+    uvloop gives each connection under its TLS (SMTP's) a buffer of 256 KiB, of which an idle one ever
+    touches a page or two: memory only as long as the rest has never been used. That holds for fresh
+    pages from the system, but glibc raises its threshold for them with every large block that is freed,
+    and then reuses old memory, all of which counts: 44 KiB for an idle session instead of 23, and the
     19 MiB of every password hash are kept for ever. A C library that is not glibc does as it likes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

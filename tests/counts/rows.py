@@ -203,7 +203,8 @@ ROWS: Final = (
     Row("a recipient of many", _recipients, None, Bounds(250, 4.8, 0.1, 1.2, 1.4, 0.1), (6, 0.1), kept=25),
     # The greeting and four replies. Nothing is written to the disk: the holder is in a file, unsynced.
     Row("a poll", _poll, None, Bounds(245, 1.1, 0.1, 0.3, 5, 0.1), (5.2, 0.1)),
-    Row("a poll under TLS", _poll_under_tls, None, Bounds(330, 1.1, 0.1, 0.3, 7, 0.1), (5.2, 0.1)),
+    # Of TLS the calls are counted, which a loop that does it in C had not; they cost a fifth less time.
+    Row("a poll under TLS", _poll_under_tls, None, Bounds(365, 1.1, 0.1, 0.3, 7, 0.1), (5.2, 0.1)),
     # What was fetched is noted some seconds later, for all sessions at once.
     Row("a RETR, lockstep", _retr, None, Bounds(125, 0.3, 0.1, 0.15, 1.2, 0.1), (2.4, 0.1)),
     Row("a RETR, pipelined", _retr_pipelined, None, Bounds(115, 0.35, 0.1, 0.19, 0.35, 0.1), (2.4, 0.1)),

@@ -146,6 +146,19 @@ class Client:
         self.writer.close()
 
 
+def blocking_login(address: tuple[str, int], context: ssl.SSLContext) -> ssl.SSLSocket:
+    """A client under TLS that has logged in, and does nothing that it is not told to; for a thread."""
+    connection = context.wrap_socket(
+        socket.create_connection(address, timeout=PATIENCE), server_hostname="localhost"
+    )
+    connection.sendall(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
+    got = b""
+    while got.count(b"\r\n") < 3:
+        got += connection.recv(1000)
+    assert got.count(b"+OK") == 3, got
+    return connection
+
+
 @cache
 def scram_keys() -> str:
     """The keys of the password that every transcript uses."""

@@ -10,6 +10,7 @@ import pytest
 
 from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS
+from tests.pop3.rig import blocking_login
 from tests.pop3.transcript import sized
 
 # -- time ----------------------------------------------------------------------------------------
@@ -88,14 +89,13 @@ async def test_the_maildrop_is_free_at_once_while_the_store_is_still_asked(start
 
 async def test_quit_frees_the_maildrop_before_the_end_of_tls(start, server_context, client_context):
     async with start(tls=server_context, implicit_tls=True) as rig:
-        first = await rig.log_in(client_context)
-        first.writer.transport.pause_reading()  # so it does not answer the end of TLS
-        first.send(b"QUIT\r\n")
-        other = await rig.connect(client_context)
-        async with asyncio.timeout(5):
-            while not (await other.log_in()).startswith(b"+OK"):
-                pass
-        assert rig.listener.sessions == 2
+        with await asyncio.to_thread(blocking_login, rig.address, client_context) as first:
+            first.sendall(b"QUIT\r\n")  # and it neither reads nor answers the end of TLS
+            other = await rig.connect(client_context)
+            async with asyncio.timeout(5):
+                while not (await other.log_in()).startswith(b"+OK"):
+                    pass
+            assert rig.listener.sessions == 2
 
 
 # -- shutting down -------------------------------------------------------------------------------

@@ -1,0 +1,353 @@
+"""The TLS of a session: what is received and sent, how it ends, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailstack.pop3 import tls as pop3_tls
+from mailstack.pop3.tls import Tls
+from tests.pop3.rig import PATIENCE
+
+KIB = 1024
+SECRET_SIZES = st.lists(st.integers(1, 40 * KIB), min_size=1, max_size=5)
+
+
+class Plain(asyncio.Transport):
+    """A transport of the loop, whose other end is the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.reading = False
+        self.said: list[str] = []
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return "close" in self.said or "abort" in self.said
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.said
+        self.sent += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def write_eof(self) -> None:
+        self.said.append("eof")
+
+    def close(self) -> None:
+        self.said.append("close")
+
+    def abort(self) -> None:
+        self.said.append("abort")
+
+
+class Session(asyncio.Protocol):
+    """What the session is told."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.told: list[str] = []
+        self.on_data: Callable[[], None] = lambda: None
+
+    def data_received(self, data: bytes) -> None:
+        assert "eof" not in self.told
+        self.got += data
+        self.on_data()
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+
+
+class Pair:
+    """A server's side and a client, with nothing between them but the test."""
+
+    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        self.session, self.plain = Session(), Plain()
+        self.tls = Tls(self.session, server, asyncio.get_running_loop())
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def said(self) -> bytes:
+        """What the client wants to send, encrypted."""
+        return self.outgoing.read()
+
+    def hears(self) -> None:
+        """The client receives what was sent."""
+        self.incoming.write(self.plain.sent)
+        self.plain.sent = b""
+
+    def read(self) -> bytes:
+        """All that the client is told."""
+        self.hears()
+        got = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while octets := self.client.read(64 * KIB):
+                got += octets
+        return got
+
+    async def shake_hands(self, *, and_say: bytes = b"") -> None:
+        """The handshake; what the client says comes with its last octets."""
+        shaken = asyncio.ensure_future(self.tls.shake_hands(self.plain))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            try:
+                self.client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.tls.data_received(self.said())
+                self.hears()
+        if and_say:
+            self.client.write(and_say)
+        self.tls.data_received(self.said())
+        await shaken
+
+
+@pytest.fixture
+def pair(server_context, client_context) -> Callable[[], Pair]:
+    """Makes one, in a running loop."""
+    return lambda: Pair(server_context, client_context)
+
+
+# -- octets --------------------------------------------------------------------------------------
+
+
+@given(
+    sizes=SECRET_SIZES,
+    cuts=st.lists(st.integers(1, 50 * KIB), min_size=1, max_size=6),
+    pauses=st.sets(st.integers(0, 8)),
+    ends=st.sampled_from(["close_notify", "eof", "both"]),
+)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_received_depends_neither_on_packets_nor_on_pauses(pair, sizes, cuts, pauses, ends):
+    async def run() -> None:
+        it = pair()
+        texts = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+        begins = len(texts) % 2  # in the packet with which the handshake ends
+        await it.shake_hands(and_say=b"".join(texts[:begins]))
+        calls = 0
+
+        def pause_sometimes() -> None:
+            nonlocal calls
+            if calls in pauses:
+                it.tls.pause_reading()
+                assert not it.plain.reading
+                asyncio.get_running_loop().call_later(0, it.tls.resume_reading)
+            calls += 1
+
+        it.session.on_data = pause_sometimes
+        it.tls.resume_reading()
+        for text in texts[begins:]:
+            it.client.write(text)
+        if ends != "eof":
+            with contextlib.suppress(ssl.SSLWantReadError):
+                it.client.unwrap()
+        sent, at = it.said(), 0
+        for cut in [*cuts, len(sent)]:
+            if at < len(sent):
+                it.tls.data_received(sent[at : at + cut])
+            at += cut
+            await asyncio.sleep(0)
+        if ends != "close_notify":
+            it.tls.eof_received()
+        while "eof" not in it.session.told:  # noqa: ASYNC110 (nothing else happens here)
+            await asyncio.sleep(0)
+        assert it.session.got == b"".join(texts)
+        assert it.session.told == ["eof"]
+        assert it.plain.said in (["eof"], ["close"], ["eof", "close"])
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
+
+
+@given(sizes=SECRET_SIZES)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_sent_arrives_and_ends_clean(pair, sizes):
+    async def run() -> None:
+        it = pair()
+        await it.shake_hands()
+        expected = b""
+        for number, size in enumerate(sizes):
+            it.tls.write(bytes([65 + number]) * size)
+            expected += bytes([65 + number]) * size
+        it.tls.close()
+        assert it.read() == expected  # and then a close_notify: an end without one would raise
+        it.tls.write(b"behind the end")
+        assert it.read() == b""
+        assert it.plain.said == ["eof"]
+        it.tls.eof_received()
+        assert it.plain.said == ["eof", "close"]
+
+    asyncio.run(run())
+
+
+async def test_no_buffer_is_larger_than_a_record(pair):
+    """OpenSSL keeps its buffers as large as they have once been."""
+    it = pair()
+    await it.shake_hands()
+    sizes = []
+    write = it.plain.write
+    it.plain.write = lambda data: (sizes.append(len(data)), write(data))[1]
+    it.tls.write(b"x" * 1_000_000)
+    assert max(sizes) < 17 * KIB
+    assert it.read() == b"x" * 1_000_000
+
+
+async def test_flow_control_goes_through(pair):
+    it = pair()
+    told = []
+    it.session.pause_writing = lambda: told.append("pause")
+    it.session.resume_writing = lambda: told.append("resume")
+    await it.shake_hands()
+    it.tls.pause_writing()
+    it.tls.resume_writing()
+    assert told == ["pause", "resume"]
+
+
+# -- ends ----------------------------------------------------------------------------------------
+
+
+async def test_a_record_that_was_changed_on_its_way_ends_the_session(pair):
+    it = pair()
+    await it.shake_hands()
+    it.tls.resume_reading()
+    it.client.write(b"STAT\r\n")
+    record = bytearray(it.said())
+    record[-1] ^= 1
+    it.tls.data_received(bytes(record))
+    assert it.session.got == b""
+    assert it.plain.said == ["close"]
+    it.tls.connection_lost(None)
+    assert it.session.told == ["lost"]
+    with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):  # the alert
+        it.read()
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_nothing_is_obeyed_or_sent_behind_the_end(pair, changed):
+    """Whatever came in the same packet as the line that ended the session."""
+    it = pair()
+    await it.shake_hands()
+    it.session.on_data = it.tls.close
+    it.tls.resume_reading()
+    for line in (b"QUIT\r\n", b"STAT\r\n"):
+        it.client.write(line)
+    records = bytearray(it.said())
+    records[-1] ^= changed
+    it.tls.data_received(bytes(records))
+    it.tls.data_received(b"more")
+    await asyncio.sleep(0)
+    assert it.session.got == b"QUIT\r\n"
+    assert it.plain.said == ["eof"]
+    assert it.read() == b""  # a clean end
+    it.tls.connection_lost(None)
+    assert it.session.told == ["lost"]
+
+
+async def test_who_does_not_end_its_half_is_cut(pair, monkeypatch):
+    monkeypatch.setattr(pop3_tls, "_SHUTDOWN_SECONDS", 0.01)
+    it = pair()
+    await it.shake_hands()
+    it.tls.close()
+    async with asyncio.timeout(PATIENCE):
+        while "abort" not in it.plain.said:  # noqa: ASYNC110 (looks from outside)
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("how", ["eof", "lost", "garbage", "silence"])
+async def test_a_handshake_that_fails_is_an_error_and_not_told_to_the_session(pair, how, monkeypatch):
+    if how == "silence":
+        monkeypatch.setattr(pop3_tls, "HANDSHAKE_SECONDS", 0.01)
+    it = pair()
+    shaken = asyncio.ensure_future(it.tls.shake_hands(it.plain))
+    await asyncio.sleep(0)
+    match how:
+        case "eof":
+            it.tls.eof_received()
+        case "lost":
+            it.tls.connection_lost(None)
+        case "garbage":
+            it.tls.data_received(b"USER mrose\r\n" * 10)
+    expected = {"eof": ConnectionResetError, "lost": ConnectionResetError, "silence": TimeoutError}
+    with pytest.raises(expected.get(how, ssl.SSLError)):
+        await shaken
+    if how != "lost":
+        assert it.plain.said == ["close"]
+        it.tls.connection_lost(None)
+    assert it.session.told == []
+
+
+async def test_what_comes_in_one_packet_with_the_end_of_the_connection_is_received(pair):
+    """Of a client that says QUIT and leaves."""
+    it = pair()
+    await it.shake_hands(and_say=b"QUIT\r\n")
+    it.tls.eof_received()  # before the session has begun to read
+    it.tls.resume_reading()
+    await asyncio.sleep(0)
+    assert (it.session.got, it.session.told) == (b"QUIT\r\n", ["eof"])
+
+
+async def test_a_connection_that_is_lost_right_behind_the_handshake_never_begins(pair):
+    it = pair()
+    shaken = asyncio.ensure_future(it.shake_hands())
+    await asyncio.sleep(0)
+    while it.tls._shaking:  # noqa: ASYNC110 (looks from outside)
+        await asyncio.sleep(0)
+    it.tls.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await shaken
+    assert it.session.told == []
+
+
+async def test_the_last_words_reach_a_client_that_still_sends(start, server_context, client_context):
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        client = await rig.connect(client_context)
+        client.send(b"FOO\r\n" * 20_000)
+        said = await client.rest()
+        assert said.endswith(b"-ERR too many bad commands\r\n")
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+async def test_an_idle_session_has_no_buffers(start, server_context, client_context):
+    """Of what Python allocates; OpenSSL itself takes 16 KiB, which nothing here can change."""
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        with contextlib.ExitStack() as stack:
+
+            def greeted(_: Any = None) -> ssl.SSLSocket:
+                plain = socket.create_connection(rig.address, timeout=PATIENCE)
+                connection = client_context.wrap_socket(plain, server_hostname="localhost")
+                assert connection.recv(100).startswith(b"+OK")
+                return stack.enter_context(connection)
+
+            def several() -> None:
+                for _ in range(20):
+                    greeted()
+
+            await asyncio.to_thread(several)
+            tracemalloc.start()
+            try:
+                await asyncio.to_thread(several)
+                assert rig.listener.sessions == 40
+                assert tracemalloc.get_traced_memory()[0] / 20 < 8 * KIB  # the clients' sockets are in it
+            finally:
+                tracemalloc.stop()
