@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from mailstack.cli.bench_accounts import FILE
+from mailstack.store import accounts
 from mailstack.store.tables import message
 from tests.cli.conftest import CommandLine
 from tests.support.appliance import DOMAIN, PASSWORD, Appliance, retrieved
@@ -25,11 +26,9 @@ def bench(appliance: Appliance, *arguments: str, stdin: str = "") -> subprocess.
 
 
 def stored(appliance: Appliance) -> tuple[list[str], int]:
-    accounts = json.loads(appliance.command("account", "list", "--json"))
     with appliance.database() as database, database.reading() as connection:
-        return [each["address"] for each in accounts], connection.scalar(
-            select(func.count()).select_from(message)
-        ) or 0
+        addresses = [str(each.mailbox) for each in accounts.list_accounts(connection)]
+        return addresses, connection.scalar(select(func.count()).select_from(message)) or 0
 
 
 def test_it_measures_and_leaves_neither_mail_nor_accounts(any_appliance: Appliance) -> None:

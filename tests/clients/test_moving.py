@@ -49,12 +49,12 @@ def test_what_was_downloaded_there_is_not_downloaded_here(
         assert len(fetch(box, state)) == len(MESSAGES)
         assert fetch(box, state) == []
         # While the old server runs, most of the mail comes over; the rest when it has been stopped.
-        any_appliance.command("maildrop", "import", f"anna@{DOMAIN}", str(old.maildir))
+        any_appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(old.maildir))
         old.deliver(LATER)
         assert len(fetch(box, state)) == 1
         before = told(any_appliance.host)
         copy = shutil.copytree(old.maildir, tmp_path / "Maildir")
-    said = any_appliance.command("maildrop", "import", f"anna@{DOMAIN}", str(copy))
+    said = any_appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(copy))
     assert said.startswith(b"1 message of a Maildir imported")
     any_appliance.start()
 
@@ -75,7 +75,7 @@ def test_an_own_format_of_unique_ids_is_kept_too(appliance: Appliance, tmp_path:
             old.deliver(message)
         before = told(appliance.host)
         copy = shutil.copytree(old.maildir, tmp_path / "Maildir")
-    appliance.command("maildrop", "import", f"anna@{DOMAIN}", str(copy), "--uidl-format", written)
+    appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(copy), "--uidl-format", written)
     appliance.start()
     assert told(appliance.host) == before
 
@@ -86,7 +86,7 @@ def test_the_way_to_dovecot_is_as_open(appliance: Appliance, tmp_path: Path) -> 
     for message in MESSAGES:
         assert appliance.send(message.replace(b"\n", b"\r\n"), "anna")[0] == 250
     before = told(appliance.host)
-    appliance.command("maildrop", "export", f"anna@{DOMAIN}", str(tmp_path / "out"), "--format", "maildir")
+    appliance.obey("maildrop", "export", f"anna@{DOMAIN}", str(tmp_path / "out"), "--format", "maildir")
     appliance.stop()
     with dovecot.dovecot(appliance.host, POP3_PORT, "anna", PASSWORD) as other:
         shutil.copytree(tmp_path / "out", other.maildir, dirs_exist_ok=True)

@@ -25,7 +25,7 @@ def message(number: int, octets: int) -> bytes:
 
 def housekeeping(appliance: Appliance, *options: str) -> Any:
     """What `housekeeping run` says to scripts, beside the server."""
-    return json.loads(appliance.command("housekeeping", "run", "--json", *options))
+    return json.loads(appliance.obey("housekeeping", "run", "--json", *options))
 
 
 def rcpt(appliance: Appliance, *names: str, size: int | None = None) -> list[int]:
@@ -49,7 +49,7 @@ def subjects(appliance: Appliance, name: str) -> list[str]:
 def test_a_quota_from_the_first_warning_to_the_last_refusal(any_appliance: Appliance) -> None:
     appliance = any_appliance
     appliance.start()
-    appliance.command("account", "quota", "anna", "100KiB")
+    appliance.obey("account", "quota", "anna", "100KiB")
     assert housekeeping(appliance)["warned"] == []
     for number in range(4):
         assert appliance.send(message(number, 20 * KIB), "anna", "ben")[0] == 250
@@ -64,7 +64,7 @@ def test_a_quota_from_the_first_warning_to_the_last_refusal(any_appliance: Appli
     assert len(told) == 2
     assert re.fullmatch(r"Your mailbox is 8\d % full", told[0])
     assert re.fullmatch(r"Your mailbox is 9[5-9] % full", told[1])
-    shown = appliance.command("account", "show", "anna").decode()
+    shown = appliance.obey("account", "show", "anna").decode()
     assert re.search(r"quota +100 KiB, 9[5-9] % full", shown), shown
 
     # Who says how much is coming hears at RCPT that it does not fit; nobody else's mail is harmed.
@@ -89,7 +89,7 @@ def test_a_quota_from_the_first_warning_to_the_last_refusal(any_appliance: Appli
         mine = account.c.local_part == "anna"
         connection.execute(update(account).where(mine).values(octets=account.c.octets + 50 * KIB))
     assert rcpt(appliance, "anna") == [452]
-    said = appliance.command("database", "check", "--repair").decode()
+    said = appliance.obey("database", "check", "--repair").decode()
     assert "mended: anna@example.test: the counter says" in said
     assert rcpt(appliance, "anna") == [250]
     assert appliance.findings() == []
@@ -99,14 +99,14 @@ def test_a_full_maildrop_is_told_for_good_where_that_is_wished(any_appliance: Ap
     appliance = any_appliance
     text = appliance.config.read_text().replace("[smtp]\n", '[smtp]\nover_quota = "permanent"\n')
     appliance.config.write_text(text)
-    appliance.command("domain", "quota", DOMAIN, "1GiB", "--messages", "2")
+    appliance.obey("domain", "quota", DOMAIN, "1GiB", "--messages", "2")
     appliance.start()
     for _ in range(2):
         assert appliance.send(b"Subject: x\r\n\r\n", "anna")[0] == 250
     assert rcpt(appliance, "anna", "ben") == [552, 250]
     code, said = appliance.send(b"Subject: x\r\n\r\n", "anna")
     assert (code, said[:5]) == (552, b"5.2.2")
-    appliance.command("account", "quota", "anna", "none", "--messages", "none")
+    appliance.obey("account", "quota", "anna", "none", "--messages", "none")
     assert appliance.send(b"Subject: x\r\n\r\n", "anna")[0] == 250
 
 
@@ -153,13 +153,13 @@ def test_old_mail_goes_by_rule_and_comes_back(any_appliance: Appliance) -> None:
         return sum(each["messages"] for each in found)
 
     assert doomed() == 1
-    appliance.command("domain", "keep", DOMAIN, "--for", "90d")
+    appliance.obey("domain", "keep", DOMAIN, "--for", "90d")
     assert doomed() == 2
-    appliance.command("account", "keep", "anna", "--read", "10d")
+    appliance.obey("account", "keep", "anna", "--read", "10d")
     assert doomed() == 3
-    appliance.command("account", "keep", "anna", "--messages", "1")
+    appliance.obey("account", "keep", "anna", "--messages", "1")
     assert doomed() == 5
-    appliance.command("account", "keep", "anna", "--messages", "none")
+    appliance.obey("account", "keep", "anna", "--messages", "none")
     assert doomed() == 3
 
     # A maildrop that somebody has open is passed over.
@@ -171,15 +171,15 @@ def test_old_mail_goes_by_rule_and_comes_back(any_appliance: Appliance) -> None:
     assert subjects(appliance, "anna") == ["3", "4", "5"]
     # What could come back is charged to nobody.
     assert appliance.snapshot("anna").octets < before.octets * 2 // 3
-    appliance.command("account", "quota", "anna", "none", "--messages", "4")
+    appliance.obey("account", "quota", "anna", "none", "--messages", "4")
     assert rcpt(appliance, "anna") == [250]
-    appliance.command("account", "quota", "anna", "none", "--messages", "none")
+    appliance.obey("account", "quota", "anna", "none", "--messages", "none")
 
-    removed = json.loads(appliance.command("maildrop", "removed", "anna", "--json"))
+    removed = json.loads(appliance.obey("maildrop", "removed", "anna", "--json"))
     assert len(removed) == 3
-    appliance.command("maildrop", "restore", "anna", removed[1]["unique_id"])
+    appliance.obey("maildrop", "restore", "anna", removed[1]["unique_id"])
     assert subjects(appliance, "anna") == ["1", "3", "4", "5"]
-    appliance.command("maildrop", "restore", "anna", "--all")
+    appliance.obey("maildrop", "restore", "anna", "--all")
     session = appliance.pop3("anna")
     assert session.uidl()[1] == unique_ids
     session.quit()
@@ -191,7 +191,7 @@ def test_old_mail_goes_by_rule_and_comes_back(any_appliance: Appliance) -> None:
 def test_the_server_keeps_house_by_itself(appliance: Appliance) -> None:
     text = appliance.config.read_text() + '\n[housekeeping]\nevery = "1m"\n'
     appliance.config.write_text(text)
-    appliance.command("account", "keep", "anna", "--for", "30d")
+    appliance.obey("account", "keep", "anna", "--for", "30d")
     appliance.start()
     for number in range(3):
         assert appliance.send(message(number, KIB), "anna")[0] == 250

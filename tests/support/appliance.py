@@ -6,6 +6,7 @@ other process's outgoing connection can sit on them.
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import poplib
@@ -17,11 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from mailstack import cli
 from mailstack.auth.passwords import hash_password
 from mailstack.mail.address import parse_mailbox
 from mailstack.service.tls import write_self_signed
@@ -217,6 +219,15 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
         self.processes.remove(process)
         assert code == 0, f"{arguments} ended with {code}:\n{self.said()[-2000:]}"
         return said
+
+    def obey(self, *arguments: str) -> bytes:
+        """The same in this process, which spares the start of one; not on an event loop."""
+        with io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) as said:
+            with self.log.open("a") as log, redirect_stdout(said), redirect_stderr(log):
+                code = cli.main(["--config", str(self.config), *arguments])
+            assert code == 0, f"{arguments} ended with {code}:\n{self.said()[-2000:]}"
+            assert isinstance(said.buffer, io.BytesIO)
+            return said.buffer.getvalue()
 
     def start(self, *arguments: str) -> Process:
         """Start `mailstack serve ARGUMENTS` and wait until it is ready."""
