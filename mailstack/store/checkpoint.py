@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -25,6 +26,10 @@ LOG_OCTETS: Final = 32 * 1024 * 1024
 
 LARGE_LOG_OCTETS: Final = 96 * 1024 * 1024
 """The log of a large database at most; one of 128 MiB SQLite would copy back itself, inside a commit."""
+
+_COMMITS: Final = 16
+_SECONDS: Final = 0.01
+"""The log is looked at after so many commits, or so long: opening it costs a tenth of a small one."""
 
 # https://www.sqlite.org/fileformat2.html#walformat: the file's header, and that of each page in it.
 _HEADER: Final = struct.Struct(">8xI4x8s8x")
@@ -43,6 +48,8 @@ class Checkpointer:
         self._long_octets = self._measured()
         self._copying = False
         self._caught_up = False
+        self._unseen = 0  # commits since the log was looked at
+        self._seen_at = 0.0
 
     def after_commit(self) -> None:
         """Begin to copy where the log has grown long, or finish what was copied."""
@@ -51,9 +58,17 @@ class Checkpointer:
             self._checkpoint("RESTART")
             self._long_octets = self._measured()
             self._copying = False
-        elif not self._copying and is_longer(self._log, self._long_octets):
+        elif not self._copying and self._look_is_due() and is_longer(self._log, self._long_octets):
             self._copying = True
             self._thread.submit(self._copy)
+
+    def _look_is_due(self) -> bool:
+        self._unseen += 1
+        now = time.monotonic()
+        if self._unseen < _COMMITS and now - self._seen_at < _SECONDS:
+            return False
+        self._unseen, self._seen_at = 0, now
+        return True
 
     def close(self) -> None:
         """Wait for what is being copied."""
