@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -161,6 +162,11 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                 self._plain.write(self._outgoing.read())
         except ssl.SSLError as error:
             self._fail(error)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send several without putting them together first, as asyncio's own would."""
+        for data in list_of_data:
+            self.write(data)
 
     def pause_reading(self) -> None:
         """Have the session receive nothing more; what is here already waits."""

@@ -188,6 +188,8 @@ def test_what_is_sent_arrives_and_ends_clean(pair, sizes):
         for number, size in enumerate(sizes):
             it.tls.write(bytes([65 + number]) * size)
             expected += bytes([65 + number]) * size
+        it.tls.writelines([b"status", b"message", b"."])
+        expected += b"statusmessage."
         it.tls.close()
         assert it.read() == expected  # and then a close_notify: an end without one would raise
         it.tls.write(b"behind the end")
