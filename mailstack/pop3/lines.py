@@ -7,6 +7,9 @@ from typing import Final
 LONGEST_OCTETS: Final = 253
 """A command longer than this is cut there, plus one octet by which the session can tell."""
 
+_TAKEN_OCTETS: Final = 8192
+"""What has been taken is forgotten seldom enough to stay linear, and often enough to stay small."""
+
 ENDLESS_OCTETS: Final = 16 * 1024
 """Nobody who sends so much without a line end is going to send a command."""
 
@@ -49,7 +52,11 @@ class LineReader:
         line = bytes(self._held[start : min(end, start + longest + 2)])
         whole = end - start == len(line)
         self._at = end + 1
-        self._forget()
+        if self._at == len(self._held):
+            self.clear()
+        elif self._at > _TAKEN_OCTETS:
+            del self._held[: self._at]
+            self._at = 0
         if self._cut is not None:
             line, self._cut = self._cut, None
             return line
@@ -73,11 +80,3 @@ class LineReader:
             return None
         self.endless = True
         return self._cut
-
-    def _forget(self) -> None:
-        if self._at == len(self._held):
-            self.clear()
-        elif self._at > 8192:
-            # Seldom enough to stay linear, often enough to stay small.
-            del self._held[: self._at]
-            self._at = 0

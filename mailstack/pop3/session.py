@@ -88,13 +88,15 @@ class Session:
             return reply_to(StoreUnavailable(self.ended))
         self._more = more
         try:
-            if (dialogue := self._take_dialogue()) is not None:
+            state = self._state
+            if isinstance(state, Authorization) and state.dialogue is not None:
+                # It is over unless this line carries it on.
+                dialogue, state.dialogue = state.dialogue, None
                 return self._carried(self._continued(dialogue, dialogue.respond(line)))
             word, rest = commands.split(line)
             verb = VERBS.get(word)
             if verb is None:
                 raise BadCommand("unknown command")
-            state = self._state
             if not isinstance(state, verb.states):
                 raise BadCommand("already logged in" if self.logged_in else "log in first")
             result = verb.method(self, state, *verb.grammar(rest))
@@ -199,14 +201,6 @@ class Session:
         assert isinstance(self._state, Authorization)
         self._state.dialogue = dialogue
         return challenge(result.octets)
-
-    def _take_dialogue(self) -> Dialogue | None:
-        """The exchange that the next line belongs to; it is over unless that line carries it on."""
-        state = self._state
-        if not isinstance(state, Authorization):
-            return None
-        dialogue, state.dialogue = state.dialogue, None
-        return dialogue
 
     def _entered(self, snapshot: Snapshot, mechanism: str) -> Reply:
         utf8 = isinstance(self._state, Authorization) and self._state.utf8
