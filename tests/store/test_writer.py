@@ -170,22 +170,31 @@ async def test_a_deadlock_with_another_host_costs_nobody_anything(postgresql_url
     with ours.writing() as connection:
         note(connection, ["one", "two"])
     began, locked = threading.Event(), threading.Event()
+    their_process: list[int] = []
 
     def lock(connection: Connection, name: str) -> None:
         connection.execute(select(state.c.name).where(state.c.name == name).with_for_update())
 
     def in_their_order() -> None:
         with theirs.writing() as connection:
+            # Who looks for a deadlock is who is told of it: it has to be us, however slow the machine is.
+            connection.execute(text("SET LOCAL deadlock_timeout = '1h'"))
+            their_process.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
             lock(connection, "two")
             locked.set()
             assert began.wait(10)
-            while not connection.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).first():
-                time.sleep(0.005)  # who waits first is who is told of the deadlock
             lock(connection, "one")
+
+    def they_wait(connection: Connection) -> bool:
+        waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted AND pid = :pid")
+        return connection.execute(waiting, {"pid": their_process[0]}).first() is not None
 
     def in_our_order(connection: Connection, jobs: Sequence[str]) -> list[str]:
         lock(connection, "one")
-        began.set()
+        if not began.is_set():
+            began.set()
+            while not they_wait(connection):
+                time.sleep(0.005)
         lock(connection, "two")
         return list(jobs)
 
