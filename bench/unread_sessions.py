@@ -13,6 +13,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -70,10 +71,11 @@ def session(port: int, context: ssl.SSLContext | None, asks: Sequence[bytes], nu
 def told(kind: str, pid: int, open_one: Callable[[int], socket.socket], first: int, sessions: int) -> None:
     """Measure one kind and print its line.
 
-    The `first` ones have the process load what it needs for any: SQLite alone keeps 8 MiB of pages for
-    each of its connections.
+    The `first` ones, at once, have the process load what it needs for any: SQLite alone keeps 8 MiB of
+    pages for each of its connections.
     """
-    there = [open_one(number) for number in range(first)]
+    with ThreadPoolExecutor(first) as pool:
+        there = list(pool.map(open_one, range(first)))
     time.sleep(1)
     before = pss(pid)
     there += [open_one(first + number) for number in range(sessions)]

@@ -283,12 +283,16 @@ async def test_a_refusal_takes_as_long_whatever_was_wrong(sqlite_url: str, tmp_p
         with server._store.database.writing() as connection:
             accounts.set_password(connection, Mailbox("al", "example.org"), slow)
         took = {}
-        for name in ("jo", "al", "nobody", "di", "@@"):
-            began = time.monotonic()
-            await refused(server, name, "wrong", THERE)
-            took[name] = time.monotonic() - began
-        assert max(took.values()) - min(took.values()) < 0.25, took  # the step of the grid is twice that
-        assert min(took.values()) >= 0.5
+        for _ in range(3):  # a check that a busy machine makes slow tells the others how slow to be
+            for name in ("jo", "al", "nobody", "di", "@@"):
+                began = time.monotonic()
+                await refused(server, name, "wrong", THERE)
+                took[name] = time.monotonic() - began
+            assert min(took.values()) >= 0.5
+            if max(took.values()) - min(took.values()) < 0.25:  # the step of the grid is twice that
+                break
+        else:
+            pytest.fail(f"the time tells: {took}")
         began = time.monotonic()
         await refused(server, "jo", "wrong", THERE._replace(failures=1))
         assert time.monotonic() - began >= 1.0

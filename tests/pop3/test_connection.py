@@ -91,6 +91,18 @@ async def test_an_endless_line_ends_the_session(start):
         assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(("octets", "last"), [(b"FOO\r\n", "too many bad commands"), (b"A", "line too long")])
+async def test_the_last_words_reach_a_client_that_still_sends(  # noqa: PLR0917 (pytest's)
+    start, server_context, client_context, tls, octets, last
+):
+    """Where the connection was just closed, a reset would overtake them."""
+    async with start(tls=server_context, implicit_tls=tls) as rig:
+        client = await rig.connect(client_context if tls else None)
+        client.send(octets * (300_000 // len(octets)))
+        assert (await client.rest()).endswith(f"-ERR {last}\r\n".encode())
+
+
 async def test_a_long_list_is_complete(start):
     async with start() as rig:
         content = sized(30)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailstack.errors import StoreUnavailable
 from mailstack.pop3 import pages, sending
 from mailstack.pop3.asks import Ask, Expunge, LoadLayout, LoadListing, LoadUniqueIds, OpenMessage
 from mailstack.pop3.maildrop import Maildrop
@@ -262,3 +263,20 @@ async def test_no_page_is_read_for_a_client_that_does_not_read(verb, read):
     outlet.lose()
     with pytest.raises(Gone):
         await sent
+
+
+async def test_a_page_that_is_refused_to_who_has_left_is_no_failure_of_the_store():
+    """The maildrop was let go with the connection; only a client that is there has its list cut."""
+    outlet = Outlet(asyncio.get_running_loop())
+    outlet.use(Blocked(outlet))
+    many = Many(10)
+
+    async def refuse(_ask: Ask) -> object:
+        raise StoreUnavailable("the lock of the maildrop was lost")
+
+    many.to = refuse
+    with pytest.raises(StoreUnavailable):
+        await sending.lines(outlet, many, Maildrop(many.snapshot).sizes())
+    outlet.lose()
+    with pytest.raises(Gone):
+        await sending.lines(outlet, many, Maildrop(many.snapshot).sizes())

@@ -319,14 +319,6 @@ async def test_a_connection_that_is_lost_right_behind_the_handshake_never_begins
     assert it.session.told == []
 
 
-async def test_the_last_words_reach_a_client_that_still_sends(start, server_context, client_context):
-    async with start(tls=server_context, implicit_tls=True) as rig:
-        client = await rig.connect(client_context)
-        client.send(b"FOO\r\n" * 20_000)
-        said = await client.rest()
-        assert said.endswith(b"-ERR too many bad commands\r\n")
-
-
 # -- memory --------------------------------------------------------------------------------------
 
 
