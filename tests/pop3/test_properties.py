@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mailstack.pop3.asks import LogIn
 from mailstack.pop3.lines import ENDLESS_OCTETS, LONGEST_OCTETS, LineReader
+from mailstack.pop3.session import MAX_BAD_COMMANDS
 from mailstack.pop3.stuffing import Transfer
 from tests.pop3.pure import Maildrops, PureServer
 from tests.pop3.transcript import NAME, SECRET, sized
@@ -188,6 +189,18 @@ def test_top_wants_no_more_parts_when_it_has_its_lines():
     assert transfer.feed(b"A: b\r\n\r\none\r\ntwo\r\n") == b"A: b\r\n\r\none\r\n"
     assert transfer.done
     assert transfer.feed(b"three\r\n") == b""
+
+
+@pytest.mark.parametrize("between", [b"NOOP", b"LIST", b"RETR 9", b"UIDL 9", b"TOP 1 0"])
+def test_bad_commands_count_only_in_a_row(between):
+    """A command that is understood is one, even where it is refused."""
+    server = PureServer(Maildrops.of(sized(50)))
+    server.feed(f"USER {NAME}\r\nPASS {SECRET}\r\n".encode())
+    bad = b"FOO\r\n" * (MAX_BAD_COMMANDS - 1)
+    server.feed(bad + between + b"\r\n" + bad)
+    assert not server.closed
+    assert server.feed(b"FOO\r\n") == b"-ERR too many bad commands\r\n"
+    assert server.closed
 
 
 # -- lines ---------------------------------------------------------------------------------------
