@@ -27,6 +27,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     """The server's side of one connection; it reads nothing for the session before `resume_reading`."""
 
     __slots__ = (
+        "_blocked",
         "_ended",
         "_eof",
         "_error",
@@ -55,6 +56,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = b""  # what came while the session read nothing
         self._paused = True  # the session reads nothing
+        self._blocked = False  # the other side reads nothing
         self._eof = False  # the other side sends no more
         self._ended = False  # this side sends no more
         self._error: Exception | None = None
@@ -83,7 +85,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._shaken = self._timer = None
 
     def _reads(self) -> bool:
-        return not (self._paused or self._ended)
+        return not (self._paused or self._blocked or self._ended)
 
     @property
     def _shaking(self) -> bool:
@@ -99,7 +101,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """Decrypt it, and have the session receive it."""
         if self._ended:
             return
-        if self._waiting or (self._paused and not self._shaking):
+        if self._waiting or not (self._reads() or self._shaking):
             self._waiting += data
         else:
             self._take(data)
@@ -116,12 +118,20 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """The plain transport holds enough."""
+        """The plain transport holds enough, and what comes may make more of it without the session.
+
+        OpenSSL answers by itself: a KeyUpdate (RFC 8446 §4.6.3), a renegotiation that it refuses.
+        """
+        self._blocked = True
+        if not (self._shaking or self._ended or self._plain.is_closing()):
+            self._plain.pause_reading()
         if self._session is not None:
             self._session.pause_writing()
 
     def resume_writing(self) -> None:
         """The plain transport wants more."""
+        self._blocked = False
+        self._loop.call_soon(self._resume)
         if self._session is not None:
             self._session.resume_writing()
 
@@ -199,12 +209,19 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         elif not self._plain.is_closing():
             self._plain.write_eof()
             self._plain.resume_reading()
-            self._timer = self._loop.call_later(_SHUTDOWN_SECONDS, self._plain.abort)
+            self._timer = self._loop.call_later(_SHUTDOWN_SECONDS, self._cut)
 
     def abort(self) -> None:
         """Cut the connection."""
         self._ended = True
         self._plain.abort()
+
+    def _cut(self) -> None:
+        """Not a slow link, while there is more to send: the session's owner sees whether it gets further."""
+        if self._plain.get_write_buffer_size():
+            self._timer = self._loop.call_later(_SHUTDOWN_SECONDS, self._cut)
+        else:
+            self._plain.abort()
 
     # -- OpenSSL ---------------------------------------------------------------------------------
 
@@ -213,7 +230,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             for at in range(0, len(data), _RECORD_OCTETS):
                 self._incoming.write(data[at : at + _RECORD_OCTETS])
                 self._step()
-                if self._ended or (self._paused and not self._shaking):
+                if not (self._reads() or self._shaking):
                     self._waiting = data[at + _RECORD_OCTETS :]
                     break
         except ssl.SSLError as error:
@@ -234,7 +251,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._flush()
 
     def _read(self) -> None:
-        while not (self._paused or self._ended):
+        while self._reads():
             try:
                 octets = self._object.read(_RECORD_OCTETS)
             except ssl.SSLZeroReturnError:

@@ -28,6 +28,7 @@ class Plain(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent = b""
+        self.unsent = 0
         self.reading = False
         self.said: list[str] = []
 
@@ -46,6 +47,9 @@ class Plain(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write_eof(self) -> None:
         self.said.append("eof")
@@ -224,6 +228,44 @@ async def test_flow_control_goes_through(pair):
     assert told == ["pause", "resume"]
 
 
+async def test_who_reads_nothing_is_not_read(pair):
+    """OpenSSL answers some records by itself, so what waits for such a client could grow without end."""
+    it = pair()
+    await it.shake_hands()
+    it.tls.resume_reading()
+    await asyncio.sleep(0)
+    assert it.plain.reading
+    it.tls.pause_writing()
+    assert not it.plain.reading
+    for line in (b"NOOP\r\n", b"STAT\r\n"):  # what the loop had already
+        it.client.write(line)
+        it.tls.data_received(it.said())
+    it.tls.resume_reading()  # the session may want more, but has no say in this
+    await asyncio.sleep(0)
+    assert it.session.got == b""
+    assert not it.plain.reading
+    it.tls.resume_writing()
+    await asyncio.sleep(0)
+    assert it.session.got == b"NOOP\r\nSTAT\r\n"
+    assert it.plain.reading
+
+
+async def test_who_is_not_read_may_end_meanwhile(pair):
+    it = pair()
+    await it.shake_hands()
+    it.tls.resume_reading()
+    await asyncio.sleep(0)
+    it.tls.pause_writing()
+    it.client.write(b"QUIT\r\n")
+    it.tls.data_received(it.said())
+    it.tls.eof_received()
+    assert (it.session.got, it.session.told) == (b"", [])
+    it.tls.resume_writing()
+    await asyncio.sleep(0)
+    assert (it.session.got, it.session.told) == (b"QUIT\r\n", ["eof"])
+    assert it.plain.said == ["close"]
+
+
 # -- ends ----------------------------------------------------------------------------------------
 
 
@@ -271,6 +313,29 @@ async def test_who_does_not_end_its_half_is_cut(pair, monkeypatch):
     it.tls.close()
     async with asyncio.timeout(PATIENCE):
         while "abort" not in it.plain.said:  # noqa: ASYNC110 (looks from outside)
+            await asyncio.sleep(0.005)
+
+
+async def test_what_was_said_last_is_not_cut_off_on_a_slow_link(pair, monkeypatch):
+    monkeypatch.setattr(pop3_tls, "_SHUTDOWN_SECONDS", 0.01)
+    it = pair()
+    await it.shake_hands()
+    it.plain.unsent = 1000
+    looked = 0
+
+    def size() -> int:
+        nonlocal looked
+        looked += 1
+        return it.plain.unsent
+
+    monkeypatch.setattr(it.plain, "get_write_buffer_size", size)
+    it.tls.close()
+    async with asyncio.timeout(PATIENCE):
+        while looked < 3:  # noqa: ASYNC110 (looks from outside)
+            await asyncio.sleep(0.005)
+        assert it.plain.said == ["eof"]
+        it.plain.unsent = 0
+        while it.plain.said != ["eof", "abort"]:  # noqa: ASYNC110 (looks from outside)
             await asyncio.sleep(0.005)
 
 
