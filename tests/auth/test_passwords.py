@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
-from passlib.hash import pbkdf2_sha256, pbkdf2_sha512, sha256_crypt, sha512_crypt
+from passlib.hash import argon2, pbkdf2_sha256, pbkdf2_sha512, sha256_crypt, sha512_crypt
 
 from mailstack.auth import passwords
 from mailstack.auth.memory import REMEMBERED_SECONDS, Known, LoginMemory
@@ -27,6 +29,8 @@ def test_a_hash_fits_its_secret_and_no_other():
 @pytest.mark.parametrize(
     "older",
     [
+        argon2.using(type="ID", memory_cost=256, time_cost=1, parallelism=2, salt_size=20),
+        argon2.using(type="I", memory_cost=19 * 1024, time_cost=2, parallelism=1),
         sha256_crypt.using(rounds=1000),
         sha512_crypt.using(rounds=1000),
         pbkdf2_sha256.using(rounds=10),
@@ -52,6 +56,23 @@ def test_what_is_no_hash_fits_nothing(stored):
     assert passwords.verify("secret", stored) is False
     assert passwords.verify("", stored) is False
     assert passwords.verify(stored, stored) is False
+
+
+_SHORT_OF_MEMORY = """
+import resource, sys
+from mailstack.auth import passwords
+assert passwords.verify("secret", sys.argv[1])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (8 << 20),) * 2)
+passwords.verify("secret", sys.argv[1])
+"""
+
+
+def test_without_memory_for_the_hash_the_password_is_not_called_wrong():
+    command = [sys.executable, "-c", _SHORT_OF_MEMORY, passwords.hash_password("secret")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("nacl.exceptions.RuntimeError")
 
 
 def test_nobodys_hash_costs_what_others_cost_and_fits_nothing():
