@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import selectors
 import signal
 import socket
@@ -23,6 +24,9 @@ from mailstack.service.heartbeat import READY
 
 _PAUSE_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start."""
+
+_STOP_SECONDS: Final = 50.0
+"""So long the workers may take to stop: more than they give a session, less than the unit gives us."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -74,6 +78,8 @@ class _Crew:
     def work(self) -> int | None:
         """Start everybody, one after the other, then put a new worker in the place of each that dies."""
         for number in range(self._workers):
+            if self._stopping:
+                return 0
             if self._fork(number):
                 return None
             while number not in self._ready and not self._stopping:
@@ -93,11 +99,18 @@ class _Crew:
         return 0
 
     def end(self) -> None:
-        """Stop those who run, which a worker knows none of, and be no supervisor any more."""
+        """Stop those who run, which a worker knows none of, and be no supervisor any more.
+
+        Who is stuck, or stopped by a signal, is killed.
+        """
         if self._running:
             systemd.notify("STOPPING=1")
         self._tell(signal.SIGTERM)
+        until = time.monotonic() + _STOP_SECONDS
         for worker in self._running.values():
+            if not _ends(worker.pid, until):
+                log.event("worker killed", worker=worker.number, pid=worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
             os.close(worker.output)
         signal.set_wakeup_fd(-1)
@@ -115,7 +128,18 @@ class _Crew:
         sys.stdout.flush()
         # What a worker is told before it is out of `end` waits until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        if (pid := os.fork()) == 0:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            os.close(output)
+            os.close(input_)
+            if number not in self._ready:
+                raise  # the server does not start
+            log.event("worker missing", worker=number, why=error.strerror)
+            self._successors[number] = time.monotonic() + _PAUSE_SECONDS
+            return False
+        if pid == 0:
             os.dup2(input_, 1)
             for descriptor in (output, input_, *(each.output for each in self._running.values())):
                 os.close(descriptor)
@@ -182,6 +206,15 @@ class _Crew:
     def _tell(self, number: signal.Signals) -> None:
         for worker in self._running.values():
             os.kill(worker.pid, number)
+
+
+def _ends(pid: int, until: float) -> bool:
+    """Whether a child has ended by then, in seconds of time.monotonic()."""
+    watched = os.pidfd_open(pid)
+    try:
+        return bool(select.select([watched], [], [], max(until - time.monotonic(), 0))[0])
+    finally:
+        os.close(watched)
 
 
 def _end_with(supervisor: int) -> None:
