@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+_FULL_SECONDS: Final = 0.1
+"""So long a word waits for a manager that does not listen: the event loop waits with it."""
+
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group (unix(7))
 
 
@@ -21,6 +24,7 @@ def notify(*lines: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        manager.settimeout(_FULL_SECONDS)
         manager.sendto("\n".join(lines).encode(), address)
 
 

@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from mailstack.service import systemd
 from tests.support.appliance import wait_until
 
 PATIENCE = 20.0
@@ -102,3 +106,19 @@ def test_nothing_is_left_of_those_who_died() -> None:
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
+
+
+def test_a_manager_that_does_not_listen_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is full after so many words, and the next one would wait, and the event loop with it."""
+    most = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+
+    def notify() -> None:
+        for _ in range(most + 3):
+            systemd.notify("WATCHDOG=1")
+
+    with systemd.managing() as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", systemd.address(manager))
+        worker = threading.Thread(target=notify, daemon=True)
+        worker.start()
+        worker.join(PATIENCE)
+        assert not worker.is_alive()
