@@ -84,3 +84,11 @@ def store(mailstack: CommandLine) -> Iterator[Database]:
     database = Database(mailstack.url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def jo(mailstack: CommandLine) -> CommandLine:
+    """A server with the accounts jo and ann, who have no mail."""
+    mailstack.good("account", "add", "jo@example.org")
+    mailstack.good("account", "add", "ann@example.org")
+    return mailstack

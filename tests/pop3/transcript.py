@@ -98,6 +98,11 @@ class Transcript:
         return f"{self.file}:{self.line}"
 
 
+def dotted(octets: int) -> bytes:
+    line = b".a line that begins with a dot\r\n"
+    return b"Subject: x\r\n\r\n" + line * (octets // len(line))
+
+
 def sized(count: int) -> bytes:
     """Some message of so many octets."""
     head = b"Subject: x\r\n\r\n"
