@@ -1,4 +1,4 @@
-"""What a message itself tells of its last delivery: when that was, and who sent it (RFC 5321 §4.4)."""
+"""What a message itself tells of how it came: when, from whom, and by which protocol (RFC 5321 §4.4)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _RECEIVED: Final = re.compile(rb"^received[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.I
 _RETURN_PATH: Final = re.compile(
     rb"^return-path[ \t]*:\s*<?([^\s<>]*)>?[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
 )
+_UTF8: Final = re.compile(rb"\bwith\s+utf8", re.IGNORECASE)  # the keywords of RFC 6531 §4.3
+_LOCAL: Final = re.compile(rb"\bwith\s+local\b", re.IGNORECASE)
 _HEADER_END: Final = re.compile(rb"^\r?\n", re.MULTILINE)
 
 
@@ -33,6 +35,15 @@ def return_path(head: bytes) -> str | None:
     """The reverse-path in the topmost `Return-Path:`, empty for the null one; None where there is none."""
     field = _RETURN_PATH.search(_header(head))
     return None if field is None else field[1].decode("utf-8", "replace")
+
+
+def is_internationalized(head: bytes) -> bool:
+    """Whether it came with SMTPUTF8 at some hop, or at the last one by no protocol that could tell.
+
+    Characters beyond ASCII in the header of any other are an old mistake, and stay as they are.
+    """
+    fields = _RECEIVED.findall(_header(head))
+    return any(map(_UTF8.search, fields)) or (bool(fields) and _LOCAL.search(fields[0]) is not None)
 
 
 def _header(head: bytes) -> bytes:

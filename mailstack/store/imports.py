@@ -182,6 +182,12 @@ class Item(NamedTuple):
     dotted: bool
     reverse_path: str
     at: int  # when it arrived at the server that it comes from, microseconds since the epoch
+    surrogate: Spool | None = None  # what RETR will send to clients that have not said UTF8, if that differs
+
+    @property
+    def spools(self) -> tuple[Spool, ...]:
+        """What has to be stored."""
+        return (self.spool,) if self.surrogate is None else (self.spool, self.surrogate)
 
 
 class Batch(NamedTuple):
@@ -243,8 +249,16 @@ def _deposit(batch: Batch, number: int, each: Item) -> Deposit:
         reverse_path=each.reverse_path,
         spool=each.spool,
         dotted=each.dotted,
-        recipients=(Recipient(batch.account_id, b"", unique_id=each.unique_id),),
+        recipients=(
+            Recipient(
+                batch.account_id,
+                prefix=b"",
+                surrogate_prefix=None if each.surrogate is None else b"",
+                unique_id=each.unique_id,
+            ),
+        ),
         at=each.at,
+        surrogate=each.surrogate,
     )
 
 

@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import delete
 
 from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import messages
 from mailstack.store.engine import Database
 from mailstack.store.tables import entry
 from tests.cli.conftest import CommandLine
 from tests.cli.importing import ANN, FROM, JO, entries, imported, maildir, octets, uidl
 from tests.support import maildrops
+from tests.support.fetched import whole
 from tests.support.samples import corpus_folder
 
 CORPUS = corpus_folder()
@@ -65,6 +67,26 @@ def test_an_export_comes_back_as_it_was(jo: CommandLine, store: Database, tmp_pa
         connection.execute(delete(entry).where(entry.c.account_id == 1, entry.c.uid == 2))
     assert imported(jo, out)["imported"] == 0
     jo.good("database", "check", "--repair")
+
+
+@pytest.mark.parametrize("kind", ["eml", "mbox", "maildir"])
+def test_internationalized_mail_keeps_its_form_for_clients_that_know_ascii_only(
+    jo: CommandLine, store: Database, tmp_path: Path, kind: str
+) -> None:  # RFC 6858
+    sent = "From: jö@example.net\r\nSubject: Grüße\r\n\r\n".encode() + b"x" * (2 * PART_OCTETS) + b"\r\n"
+    jo.good("deliver", "--sender", "jö@example.net", JO, stdin=sent)
+    jo.good("maildrop", "export", JO, tmp_path / "out", "--format", kind)
+    assert imported(jo, tmp_path / "out", address=ANN)["imported"] == 1
+    with store.reading() as connection:
+        for utf8 in (True, False):
+            before, after = (whole(connection, each, 1, surrogates=not utf8) for each in (1, 2))
+            assert after == before
+            header = after.partition(b"\r\n\r\n")[0]
+            assert header.isascii() != utf8
+        counted = [messages.snapshot(connection, each) for each in (1, 2)]
+        assert counted[0].surrogates == 1
+        assert [each[-2:] for each in counted] == [counted[0][-2:]] * 2
+    jo.good("database", "check")
 
 
 def foreign(folder: Path) -> Path:

@@ -219,6 +219,24 @@ def test_trace_fields_on_top_are_read() -> None:
     assert arrival.return_path(b"A: b\n\nReturn-Path: <eve@example.net>\n") is None
 
 
+@pytest.mark.parametrize(
+    ("header", "is_so"),
+    [
+        (b"Received: by c with UTF8SMTPS id 1; date", True),
+        (b"Received: from a (using TLSv1.3)\r\n by c (Postfix)\r\n\twith utf8esmtpsa id 1; date", True),
+        (b"Received: by d with LMTP id 1; date\r\nReceived: by c with UTF8SMTP id 1; date", True),
+        (b"Received: by c with local id 1; date", True),
+        (b"Received: by d with ESMTP id 1; date\r\nReceived: by c with local id 1; date", False),
+        (b"Received: by c with ESMTPS id 1; date", False),
+        (b"Subject: with UTF8SMTP\r\n\r\nReceived: by c with UTF8SMTP; date", False),
+        (b"Subject: x", False),
+        (b"", False),
+    ],
+)
+def test_whether_a_message_came_with_smtputf8(header: bytes, is_so: bool) -> None:  # RFC 6531 §4.3
+    assert arrival.is_internationalized(header + b"\r\n\r\nbody\r\n") is is_so
+
+
 @given(st.binary())
 def test_any_trace_fields_are_understood_or_not(octets: bytes) -> None:
     arrival.received_at(octets)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 from mailstack import log
 from mailstack.cli.importing import measuring
 from mailstack.cli.importing.measuring import Measured
 from mailstack.cli.importing.source import Source
+from mailstack.mail import arrival
 from mailstack.mail.spool import Spool
+from mailstack.mail.surrogate import surrogate
 from mailstack.settings import Settings
 from mailstack.store import imports
 from mailstack.store.engine import Database
@@ -83,9 +85,10 @@ class Entering:
         )
 
     async def _enter(self, store: Store, items: tuple[Item, ...], here: tuple[Imported, ...]) -> None:
-        await store.require_space(sum(each.spool.octets for each in items))
+        spools = [spool for each in items for spool in each.spools]
+        await store.require_space(sum(spool.octets for spool in spools))
         batch = Batch(self._account_id, self._stand, self._name, self._told, items, here)
-        in_memory = sum(each.spool.in_memory for each in items)
+        in_memory = sum(spool.in_memory for spool in spools)
         self._stand = await store.write(imports.enter, batch, octets=in_memory)
 
     @contextmanager
@@ -97,22 +100,33 @@ class Entering:
                     items.append(item)
             yield tuple(items)
         finally:
-            for item in items:
-                item.spool.close()
+            for spool in (spool for each in items for spool in each.spools):
+                spool.close()
 
     def _item(self, each: Measured, decision: Decision) -> Item | None:
-        spool = Spool(self._spool_dir)
-        try:
-            content = measuring.spooled(self._source.chunks(each.found), spool)
-            if content.digest != each.digest:
-                raise OSError("it changed while the import ran; run the same command again")
-        except OSError as error:
-            spool.close()
-            self._source.problems.append(f"{each.found.place}: {error.strerror or error}")
-            return None
-        return Item(
-            each.digest, each.source_id, decision.unique_id, spool, content.dotted, each.reverse_path, each.at
-        )
+        with ExitStack() as stack:
+            spool = stack.enter_context(Spool(self._spool_dir))
+            try:
+                content = measuring.spooled(self._source.chunks(each.found), spool)
+                if content.digest != each.digest:
+                    raise OSError("it changed while the import ran; run the same command again")
+            except OSError as error:
+                self._source.problems.append(f"{each.found.place}: {error.strerror or error}")
+                return None
+            # For clients that have not said UTF8, as it would have come by SMTP (RFC 6858).
+            international = arrival.is_internationalized(content.head)
+            in_ascii = surrogate(spool, self._spool_dir) if international else None
+            stack.pop_all()  # whoever has the item closes its spools
+            return Item(
+                digest=each.digest,
+                source_id=each.source_id,
+                unique_id=decision.unique_id,
+                spool=spool,
+                dotted=content.dotted,
+                reverse_path=each.reverse_path,
+                at=each.at,
+                surrogate=in_ascii,
+            )
 
 
 def _slices(messages: Sequence[tuple[Measured, Decision]]) -> Iterator[list[tuple[Measured, Decision]]]:
