@@ -134,6 +134,42 @@ def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
         assert "ö".encode() in whole(connection, 2, 1, surrogates=True)
 
 
+def test_a_damaged_surrogate_gets_its_content_back(
+    in_two_views: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = seen(in_two_views)
+    back_up(in_two_views, folder)
+    with in_two_views.writing() as connection:
+        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
+        connection.execute(update(content).where(content.c.id == twin << 16).values(octets=b"\r\n"))
+    assert len(findings(in_two_views)) == 1  # and notes it
+    assert bring_back(in_two_views, folder, tmp_path, "kim") == 1
+    assert findings(in_two_views) == []
+    assert seen(in_two_views) == before, "jo's, too, which is the same"
+    assert bring_back(in_two_views, folder, tmp_path, "jo") == 0
+
+
+def test_a_surrogate_that_is_damaged_in_the_backup_too_is_done_without(
+    in_two_views: Database, folder: Folder, tmp_path: Path
+) -> None:
+    with in_two_views.writing() as connection:
+        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
+        connection.execute(update(content).where(content.c.id == twin << 16).values(octets=b"\r\n"))
+    (said,) = findings(in_two_views)
+    back_up(in_two_views, folder)
+    with upgraded(folder, folder.find(None), tmp_path) as copy:
+        with in_two_views.reading() as connection:
+            found = maildrop.plan(connection, copy, Mailbox("kim", "example.org"))
+            target = accounts.find_account(connection, Mailbox("kim", "example.org"))
+        run = maildrop.Return(in_two_views, copy, found, target)
+        for _ in run.run():
+            pass
+    assert run.findings == [said]
+    assert findings(in_two_views) == [said], "jo's entry still has the damaged one"
+    with in_two_views.reading() as connection:
+        assert "ö".encode() in whole(connection, 2, 1, surrogates=True)
+
+
 def test_a_damaged_message_gets_its_content_back(
     two_maildrops: Database, folder: Folder, tmp_path: Path
 ) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from mailstack.errors import NotFound, StoreDamaged
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import accounts, events, messages, removal
+from mailstack.store import accounts, events, messages, removal, surrogate
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.make import Progress
@@ -25,6 +25,8 @@ from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024
+
+_twin: Final = message.alias("twin")
 
 
 class Kept(NamedTuple):
@@ -59,7 +61,8 @@ class Plan(NamedTuple):
     password_hash: str
     missing: tuple[Kept, ...]
     present: int
-    damaged: frozenset[str]  # unique-ids of those missing whose entries are there, but not their content
+    damaged: frozenset[str]
+    """Unique-ids of those missing whose entries are there, but not their content, or their surrogate's."""
 
     @property
     def octets(self) -> int:
@@ -91,8 +94,9 @@ def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Seque
     except NotFound:
         here = 0
     rows = connection.execute(
-        select(entry.c.unique_id, message.c.damaged_at)
+        select(entry.c.unique_id, func.coalesce(message.c.damaged_at, _twin.c.damaged_at).label("damaged_at"))
         .join(message, message.c.id == entry.c.message_id)
+        .outerjoin(_twin, _twin.c.id == message.c.surrogate_id)
         .where(entry.c.account_id == here)
     ).all()
     there = {each.unique_id for each in rows}
@@ -143,15 +147,15 @@ class Return:
     ) -> Iterator[Progress]:
         # A message is in memory whole here, and one with a surrogate until that comes, too: they lie side
         # by side, and an administrator is waiting.
-        originals = {surrogate: number for number, surrogate in surrogates.items()}
+        originals = {twin_id: number for number, twin_id in surrogates.items()}
         early: dict[int, _Message] = {}
         done = 0
         for each, octets in self._whole():
             number = originals.get(each.id, each.id)
-            surrogate = surrogates.get(number)
+            twin_id = surrogates.get(number)
             early[each.id] = each
-            if number in early and (surrogate is None or surrogate in early):
-                twin = None if surrogate is None else early.pop(surrogate)
+            if number in early and (twin_id is None or twin_id in early):
+                twin = None if twin_id is None else early.pop(twin_id)
                 self._return(early.pop(number), twin, waiting[number])
             done += octets
             yield Progress(done, total)
@@ -175,9 +179,9 @@ class Return:
             yield _Message(found.id, [octets for _, octets in parts]), read
             read = 0
 
-    def _return(self, original: _Message, surrogate: _Message | None, kept: Sequence[Kept]) -> None:
+    def _return(self, original: _Message, twin: _Message | None, kept: Sequence[Kept]) -> None:
         with self._database.writing() as connection:
-            outdated = self._enter(connection, original, surrogate, kept)
+            outdated = self._enter(connection, original, twin, kept)
         self.restored += len(kept)
         if outdated:
             # On its own: of what lies on a lost page not even the rest may be removable.
@@ -185,31 +189,42 @@ class Return:
                 removal.remove_orphans(connection, outdated)
 
     def _enter(
-        self, connection: Connection, original: _Message, surrogate: _Message | None, kept: Sequence[Kept]
+        self, connection: Connection, original: _Message, twin: _Message | None, kept: Sequence[Kept]
     ) -> list[int]:
         """Give the entries their message; return the ids of damaged ones that they had before."""
-        message_id = self._placed(connection, original, surrogate)
+        messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
+        message_id, outdated = self._placed(connection, original, twin)
         mended = [each for each in kept if each.unique_id in self._plan.damaged]
-        outdated = [self._mend(connection, each, message_id) for each in mended]
+        outdated += [self._mend(connection, each, message_id) for each in mended]
         self._add(connection, [each for each in kept if each not in mended], message_id)
         return outdated
 
-    def _placed(self, connection: Connection, original: _Message, surrogate: _Message | None) -> int:
-        """The id of the message in the store, where it still is for another recipient, or is put now."""
+    def _placed(
+        self, connection: Connection, original: _Message, twin: _Message | None
+    ) -> tuple[int, list[int]]:
+        """The id of the message in the store, where it still is for another recipient, or is put now.
+
+        And that of a damaged surrogate, whose place the one of the backup has taken.
+        """
         backed_up = self._message(original.id)
         there = _same(connection, original.id, backed_up)
         message_id = original.id if there else _insert(connection, backed_up, original.parts)
         mine = message.c.id == message_id
-        linked = connection.execute(select(message.c.surrogate_id).where(mine)).scalar_one()
-        if surrogate is not None and linked is None:
-            twin = _insert(connection, self._message(surrogate.id), surrogate.parts)
-            connection.execute(update(message).where(mine).values(surrogate_id=twin))
-        return message_id
+        linked = select(message.c.surrogate_id, _twin.c.damaged_at)
+        linked = linked.outerjoin(_twin, _twin.c.id == message.c.surrogate_id).where(mine)
+        outdated, damaged_at = connection.execute(linked).one()
+        if twin is None or (outdated is not None and damaged_at is None):
+            return message_id, []
+        made = _insert(connection, self._message(twin.id), twin.parts)
+        connection.execute(update(message).where(mine).values(surrogate_id=made))
+        return message_id, [] if outdated is None else [outdated]
 
     def _mend(self, connection: Connection, kept: Kept, message_id: int) -> int:
         mine = (entry.c.account_id == self._target.id) & (entry.c.unique_id == kept.unique_id)
         uid, outdated = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).one()
-        connection.execute(update(entry).where(mine).values(message_id=message_id))
+        shown = {name: getattr(kept, name) for name in ("surrogate_octets", "surrogate_prefix")}
+        connection.execute(update(entry).where(mine).values(shown | {"message_id": message_id}))
+        surrogate.recount(connection, self._target.id)
         self._uids.add(uid)
         return int(outdated)
 
