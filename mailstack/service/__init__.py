@@ -10,6 +10,7 @@ import uvloop
 
 from mailstack.service import descriptors, lifecycle, memory, roles, sockets, supervisor
 from mailstack.service.reload import Reread
+from mailstack.service.systemd import Manager
 from mailstack.settings import Settings
 
 
@@ -22,17 +23,21 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
+    manager = Manager.of(os.environ)
     if workers > 1:
         roles.read_code(listening)
-        code = supervisor.supervise(workers)
-        if code is not None:
-            return code
+        outcome = supervisor.supervise(workers, manager)
+        if isinstance(outcome, int):
+            return outcome
+        manager = outcome
         os.environ |= share(settings, workers)
         settings = reread()
     keeps_house = not wanted or "housekeeping" in wanted
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            lifecycle.serve(settings, listening, reread=reread, keeps_house=keeps_house, workers=workers)
+            lifecycle.serve(
+                settings, listening, manager=manager, reread=reread, keeps_house=keeps_house, workers=workers
+            )
         )
 
 

@@ -8,14 +8,13 @@ restart would mend it, and who goes on can at least tell senders to come back la
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 from mailstack import log
 from mailstack.errors import MailstackError
-from mailstack.service import systemd
+from mailstack.service.systemd import Manager, status
 from mailstack.store.store import Store
 
 STATUS_SECONDS: Final = 10.0
@@ -37,7 +36,10 @@ class HasSessions(Protocol):
 class Heartbeat:
     """What the service manager knows of this process."""
 
-    def __init__(self, store: Store, names: Sequence[str], listeners: Sequence[HasSessions]) -> None:
+    def __init__(
+        self, manager: Manager, store: Store, names: Sequence[str], listeners: Sequence[HasSessions]
+    ) -> None:
+        self._manager = manager
         self._store = store
         self._serving = f"serving {', '.join(names)}" if names else "keeping house"
         self._listeners = listeners
@@ -57,19 +59,23 @@ class Heartbeat:
 
     def ready(self) -> None:
         """Started, or done with a reload."""
-        systemd.notify("READY=1", systemd.status(self.status()))
+        self._manager.notify("READY=1", status(self.status()))
+
+    def reloading(self) -> None:
+        """A reload has begun; `ready` ends it."""
+        self._manager.reloading()
 
     def stopping(self) -> None:
         """Nothing more is accepted."""
-        systemd.notify("STOPPING=1", systemd.status("letting what is under way end"))
+        self._manager.notify("STOPPING=1", status("letting what is under way end"))
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Beat for as long as the block lasts, where anybody listens."""
-        watched = systemd.watchdog_seconds(os.environ)
-        if watched is None and "NOTIFY_SOCKET" not in os.environ:
+        if not self._manager.listens:
             yield
             return
+        watched = self._manager.watchdog_seconds
         task = asyncio.create_task(self._beats(min(STATUS_SECONDS, (watched or STATUS_SECONDS) / 3)))
         try:
             yield
@@ -91,4 +97,4 @@ class Heartbeat:
             self._trouble = ""
         except MailstackError as error:
             self._trouble = f"the store refuses: {error}"
-        systemd.notify("WATCHDOG=1", systemd.status(self.status()))
+        self._manager.notify("WATCHDOG=1", status(self.status()))

@@ -18,6 +18,7 @@ from mailstack.service.control import Control
 from mailstack.service.heartbeat import READY, Heartbeat
 from mailstack.service.reload import Reload, Reread
 from mailstack.service.sockets import Sockets
+from mailstack.service.systemd import Manager
 from mailstack.service.watchdog import Watchdog
 from mailstack.service.watching import CertificateWatch
 from mailstack.settings import Settings
@@ -51,9 +52,15 @@ class Listener(Protocol):
 
 
 async def serve(
-    settings: Settings, sockets: Sockets, *, reread: Reread, keeps_house: bool = False, workers: int = 1
+    settings: Settings,
+    sockets: Sockets,
+    *,
+    manager: Manager,
+    reread: Reread,
+    keeps_house: bool = False,
+    workers: int = 1,
 ) -> int:
-    """Serve on the sockets, as one of so many processes, until SIGTERM or SIGINT.
+    """Serve on the sockets, as one of so many processes, until SIGTERM or SIGINT; the manager hears of it.
 
     SIGHUP reads certificate and settings anew.
     """
@@ -91,7 +98,7 @@ async def serve(
             from mailstack.service import metrics  # with a library that no other process needs
 
             stack.callback(metrics.serve(sockets["metrics"], settings, store))
-        heartbeat = Heartbeat(store, list(sockets), listeners)
+        heartbeat = Heartbeat(manager, store, list(sockets), listeners)
 
         def adopt(new: Settings) -> None:
             watch.follow(new.certificate_files)  # the only one that may refuse, so it comes first

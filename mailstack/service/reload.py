@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from mailstack import log
 from mailstack.errors import MailstackError
-from mailstack.service import systemd
 from mailstack.service.heartbeat import Heartbeat
 from mailstack.settings import KEYS, Settings
 
@@ -46,7 +45,7 @@ class Reload:
 
     def __call__(self) -> None:
         """Read everything again and use what can be used; what is wrong leaves all as it was."""
-        systemd.reloading()
+        self._heartbeat.reloading()
         try:
             found = self._reread()
             self._adopt(found)

@@ -2,7 +2,8 @@
 
 The supervisor has read all the code, and no thread and no event loop ever runs in it: so it can fork at
 any time, and what it has read is memory that its workers share. To them it is the service manager:
-what they say to one (sd_notify(3)) comes here, and the real one hears of all of them together.
+what they say to one (sd_notify(3)) comes here, by a pair of sockets for each that nobody else can reach,
+and the real one hears of all of them together.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from mailstack import log
-from mailstack.service import memory, systemd
+from mailstack.service import memory
 from mailstack.service.heartbeat import READY
+from mailstack.service.systemd import Manager, fields, status
 
 _PAUSE_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start."""
@@ -32,14 +34,14 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
-def supervise(workers: int) -> int | None:
+def supervise(workers: int, manager: Manager) -> int | Manager:
     """Keep so many processes running until SIGTERM or SIGINT; for a process without threads.
 
-    Returns as fork(2) does, in each of them: None in a worker, who is to serve now; in the supervisor,
-    at the end, 0 or the exit code of a worker that could not start.
+    Returns as fork(2) does, in each of them: in a worker, who is to serve now, the manager that it has;
+    in the supervisor, at the end, 0 or the exit code of a worker that could not start.
     """
     memory.settle()  # before the forks: a search for cycles would write to what is shared
-    crew = _Crew(workers)
+    crew = _Crew(workers, manager)
     try:
         return crew.work()
     finally:
@@ -51,13 +53,21 @@ class _Worker(NamedTuple):
     pid: int
     output: int
     """Where its standard output is read, which says that it is ready, and ends when it has died."""
+    words: socket.socket
+    """Where it is heard what it tells its manager."""
+
+    def close(self) -> None:
+        """Hear it no more."""
+        os.close(self.output)
+        self.words.close()
 
 
 class _Crew:
     """The workers by number, and what has been heard of them; ended in the worker as in the supervisor."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, manager: Manager) -> None:
         self._workers = workers
+        self._manager = manager
         self._running: dict[int, _Worker] = {}
         self._ready: set[int] = set()
         self._alive: set[int] = set()
@@ -69,33 +79,31 @@ class _Crew:
         # No epoll: a worker would share it, and take out of it what is the supervisor's.
         self._selector = selectors.PollSelector()
         self._selector.register(self._bell, selectors.EVENT_READ)
-        self._manager = systemd.managing()
-        self._selector.register(self._manager, selectors.EVENT_READ)
         self._rung.setblocking(False)
         signal.set_wakeup_fd(self._rung.fileno())
         self._handlers = {each: signal.signal(each, lambda *_: None) for each in _SIGNALS}
 
-    def work(self) -> int | None:
+    def work(self) -> int | Manager:
         """Start everybody, one after the other, then put a new worker in the place of each that dies."""
         for number in range(self._workers):
             if self._stopping:
                 return 0
-            if self._fork(number):
-                return None
+            if manager := self._fork(number):
+                return manager
             while number not in self._ready and not self._stopping:
                 died = self._hear(None)
                 if number in died:
                     return died[number]
         if not self._stopping:
-            systemd.notify("READY=1", self._status())
+            self._manager.notify("READY=1", self._status())
             print(READY, flush=True)
         while not self._stopping:
             due = min(self._successors.values(), default=None)
             self._hear(None if due is None else max(due - time.monotonic(), 0))
             for number in [each for each, due in self._successors.items() if due <= time.monotonic()]:
                 del self._successors[number]
-                if self._fork(number):
-                    return None
+                if manager := self._fork(number):
+                    return manager
         return 0
 
     def end(self) -> None:
@@ -104,7 +112,7 @@ class _Crew:
         Who is stuck, or stopped by a signal, is killed.
         """
         if self._running:
-            systemd.notify("STOPPING=1")
+            self._manager.notify("STOPPING=1")
         self._tell(signal.SIGTERM)
         until = time.monotonic() + _STOP_SECONDS
         for worker in self._running.values():
@@ -112,19 +120,21 @@ class _Crew:
                 log.event("worker killed", worker=worker.number, pid=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
-            os.close(worker.output)
+            worker.close()
         signal.set_wakeup_fd(-1)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._selector.close()
-        for each in (self._bell, self._rung, self._manager):
-            each.close()
+        self._bell.close()
+        self._rung.close()
+        self._manager.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def _fork(self, number: int) -> bool:
-        """Start a worker; whether this process is it."""
+    def _fork(self, number: int) -> Manager | None:
+        """Start a worker; the manager of this process if this is it."""
         supervisor = os.getpid()
         output, input_ = os.pipe()
+        words, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         sys.stdout.flush()
         # What a worker is told before it is out of `end` waits until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -132,69 +142,70 @@ class _Crew:
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            os.close(output)
-            os.close(input_)
+            for descriptor in (output, input_, words.detach(), connection.detach()):
+                os.close(descriptor)
             if number not in self._ready:
                 raise  # the server does not start
             log.event("worker missing", worker=number, why=error.strerror)
             self._successors[number] = time.monotonic() + _PAUSE_SECONDS
-            return False
+            return None
+        worker = _Worker(number, pid, output, words)
         if pid == 0:
             os.dup2(input_, 1)
-            for descriptor in (output, input_, *(each.output for each in self._running.values())):
-                os.close(descriptor)
+            os.close(input_)
+            for each in (worker, *self._running.values()):
+                each.close()
             self._running.clear()
             self._handlers[signal.SIGHUP] = signal.SIG_IGN  # it is going to read the settings anyway
-            if "NOTIFY_SOCKET" in os.environ:
-                os.environ["NOTIFY_SOCKET"] = systemd.address(self._manager)
-                os.environ.pop("WATCHDOG_PID", None)
             _end_with(supervisor)
-            return True
+            return self._manager.passed_on(connection)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(input_)
-        self._running[number] = worker = _Worker(number, pid, output)
+        connection.close()
+        self._running[number] = worker
         self._selector.register(output, selectors.EVENT_READ, worker)
-        return False
+        self._selector.register(words, selectors.EVENT_READ, worker)
+        return None
 
     def _hear(self, seconds: float | None) -> dict[int, int]:
         """Wait for a signal, or for a word of a worker; return the exit codes of those that have died."""
-        died: dict[int, int] = {}
+        died: list[_Worker] = []
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._bell:
                 self._obey(self._bell.recv(4096))
-            elif key.fileobj is self._manager:
-                self._note(*systemd.told(self._manager))
+            elif isinstance(key.fileobj, socket.socket):
+                self._note(key.data.number, fields(key.fileobj.recv(4096)))
             elif said := os.read(key.data.output, 4096):
                 if READY in said.decode().split():
                     self._ready.add(key.data.number)
             else:
-                died[key.data.number] = self._bury(key.data)
-        return died
+                died.append(key.data)
+        return {each.number: self._bury(each) for each in died}
 
     def _obey(self, signals: bytes) -> None:
         if signal.SIGHUP in signals:
             self._tell(signal.SIGHUP)
         self._stopping = self._stopping or signal.SIGTERM in signals or signal.SIGINT in signals
 
-    def _note(self, pid: int, said: Mapping[str, str]) -> None:
+    def _note(self, number: int, said: Mapping[str, str]) -> None:
         """Pass on what the service manager wants to hear of all together."""
-        for number in (each.number for each in self._running.values() if each.pid == pid):
-            if "STATUS" in said:
-                self._statuses[number] = said["STATUS"]
-            if "WATCHDOG" in said:
-                self._alive.add(number)
+        if "STATUS" in said:
+            self._statuses[number] = said["STATUS"]
+        if "WATCHDOG" in said:
+            self._alive.add(number)
         if len(self._alive) == self._workers:  # each has given a sign of life since the last one of all
             self._alive.clear()
-            systemd.notify("WATCHDOG=1", self._status())
+            self._manager.notify("WATCHDOG=1", self._status())
 
     def _status(self) -> str:
         told = [self._statuses[number] for number in sorted(self._statuses)]
-        return systemd.status(": ".join((f"{self._workers} processes", " | ".join(told))))
+        return status(": ".join((f"{self._workers} processes", " | ".join(told))))
 
     def _bury(self, worker: _Worker) -> int:
         """Take one out who has closed its output, which is its end; return the exit code."""
         self._selector.unregister(worker.output)
-        os.close(worker.output)
+        self._selector.unregister(worker.words)
+        worker.close()
         del self._running[worker.number]
         _, status = os.waitpid(worker.pid, 0)
         code = os.waitstatus_to_exitcode(status)

@@ -6,15 +6,16 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
 
-from mailstack.service import systemd
 from mailstack.service.heartbeat import Heartbeat
 from mailstack.service.reload import SWAPPED
+from mailstack.service.systemd import Manager
 from mailstack.settings import KEYS
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
@@ -23,33 +24,41 @@ WATCHDOG_SECONDS = 0.15
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def heard(tmp_path: Path) -> Iterator[socket.socket]:
     """The service manager's socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1_000_000)))
-        yield manager
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.bind(str(tmp_path / "notify"))
+        bound.setblocking(False)
+        yield bound
 
 
-async def next_said(manager: socket.socket) -> str:
-    return (await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 4096), 20)).decode()
+@pytest.fixture
+def manager(heard: socket.socket) -> Iterator[Manager]:
+    """The same as a process sees it."""
+    watchdog = str(int(WATCHDOG_SECONDS * 1_000_000))
+    with closing(Manager.of({"NOTIFY_SOCKET": heard.getsockname(), "WATCHDOG_USEC": watchdog})) as found:
+        yield found
 
 
-def drained(manager: socket.socket) -> None:
+async def next_said(heard: socket.socket) -> str:
+    return (await asyncio.wait_for(asyncio.get_running_loop().sock_recv(heard, 4096), 20)).decode()
+
+
+def drained(heard: socket.socket) -> None:
     try:
-        while manager.recv(4096):
+        while heard.recv(4096):
             pass
     except BlockingIOError:
         pass
 
 
-async def test_no_read_no_sign_of_life(database: Database, tmp_path: Path, heard: socket.socket) -> None:
+async def test_no_read_no_sign_of_life(
+    database: Database, tmp_path: Path, heard: socket.socket, manager: Manager
+) -> None:
     store = Store(database, state_dir=tmp_path, reserve_octets=0)
     crowd = SimpleNamespace(sessions=2)
     go_on = threading.Event()
-    async with Heartbeat(store, ["smtp"], [crowd]).kept():
+    async with Heartbeat(manager, store, ["smtp"], [crowd]).kept():
         assert await next_said(heard) == "WATCHDOG=1\nSTATUS=serving smtp; 2 connections"
         stuck = [asyncio.create_task(store.read(lambda _: go_on.wait())) for _ in range(8)]
         await asyncio.sleep(2 * WATCHDOG_SECONDS)
@@ -64,21 +73,21 @@ async def test_no_read_no_sign_of_life(database: Database, tmp_path: Path, heard
 
 
 async def test_a_store_that_refuses_is_told_and_is_no_reason_to_be_killed(
-    database: Database, tmp_path: Path, heard: socket.socket
+    database: Database, tmp_path: Path, heard: socket.socket, manager: Manager
 ) -> None:
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     store = Store(database, state_dir=tmp_path, reserve_octets=0)
-    async with Heartbeat(store, ["pop3"], []).kept():
+    async with Heartbeat(manager, store, ["pop3"], []).kept():
         said = await next_said(heard)
     await store.close()
     assert said.startswith("WATCHDOG=1\nSTATUS=serving pop3; 0 connections; the store refuses: ")
 
 
 def test_a_watchdog_of_another_process_is_not_ours() -> None:
-    assert systemd.watchdog_seconds({"WATCHDOG_USEC": "30000000"}) == 30
-    assert systemd.watchdog_seconds({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}) is None
-    assert systemd.watchdog_seconds({}) is None
+    assert Manager.of({"WATCHDOG_USEC": "30000000"}).watchdog_seconds == 30
+    assert Manager.of({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}).watchdog_seconds is None
+    assert Manager.of({}).watchdog_seconds is None
 
 
 def test_what_a_reload_swaps_are_settings() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-import pytest
-
-from mailstack.service import systemd
+from mailstack.service.systemd import Manager
 from tests.support.appliance import wait_until
 
 PATIENCE = 20.0
@@ -21,12 +21,13 @@ PATIENCE = 20.0
 BEGINNING = """
 import os, signal, sys, time
 from mailstack.service import supervisor
+from mailstack.service.systemd import Manager
 """
 
 WORKER = """
-code = supervisor.supervise(2)
-if code is not None:
-    sys.exit(code)
+outcome = supervisor.supervise(2, Manager.of(os.environ))
+if isinstance(outcome, int):
+    sys.exit(outcome)
 print("ready", flush=True)
 while True:
     signal.pause()
@@ -34,10 +35,11 @@ while True:
 
 
 @contextmanager
-def supervising(before: str = "", worker: str = WORKER) -> Iterator[subprocess.Popen[str]]:
+def supervising(before: str = "", worker: str = WORKER, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """A supervisor that has said that it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", BEGINNING + before + worker],
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -108,17 +110,60 @@ def test_nothing_is_left_of_those_who_died() -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_manager_that_does_not_listen_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def bound(folder: Path) -> Iterator[socket.socket]:
+    """A service manager's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(PATIENCE)
+        yield manager
+
+
+def named_sockets(pid: int) -> set[str]:
+    """The names of a process's unix sockets, paths or abstract ones, by which others reach it."""
+    mine = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            mine.add(os.readlink(descriptor))
+        except FileNotFoundError:  # it was that of looking
+            continue
+    rows = (line.split(maxsplit=7) for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:])
+    return {row[7] for row in rows if len(row) == 8 and f"socket:[{row[6]}]" in mine}
+
+
+def test_what_workers_say_is_heard_and_nobody_else_can_say_it(tmp_path: Path) -> None:
+    telling = WORKER.replace("print(", "outcome.notify('WATCHDOG=1', f'STATUS=at {os.getpid()}'); print(")
+    with bound(tmp_path) as manager:
+        name = manager.getsockname()
+        with supervising("", telling, NOTIFY_SOCKET=name, WATCHDOG_USEC="30000000") as process:
+            workers = children(process)
+            said = [manager.recv(4096).decode() for _ in range(2)]
+            assert sorted(each.partition("\n")[0] for each in said) == ["READY=1", "WATCHDOG=1"]
+            told = re.findall(r"at (\d+)", next(each for each in said if "WATCHDOG" in each))
+            assert set(map(int, told)) == workers
+            assert [named_sockets(pid) for pid in (process.pid, *workers)] == [set()] * 3
+        assert named_sockets(os.getpid()) == {name}
+
+
+def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
     """Its queue is full after so many words, and the next one would wait, and the event loop with it."""
     most = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+    with bound(tmp_path) as deaf, closing(Manager.of({"NOTIFY_SOCKET": deaf.getsockname()})) as manager:
 
-    def notify() -> None:
-        for _ in range(most + 3):
-            systemd.notify("WATCHDOG=1")
+        def notify() -> None:
+            for _ in range(most + 3):
+                manager.notify("WATCHDOG=1")
 
-    with systemd.managing() as manager:
-        monkeypatch.setenv("NOTIFY_SOCKET", systemd.address(manager))
         worker = threading.Thread(target=notify, daemon=True)
         worker.start()
         worker.join(PATIENCE)
         assert not worker.is_alive()
+
+
+def test_a_manager_that_is_not_there_is_no_failure(tmp_path: Path) -> None:
+    with bound(tmp_path) as gone:
+        manager = Manager.of({"NOTIFY_SOCKET": gone.getsockname()})
+    with closing(manager):
+        assert manager.listens
+        manager.notify("READY=1")
+    assert not Manager.of({"NOTIFY_SOCKET": str(tmp_path / "nowhere")}).listens
