@@ -10,7 +10,7 @@ enum step { GREETING, USER, PASS, STAT, UIDL, FETCH, CONTENT_END, DELE, QUIT };
 struct session {
     enum step step;
     struct user *user;
-    int there, at, round; /* messages in the maildrop; the one under way; how often it was fetched */
+    int there, at, round; /* messages in the maildrop; the one under way, in which walk through all of them */
     double began, asked;
 };
 
@@ -49,14 +49,22 @@ static void say_quit(struct wire *wire, struct session *session)
     session->step = QUIT;
 }
 
+/* How often the maildrop is walked through, from its first message to its last one. */
+static int rounds(void)
+{
+    return options.scenario == WIPE ? 1 : options.repeat;
+}
+
 static void say_everything(struct wire *wire, struct session *session)
 {
-    for (int i = 1; i <= session->there; i++) {
-        for (int j = 0; j < options.repeat && options.scenario != WIPE; j++)
-            wire_say(wire, "RETR %d\r\n", i);
-        if (options.delete)
-            wire_say(wire, "DELE %d\r\n", i);
-    }
+    bool wipe = options.scenario == WIPE;
+    for (int round = 1; round <= rounds(); round++)
+        for (int i = 1; i <= session->there; i++) {
+            if (!wipe)
+                wire_say(wire, "RETR %d\r\n", i);
+            if (options.delete && round == rounds())
+                wire_say(wire, "DELE %d\r\n", i);
+        }
     wire_say(wire, "QUIT\r\n");
 }
 
@@ -64,20 +72,14 @@ static void say_everything(struct wire *wire, struct session *session)
 static void go_on(struct wire *wire, struct session *session)
 {
     bool wipe = options.scenario == WIPE;
-    if (session->step == FETCH || session->step == CONTENT_END) {
-        if (++session->round < options.repeat) {
-            session->step = FETCH;
-        } else if (options.delete) {
-            session->step = DELE;
-        } else {
-            session->step = FETCH;
-            session->round = 0;
-            session->at++;
-        }
-    } else { /* behind STAT or DELE */
+    if (session->step == CONTENT_END && options.delete && session->round == rounds()) {
+        session->step = DELE;
+    } else { /* behind STAT, DELE, or a message that stays */
         session->step = wipe ? DELE : FETCH;
-        session->round = 0;
-        session->at++;
+        if (++session->at > session->there && session->there && session->round < rounds()) {
+            session->at = 1;
+            session->round++;
+        }
     }
     if (session->at > session->there) {
         session->step = QUIT;
@@ -154,6 +156,7 @@ static void heard(struct wire *wire, char *line, size_t octets)
         return;
     case STAT:
         session->there = atoi(line + 4);
+        session->round = 1;
         found += (uint64_t)session->there;
         behind_stat(wire, session);
         return;
