@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
+from mailstack.cli.importing.eml import Eml
+from mailstack.cli.importing.entering import Entering
+from mailstack.cli.importing.measuring import measured
+from mailstack.cli.importing.source import Uidl
 from mailstack.errors import AlreadyThere
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.settings import Settings
+from mailstack.settings.keeping import Store as StoreSettings
 from mailstack.store import (
     accounts,
     aliases,
+    browse,
     domains,
+    fullness,
     housekeeping,
+    imports,
     integrity,
     limits,
     messages,
@@ -46,6 +56,7 @@ from mailstack.store.tables import (
     REMOVED_BY_HOUSEKEEPING,
     account,
     content,
+    entry,
     removed,
 )
 from tests.support.contents import findings
@@ -230,6 +241,39 @@ def _exhaust(steps: Iterable[Any]) -> None:
         pass
 
 
+def _mail_in_files(database: Database, folder: Path) -> None:
+    """One that Jo has, one for all clients, one that has a surrogate and our own kind of unique-id."""
+    (folder / "files").mkdir()
+    with database.reading() as connection:
+        uid, unique_id = connection.execute(select(entry.c.uid, entry.c.unique_id).limit(1)).one()
+    here = b"".join(browse.octets_of(database, JO_ID, uid))
+    (folder / "files" / f"00000001-{unique_id}.eml").write_bytes(here)
+    (folder / "files" / "00000002-a.eml").write_bytes(LARGE)
+    utf8 = "Received: by c with UTF8SMTP; no\r\nSubject: ö\r\n\r\n".encode() + LARGE
+    (folder / "files" / "00000003-4000000000.7.eml").write_bytes(utf8)
+
+
+def _import(database: Database, folder: Path) -> None:
+    source = Eml(folder / "files", Uidl.auto)
+    looked = list(measured(source, Uidl.auto))
+    with database.reading() as connection:
+        have = imports.known(connection, JO_ID)
+
+    def digest_of(uid: int) -> bytes:
+        return hashlib.sha256(b"".join(browse.octets_of(database, JO_ID, uid))).digest()
+
+    made = imports.decisions([each.wanted for each in looked], have, digest_of)
+    settings = Settings(state_dir=folder, store=StoreSettings(reserve_octets=0))
+    run = Entering(database, settings, source, account_id=JO_ID, stand=have.stand, told="files")
+    _exhaust(run.run(list(zip(looked, made, strict=True))))
+
+
+def _nearly_full(database: Database, folder: Path) -> None:
+    with database.writing() as connection:
+        for account_id in (JO_ID, LEE_ID):
+            limits.set_for_account(connection, account_id, quota_messages=4)
+
+
 def _adds_up(database: Database, folder: Path) -> None:
     assert findings(database) == []
 
@@ -261,6 +305,12 @@ OPERATIONS = (
         "rename a domain",
         _in_one_transaction(lambda c: domains.rename_domain(c, "example.org", "example.net")),
     ),
+    Operation(
+        "warn of full maildrops",
+        _in_one_transaction(lambda c: fullness.warn(c, [fullness.Warn(postmaster=None, at=1)])),
+        prepare=_nearly_full,
+    ),
+    Operation("import", _import, whole=False, prepare=_mail_in_files, between=_adds_up),
     Operation(
         "keep house",
         _housekeeping,
