@@ -25,6 +25,8 @@ from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024
+_STEP_MESSAGES: Final = 100
+"""What one transaction brings back: senders wait for it, and many small ones wait for the disk."""
 
 _twin: Final = message.alias("twin")
 
@@ -52,6 +54,21 @@ class _Message(NamedTuple):
 
     id: int
     parts: list[bytes]
+
+
+class _Ready(NamedTuple):
+    """A message, its surrogate where it has one, and the entries that get it."""
+
+    original: _Message
+    twin: _Message | None
+    entries: list[Kept]
+
+
+class _Entered(NamedTuple):
+    """The entries that have their message back, and the damaged messages that nobody may need any more."""
+
+    uids: list[int]
+    outdated: list[int]
 
 
 class Plan(NamedTuple):
@@ -149,19 +166,25 @@ class Return:
         # by side, and an administrator is waiting.
         originals = {twin_id: number for number, twin_id in surrogates.items()}
         early: dict[int, _Message] = {}
-        done = 0
+        ready: list[_Ready] = []
+        done = held = 0
         for each, octets in self._whole():
             number = originals.get(each.id, each.id)
             twin_id = surrogates.get(number)
             early[each.id] = each
             if number in early and (twin_id is None or twin_id in early):
                 twin = None if twin_id is None else early.pop(twin_id)
-                self._return(early.pop(number), twin, waiting[number])
+                ready.append(_Ready(early.pop(number), twin, waiting[number]))
             done += octets
+            held += octets
+            if held >= _STEP_OCTETS or len(ready) >= _STEP_MESSAGES:
+                self._return(ready)
+                ready, held = [], 0
             yield Progress(done, total)
         for number, left in early.items():
             if number in waiting:  # its surrogate is damaged, or nowhere
-                self._return(left, None, [kept.without_surrogate() for kept in waiting[number]])
+                ready.append(_Ready(left, None, [kept.without_surrogate() for kept in waiting[number]]))
+        self._return(ready)
         self.findings += [f"message {number} is in no archive" for number in self._copy.not_found()]
 
     def _whole(self) -> Iterator[tuple[_Message, int]]:
@@ -179,25 +202,26 @@ class Return:
             yield _Message(found.id, [octets for _, octets in parts]), read
             read = 0
 
-    def _return(self, original: _Message, twin: _Message | None, kept: Sequence[Kept]) -> None:
+    def _return(self, ready: list[_Ready]) -> None:
         with self._database.writing() as connection:
-            outdated = self._enter(connection, original, twin, kept)
-        self.restored += len(kept)
-        if outdated:
+            messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
+            # By the ids of messages, as everybody who locks several.
+            entered = [self._enter(connection, each) for each in sorted(ready)]
+        for each in entered:
+            self.restored += len(each.uids)
+            self._uids.extend(each.uids)
+        for number in (number for each in entered for number in each.outdated):
             # On its own: of what lies on a lost page not even the rest may be removable.
             with suppress(StoreDamaged), self._database.writing() as connection:
-                removal.remove_orphans(connection, outdated)
+                removal.remove_orphans(connection, [number])
 
-    def _enter(
-        self, connection: Connection, original: _Message, twin: _Message | None, kept: Sequence[Kept]
-    ) -> list[int]:
-        """Give the entries their message; return the ids of damaged ones that they had before."""
-        messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
-        message_id, outdated = self._placed(connection, original, twin)
-        mended = [each for each in kept if each.unique_id in self._plan.damaged]
-        outdated += [self._mend(connection, each, message_id) for each in mended]
-        self._add(connection, [each for each in kept if each not in mended], message_id)
-        return outdated
+    def _enter(self, connection: Connection, each: _Ready) -> _Entered:
+        """Give entries their message."""
+        message_id, outdated = self._placed(connection, each.original, each.twin)
+        there = [kept for kept in each.entries if kept.unique_id in self._plan.damaged]
+        mended = [self._mend(connection, kept, message_id) for kept in there]
+        added = self._add(connection, [kept for kept in each.entries if kept not in there], message_id)
+        return _Entered([*(uid for uid, _ in mended), *added], [*outdated, *(number for _, number in mended)])
 
     def _placed(
         self, connection: Connection, original: _Message, twin: _Message | None
@@ -219,16 +243,17 @@ class Return:
         connection.execute(update(message).where(mine).values(surrogate_id=made))
         return message_id, [] if outdated is None else [outdated]
 
-    def _mend(self, connection: Connection, kept: Kept, message_id: int) -> int:
+    def _mend(self, connection: Connection, kept: Kept, message_id: int) -> tuple[int, int]:
+        """Give an entry its new message; its uid, and the id of the message that it had."""
         mine = (entry.c.account_id == self._target.id) & (entry.c.unique_id == kept.unique_id)
         uid, outdated = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).one()
         shown = {name: getattr(kept, name) for name in ("surrogate_octets", "surrogate_prefix")}
         connection.execute(update(entry).where(mine).values(shown | {"message_id": message_id}))
         surrogate.recount(connection, self._target.id)
-        self._uids.add(uid)
-        return int(outdated)
+        return int(uid), int(outdated)
 
-    def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> None:
+    def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> list[int]:
+        """Enter what is missing; the uids that they have now."""
         mine = account.c.id == self._target.id
         next_uid = connection.execute(select(account.c.next_uid).where(mine).with_for_update()).scalar_one()
         unique_ids = [each.unique_id for each in kept]
@@ -238,10 +263,11 @@ class Return:
             )
         )
         taken = _uids(connection, self._target.id, [each.uid for each in kept])
+        uids = []
         for each in kept:
             uid = each.uid if each.uid not in taken else next_uid
             next_uid = max(next_uid, uid + 1)
-            self._uids.add(uid)
+            uids.append(uid)
             values = each._asdict() | {"uid": uid, "message_id": message_id, "account_id": self._target.id}
             connection.execute(insert(entry).values(values))
         more = [each.surrogate_octets - each.octets for each in kept if each.surrogate_octets is not None]
@@ -256,6 +282,7 @@ class Return:
                 surrogate_octets=account.c.surrogate_octets + sum(more),
             )
         )
+        return uids
 
     def _message(self, number: int) -> dict[str, Any]:
         here_only = ("id", "damaged_at", "surrogate_id")  # the store's own numbers
