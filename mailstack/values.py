@@ -197,6 +197,16 @@ def written_size(octets: int) -> str:
     return str(octets)
 
 
+def rounded_size(octets: int) -> str:
+    """A size for people: three digits are enough."""
+    value = float(octets)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
 def written_duration(seconds: int) -> str:
     """The shortest duration that means exactly `seconds`: 600 is `10m`."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):

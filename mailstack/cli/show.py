@@ -6,7 +6,9 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+from mailstack.values import rounded_size
 
 Row = Sequence[str]
 
@@ -40,14 +42,7 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def octets(count: int) -> str:
-    """A size for people: three digits are enough."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+octets: Final = rounded_size
 
 
 def limit(count: int | None) -> str:

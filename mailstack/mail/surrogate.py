@@ -49,7 +49,7 @@ def surrogate(spool: Spool, directory: Path) -> Spool | None:
 
 
 def in_ascii(header: bytes) -> bytes:
-    """A few fields, as they are in the surrogate."""
+    """A few fields, or a small message, as they are in the surrogate."""
     downgrader = Downgrader()
     return downgrader.feed(header) + downgrader.finish()
 

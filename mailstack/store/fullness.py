@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Select, select, update
 from mailstack.mail import trace
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
+from mailstack.mail.surrogate import in_ascii
 from mailstack.store import messages
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.tables import account, domain, effective
+from mailstack.values import rounded_size
 
 LEVELS: Final = (80, 95)
 """Per cent of a quota, in octets or messages, whichever is fuller."""
@@ -98,16 +100,27 @@ def _deposit(connection: Connection, row: Any, full: int, job: Warn) -> int:
     """Put the warning into the maildrop; return its octets there."""
     owner = Mailbox(row.local_part, row.name)
     content = _text(owner, row, full, job)
-    with Spool.holding(content) as spool:
-        prefix = trace.return_path(None) + trace.delivered_to(owner)
-        mail = Deposit(f"quota-{row.id}-{job.at}", "", spool, False, (Recipient(row.id, prefix),), job.at)
+    prefix = trace.return_path(None) + trace.delivered_to(owner)
+    with Spool.holding(content) as spool, Spool.holding(in_ascii(content)) as surrogate:
+        mail = Deposit(
+            mail_id=f"quota-{row.id}-{job.at}",
+            reverse_path="",
+            spool=spool,
+            dotted=False,
+            recipients=(Recipient(row.id, prefix),),
+            at=job.at,
+        )
+        if not prefix.isascii():  # of an owner whose address is not: the other form of the header, too
+            mail = mail._replace(
+                recipients=(Recipient(row.id, prefix, in_ascii(prefix)),), surrogate=surrogate
+            )
         messages.deposit(connection, [mail])
         return len(prefix) + spool.octets
 
 
 def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:
     sender = job.postmaster or f"postmaster@{row.name}"
-    limits = [f"{row.quota_octets // 2**20} MiB"] if row.quota_octets is not None else []
+    limits = [rounded_size(row.quota_octets)] if row.quota_octets is not None else []
     limits += [f"{row.quota_messages} messages"] if row.quota_messages is not None else []
     lines = [
         f"Date: {format_datetime(datetime.fromtimestamp(job.at // 1_000_000, UTC))}",
@@ -120,7 +133,7 @@ def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:
         "Content-Type: text/plain; charset=utf-8",
         "Content-Transfer-Encoding: 8bit",
         "",
-        f"The mailbox {owner} has {row.messages} messages, {row.octets / 2**20:.1f} MiB in all.",
+        f"The mailbox {owner} has {row.messages} messages, {rounded_size(row.octets)} in all.",
         f"It may hold {' and '.join(limits)}.",
         "",
         "Once it is full, new mail is refused and its senders are told so. Please delete what you do",

@@ -30,6 +30,7 @@ from mailstack.store.tables import (
 from mailstack.store.undo import Forget
 from tests.support import maildrops
 from tests.support.contents import findings
+from tests.support.fetched import whole
 from tests.support.steps import steps
 from tests.support.stores import opened
 
@@ -264,8 +265,27 @@ def test_messages_are_counted_too(database: Database) -> None:
         maildrops.deposit(database, b"\r\n", JO)
     assert warn(database) == []
     maildrops.deposit(database, b"\r\n", JO)
+    with database.writing() as connection:
+        limits.set_for_account(connection, JO_ID, quota_octets=100 * 1024)
     assert warn(database) == [JO_ID]
     assert warn(database) == []
+    assert findings(database) == []
+    text = b"".join(browse.octets_of(database, JO_ID, 5))
+    assert b"The mailbox jo@example.org has 4 messages, 136 B in all.\r\n" in text
+    assert b"It may hold 100 KiB and 5 messages.\r\n" in text
+
+
+def test_an_owner_whose_address_is_not_ascii_can_read_the_warning(database: Database) -> None:  # RFC 6858
+    maildrops.add_accounts(database, "jö@example.org")
+    with database.writing() as connection:
+        limits.set_for_account(connection, JO_ID, quota_messages=1)
+    maildrops.deposit(database, b"\r\n", "jö@example.org")
+    assert warn(database) == [JO_ID]
+    with database.reading() as connection:
+        utf8, in_ascii = (whole(connection, JO_ID, 2, surrogates=each) for each in (False, True))
+    assert "\r\nTo: jö@example.org\r\n".encode() in utf8
+    assert in_ascii.partition(b"\r\n\r\n")[0].isascii()
+    assert in_ascii.partition(b"\r\n\r\n")[2] == utf8.partition(b"\r\n\r\n")[2]
     assert findings(database) == []
 
 
