@@ -114,6 +114,17 @@ def of_account(context: typer.Context, database: Database, account_id: int) -> L
         return limits.of_account(connection, account_id, default)
 
 
+def beyond(found: Limits, account: Account, *, messages: int) -> str | None:
+    """What there is to say where housekeeping will remove some of so many messages for their number."""
+    if found.keep_messages is None or messages <= found.keep_messages:
+        return None
+    number = show.counted(found.keep_messages, "newest message")
+    return (
+        f"housekeeping keeps the {number} of a maildrop, which are fewer than there are now;"
+        f" mailstack account keep {account.mailbox} changes that"
+    )
+
+
 def kept(found: Limits) -> str:
     """How long mail is kept, for people."""
     parts = []

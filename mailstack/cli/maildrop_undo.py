@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import ask, show
+from mailstack.cli import ask, limits, show
 from mailstack.cli.exits import Usage
 from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Address, Json, admin
@@ -66,7 +66,10 @@ def restore(
                 return undo.bring_back(connection, account.id, None if all_ else unique_ids)
 
         found = with_lock(database, settings, account.id, bring_back, holder="mailstack maildrop restore")
+        rules = limits.of_account(context, database, account.id)
     if json:
         show.as_json([each._asdict() for each in found])
     else:
         print(f"{show.counted(len(found), 'message')} of {account.mailbox} brought back")
+    if told := limits.beyond(rules, account, messages=account.messages + len(found)):
+        show.note(f"note: {told}")

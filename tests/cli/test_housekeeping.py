@@ -48,6 +48,14 @@ def test_old_mail_is_told_goes_and_comes_back(filled: CommandLine) -> None:
     assert filled.good("maildrop", "removed", JO).err == f"{JO} has no messages to bring back\n"
 
 
+def test_what_comes_back_where_the_number_is_limited_is_told_to_go_again(filled: CommandLine) -> None:
+    filled.good("account", "keep", JO, "--messages", "1")
+    filled.good("housekeeping", "run")
+    said = filled.good("maildrop", "restore", JO, "--all")
+    assert said.out.endswith(" brought back\n")
+    assert said.err.startswith("note: housekeeping keeps the 1 newest message of a maildrop, which are fewer")
+
+
 def test_restore_wants_names_or_all(filled: CommandLine) -> None:
     assert filled("maildrop", "restore", JO).code == os.EX_USAGE
     assert filled("maildrop", "restore", JO, "1.1", "--all").code == os.EX_USAGE

@@ -163,15 +163,13 @@ def _enter(entering: Entering, messages: Messages) -> None:
 def _ageing(found: Limits, account: Account, messages: Messages) -> list[str]:
     """What housekeeping will make of this mail, which is as old here as it was there."""
     new = [each for each, decision in messages if decision.fate is Fate.NEW]
-    advice = f"mailstack account keep {account.mailbox} changes that"
     if found.keep_seconds is not None:
         before = (time.time() - found.keep_seconds) * 1_000_000
         if old := sum(each.at < before for each in new):
             age = values.written_duration(found.keep_seconds)
-            return [f"{old} of them came more than {age} ago, and housekeeping removes such mail; {advice}"]
-    if found.keep_messages is not None and account.messages + len(new) > found.keep_messages:
-        number = show.counted(found.keep_messages, "newest message")
-        return [
-            f"housekeeping keeps the {number} of a maildrop, which are fewer than there are now; {advice}"
-        ]
-    return []
+            return [
+                f"{old} of them came more than {age} ago, and housekeeping removes such mail;"
+                f" mailstack account keep {account.mailbox} changes that"
+            ]
+    told = limits.beyond(found, account, messages=account.messages + len(new))
+    return [told] if told else []
