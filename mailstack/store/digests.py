@@ -1,14 +1,15 @@
 """What tells a part of a message that the disk has changed: its CRC-32, kept beside the message.
 
-A digest of the kind that resists forgery takes twice the time (2.0 us for 2 KB by SHA-256 with the
-processor's help, 4.2 by BLAKE2b, 1.0 by CRC-32), and whoever can forge content here can forge its
-digest too. The digests are for decay, and CRC-32 misses one decayed part in four billion.
+A digest of the kind that resists forgery takes many times as long (for 64 KB 35 us by SHA-256 with the
+processor's help, 20 by zlib's CRC-32, 0.8 by zlib-ng's), and whoever can forge content here can forge
+its digest too. The digests are for decay, and CRC-32 misses one decayed part in four billion.
 """
 
 from __future__ import annotations
 
-import zlib
 from typing import Final
+
+from zlib_ng import zlib_ng
 
 from mailstack.errors import MessageDamaged
 
@@ -20,7 +21,7 @@ def of_part(*pieces: bytes | bytearray) -> bytes:
     """The digest of one part, given in pieces."""
     crc = 0
     for piece in pieces:
-        crc = zlib.crc32(piece, crc)
+        crc = zlib_ng.crc32(piece, crc)
     return crc.to_bytes(DIGEST_OCTETS, "big")
 
 

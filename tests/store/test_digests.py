@@ -39,6 +39,10 @@ def decay(database: Database, message_id: int, part: int) -> None:
         connection.execute(update(content).where(mine).values(octets=bytes(octets)))
 
 
+def test_a_digest_is_the_crc_32_of_every_other_program():
+    assert digests.of_part(b"1234", b"56789") == bytes.fromhex("cbf43926")  # what its catalogues check it by
+
+
 def test_a_deposit_keeps_a_digest_of_every_part(filled: Database) -> None:
     with filled.reading() as connection:
         kept = connection.execute(select(message.c.digests).order_by(message.c.id)).scalars().all()
