@@ -63,6 +63,7 @@ class Intake:
 
     __slots__ = (
         "_canonicaliser",
+        "_coming",
         "_flight",
         "_header",
         "_limits",
@@ -86,6 +87,7 @@ class Intake:
         spool: Spool,
         limits: Limits,
         flight: Flight,
+        coming: set[object],
     ) -> None:
         self.envelope = envelope
         self.mail_id = mail_id
@@ -100,7 +102,9 @@ class Intake:
         self._octets = 0
         self._flight = flight
         self._octets_in_flight = 0
+        self._coming = coming
         spool.write(received)
+        coming.add(self)  # the store may wait a moment for this one
 
     def expect(self, octets: int) -> None:
         """So many octets are announced to come next; what cannot fit is dropped from the first of them."""
@@ -138,6 +142,7 @@ class Intake:
 
     def close(self) -> None:
         """Give memory and disk back."""
+        self._coming.discard(self)
         self.spool.close()
         if self.surrogate is not None:
             self.surrogate.close()
@@ -213,6 +218,7 @@ class Delivery:
             spool=Spool(self._spool_dir),
             limits=self._limits,
             flight=self.flight,
+            coming=self._store.coming,
         )
 
     def surely_fits(self, octets: int) -> bool:
@@ -240,6 +246,7 @@ class Delivery:
             async with self._making_surrogates:
                 intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
             recipients = _with_surrogates(recipients, always=intake.surrogate is not None)
+        self._store.coming.discard(intake)
         number = await self._store.deposit(
             Deposit(
                 mail_id=intake.mail_id,

@@ -68,6 +68,7 @@ class Store:
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()
         self.commits = self._writer.commits
+        self.coming = self._writer.coming
         self.on_locks_lost: list[Callable[[], None]] = []
         self._locks: MaildropLocks = (
             FileLocks(state_dir / "maildrops.lock")

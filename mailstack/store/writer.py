@@ -28,6 +28,9 @@ QUEUE_OCTETS: Final = 64 * 1024 * 1024
 BATCH_OCTETS: Final = 32 * 1024 * 1024
 BATCH_JOBS: Final = 1000
 
+GATHER_SECONDS: Final = 0.0005
+"""How long a batch waits for those who are about to hand over; less than what a commit of their own takes."""
+
 
 class _Waiting(NamedTuple):
     work: Work[Any, Any]
@@ -51,7 +54,13 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         self._queue_octets = 0
         self._something_to_do = threading.Condition()
+        self._gathering = False
         self._closing = False
+        self.coming: set[object] = set()
+        """Who is about to hand a job over: a batch waits for them, for a moment and only once.
+
+        Whoever puts itself in takes itself out, just before it hands over or when nothing will come.
+        """
         self.commits = Commits()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -78,7 +87,8 @@ class Writer:
         with self._something_to_do:
             self._queue.extend(self._asked)
             self._queue_octets += self._asked_octets
-            self._something_to_do.notify()
+            if not (self._gathering and self.coming):
+                self._something_to_do.notify()
         self._asked.clear()
         self._asked_octets = 0
 
@@ -115,6 +125,7 @@ class Writer:
         with self._something_to_do:
             while not self._queue and not self._closing:
                 self._something_to_do.wait()
+            self._gather()
             batch: list[_Waiting] = []
             octets = 0
             while self._queue and len(batch) < BATCH_JOBS:
@@ -124,6 +135,18 @@ class Writer:
                 octets += batch[-1].octets
             self._queue_octets -= octets
             return batch
+
+    def _gather(self) -> None:
+        """Let the batch become whole: a commit costs much, one message more in it little.
+
+        Who has not come in time is slow, and no later batch waits for it.
+        """
+        deadline = time.monotonic() + GATHER_SECONDS
+        self._gathering = True
+        while self.coming and not self._closing:
+            if not self._something_to_do.wait(max(0.0, deadline - time.monotonic())):
+                self.coming.clear()
+        self._gathering = False
 
     def _outcomes(self, batch: list[_Waiting], tries: int = 3) -> list[Outcome]:
         began = ran = False

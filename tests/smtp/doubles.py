@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,14 @@ class Deposits:
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
+        self.coming: set[object] = set()
+        self.on_deposit: Callable[[], None] = lambda: None
 
     def surely_fits(self, octets: int) -> bool:
         return True
 
     async def deposit(self, deposit: Any) -> int:
+        self.on_deposit()
         await asyncio.sleep(0)
         self.contents.append(b"".join(deposit.spool.parts()))
         return len(self.contents)

@@ -210,6 +210,30 @@ async def test_a_megabyte_without_an_end_is_not_kept():
     assert not connection.receiver._input
 
 
+@pytest.mark.parametrize(
+    ("octets", "deposits"),
+    [
+        (b"x\r\n.\r\n", 1),
+        (b"x" * 100_001 + b"\r\n.\r\n", 0),  # too large
+        (None, 0),  # the connection is lost
+    ],
+)
+async def test_the_store_knows_who_is_sending_content(octets: bytes | None, deposits: int):
+    connection = Connection()
+    coming, at_deposit = connection.deposits.coming, []
+    connection.deposits.on_deposit = lambda: at_deposit.append(len(coming))
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")
+    assert not coming
+    await connection.feed(b"DATA\r\n")
+    assert len(coming) == 1
+    if octets is None:
+        connection.receiver.connection_lost(None)
+    else:
+        await connection.feed(octets)
+    assert not coming
+    assert at_deposit == [0] * deposits, "it comes no more once it is there"
+
+
 async def test_a_chunk_that_nobody_could_take_is_not_obeyed(monkeypatch):
     connection = Connection()
     await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\n")

@@ -97,6 +97,42 @@ async def test_work_of_two_kinds_shares_a_commit_too(database):
     assert len(commits) == 2
 
 
+async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
+    writer, commits = Writer(database), []
+    event.listen(database.engine, "commit", lambda connection: commits.append(1))
+    writer.coming.update(("b", "c"))
+    (first,) = await begun(writer.write(note, "a"))
+    writer.coming.discard("b")
+    (second,) = await begun(writer.write(note, "b"))
+    await asyncio.sleep(0)
+    assert not commits
+    writer.coming.discard("c")
+    (third,) = await begun(writer.write(note, "c"))
+    assert await outcomes([first, second, third]) == ["A", "B", "C"]
+    assert len(commits) == 1
+    await writer.close()
+
+
+async def test_who_does_not_come_in_time_is_waited_for_once(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 0.001)
+    writer = Writer(database)
+    writer.coming.add("slow")
+    assert await writer.write(note, "a") == "A"
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
+    assert await asyncio.wait_for(writer.write(note, "b"), 10) == "B"
+    await writer.close()
+
+
+async def test_nobody_is_waited_for_at_the_end(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
+    writer = Writer(database)
+    writer.coming.add("never")
+    (waiting,) = await begun(writer.write(note, "a"))
+    await asyncio.wait_for(writer.close(), 10)
+    assert await waiting == "A"
+
+
 async def test_the_guilty_job_fails_alone(database):
     async with held_up(database) as (writer, _):
         tasks = await begun(*(writer.write(note, name) for name in ("a", "wrong", "b")))
