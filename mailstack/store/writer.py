@@ -31,6 +31,8 @@ BATCH_JOBS: Final = 1000
 GATHER_SECONDS: Final = 0.0005
 """How long a batch waits for those who are about to hand over; less than what a commit of their own takes."""
 
+_CONTENDED_SECONDS: Final = 0.05  # PostgreSQL waits 20 times as long before it looks for a deadlock
+
 
 class _Waiting(NamedTuple):
     work: Work[Any, Any]
@@ -163,7 +165,9 @@ class Writer:
                 ran = True
         except Exception as error:
             if began and not ran and isinstance(error, StoreContended) and tries > 1:
-                # Another host's batch wanted the same maildrops in another order: it has them now.
+                # Another host's batch wanted the same maildrops in another order: it has them once it has
+                # woken up, and on a busy machine that may be after we have locked them again.
+                time.sleep(_CONTENDED_SECONDS)
                 return self._outcomes(batch, tries - 1)
             if began and not ran and len(batch) > 1:
                 # One job's statement failed. Nothing is committed, so each may have its own try.
