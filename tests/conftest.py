@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests shares: databases made by the migrations, on both engines."""
+"""Fixtures that every folder of tests shares: migrated databases on both engines, both sides of TLS."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import inspect
 import itertools
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from mailstack.service.tls import write_self_signed
 from mailstack.store import migrate
 from mailstack.store.engine import Database
 from tests.support import postgresql
@@ -76,6 +78,29 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.dispose()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its private key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "private_key.pem"
+    write_self_signed(*files, "localhost")
+    return files
+
+
+@pytest.fixture(scope="session")
+def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a server shakes hands with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.fixture(scope="session")
+def client_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a client trusts."""
+    return ssl.create_default_context(cafile=str(certificate[0]))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,7 +23,7 @@ from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
 from mailstack.pop3.surroundings import Crowd, Surroundings
-from mailstack.pop3.tls import Tls
+from mailstack.tls import Tls
 
 _COMMANDS_AT_ONCE: Final = 200
 """After so many commands of one packet, the other connections have their turn."""
@@ -90,10 +90,10 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def eof_received(self) -> bool:
-        """Still answer what was asked before a half-close; TLS ends both ways at once."""
+        """Still answer what was asked before a half-close."""
         self._eof = True
         self._go_on()
-        return self._tls is None and not self._closing
+        return not self._closing
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write: obey nothing more until it does."""

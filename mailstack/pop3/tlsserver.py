@@ -14,7 +14,7 @@ from typing import Final
 
 from mailstack import log
 from mailstack.pop3.tcp import peer_of
-from mailstack.pop3.tls import Tls
+from mailstack.tls import Tls
 
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = 32

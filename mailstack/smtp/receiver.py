@@ -24,6 +24,7 @@ from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.session import Answer, Session
 from mailstack.smtp.site import Peer, Site
 from mailstack.smtp.transport import describe_tls, has_spoken
+from mailstack.tls import Tls
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
@@ -34,7 +35,6 @@ _TURN_SECONDS: Final = 0.005
 _SHORT_SECONDS: Final = 0.001
 """What takes no longer needs no pause behind it."""
 
-_HANDSHAKE_SECONDS: Final = 30.0
 _SILENT_SECONDS: Final = 2.0
 """How long a connection may say nothing while there is no room for another."""
 
@@ -138,12 +138,12 @@ class Receiver(SMTP):
             self._pause_reading()
 
     def eof_received(self) -> bool:
-        """The peer has closed its side: what it is still owed is sent first (plain TCP alone)."""
+        """The peer has closed its side: what it is still owed is sent first."""
         self._ended = True
         owed = self._awaiting or self._write_paused
         if not owed:
             self._close(linger=False)
-        return owed and self.conversation.peer.tls is None
+        return owed
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection. A deposit that is under way goes on: its octets were all here."""
@@ -276,25 +276,25 @@ class Receiver(SMTP):
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         plain = self.conversation
-        transport = None
+        transport = Tls(self, context, self._loop)
+        shaken = False
         try:
             # What came in the very moment before reading stopped was not meant for the handshake.
-            if not self._input and not self.transport.is_closing():
-                transport = await self._loop.start_tls(
-                    self.transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
-                )
+            if not self._input:
+                await transport.shake_hands(self.transport)
+                shaken = True
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
             reason = getattr(error, "reason", None) or type(error).__name__
             log.event("tls failed", session=plain.id, address=plain.peer.address, reason=reason)
         self._awaiting = False
         # Everything that was learned before the handshake is forgotten (RFC 3207 §4.2).
         plain.abandon()
-        if transport is None or self._ended or plain.closing:
+        if not shaken or self._ended or plain.closing:
             self.transport.abort()
             self.connection_lost(None)  # which is not told to us while the handshake has the transport
             return
         self.transport = transport
-        self._read_paused = False
+        self._read_paused = True
         self.conversation = Session(
             self._reception.site, Peer(plain.peer.address, describe_tls(transport)), plain.id
         )

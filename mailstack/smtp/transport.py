@@ -18,5 +18,5 @@ def has_spoken(transport: asyncio.BaseTransport) -> bool:
 
 def describe_tls(transport: asyncio.BaseTransport) -> str:
     """Version and cipher, as in `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
-    name, version, _bits = transport.get_extra_info("cipher") or ("unknown", "TLS", 0)
+    name, version, _bits = transport.get_extra_info("ssl_object").cipher()
     return f"{version} {name}"

@@ -62,8 +62,8 @@ async def test_the_log_tells_the_mechanism(start, caplog):
 @pytest.fixture
 def bound_context(certificate) -> BindingContext:
     context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.end_point = binding.end_point(certificate)
+    context.load_cert_chain(*certificate)
+    context.end_point = binding.end_point(certificate[0])
     return context
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from mailstack.mail.spool import PART_OCTETS
-from tests.pop3.transcript import dotted
+from tests.pop3.rig import PATIENCE, Client
+from tests.pop3.transcript import SECRET, dotted
+from tests.support.tls_pair import KIB
 
 
 async def test_a_new_context_serves_the_next_handshake(start, server_context, client_context):
@@ -40,6 +47,35 @@ async def test_octets_that_are_no_handshake_end_the_connection(start, server_con
         await rig.until_sessions(0)
 
 
+class ByHand:
+    """A client whose records leave when it says so, over a connection that is plain."""
+
+    def __init__(self, client: Client, context: ssl.SSLContext) -> None:
+        self._client = client
+        self._arrived, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._arrived, self._to_send, server_hostname="localhost")
+
+    def flush(self) -> None:
+        if self._to_send.pending:
+            self._client.send(self._to_send.read())
+
+    async def done(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.flush()
+                async with asyncio.timeout(PATIENCE):
+                    self._arrived.write(await self._client.reader.read(65_536))
+
+    async def rest(self) -> bytes:
+        got = b""
+        with contextlib.suppress(ssl.SSLZeroReturnError):  # how a clean end is told to who has ended before
+            while some := await self.done(self.tls.read):
+                got += some
+        return got
+
+
 @pytest.mark.parametrize("implicit_tls", [True, False])
 async def test_commands_that_come_with_the_end_of_the_handshake_are_obeyed(
     start, server_context, client_context, implicit_tls
@@ -48,26 +84,31 @@ async def test_commands_that_come_with_the_end_of_the_handshake_are_obeyed(
         client = await (rig.connect_silently() if implicit_tls else rig.connect())
         if not implicit_tls:
             assert await client.ask(b"STLS") == b"+OK begin TLS\r\n"
-        arrived, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        half = client_context.wrap_bio(arrived, to_send, server_hostname="localhost")
-
-        async def done(step) -> bytes:
-            while True:
-                try:
-                    return step()
-                except ssl.SSLWantReadError:
-                    client.send(to_send.read())
-                    async with asyncio.timeout(5):
-                        arrived.write(await client.reader.read(65_536))
-
-        await done(half.do_handshake)
-        half.write(b"NOOP\r\nQUIT\r\n")
-        client.send(to_send.read())  # in one segment with the client's Finished
-        got = b""
-        while some := await done(half.read):
-            got += some
+        by_hand = ByHand(client, client_context)
+        await by_hand.done(by_hand.tls.do_handshake)
+        by_hand.tls.write(b"NOOP\r\nQUIT\r\n")
+        by_hand.flush()  # in one segment with the client's Finished
         greeting = b"+OK POP3 server ready\r\n" if implicit_tls else b""
-        assert got == greeting + b"-ERR log in first\r\n+OK bye\r\n"
+        assert await by_hand.rest() == greeting + b"-ERR log in first\r\n+OK bye\r\n"
+
+
+@pytest.mark.parametrize("ends", ["close_notify", "eof"])
+async def test_a_client_that_half_closes_behind_pass_has_its_answer(
+    start, server_context, client_context, ends
+):
+    """RFC 8446 §6.1; the answer to PASS waits for the store, and for a hash."""
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        client = await rig.connect_silently()
+        by_hand = ByHand(client, client_context)
+        await by_hand.done(by_hand.tls.do_handshake)
+        by_hand.tls.write(f"USER mrose\r\nPASS {SECRET}\r\n".encode())
+        if ends == "close_notify":
+            with contextlib.suppress(ssl.SSLWantReadError):
+                by_hand.tls.unwrap()
+        by_hand.flush()
+        if ends == "eof":
+            client.writer.write_eof()
+        assert (await by_hand.rest()).count(b"+OK") == 3
 
 
 async def test_stls_and_a_message_of_many_parts(start, server_context, client_context):
@@ -89,3 +130,28 @@ async def test_a_tls_connection_that_is_cut_frees_the_maildrop(start, server_con
         first.writer.transport.abort()
         await rig.until_sessions(0)
         assert await (await rig.log_in(client_context)).ask(b"STAT") == b"+OK 0 0\r\n"
+
+
+async def test_an_idle_session_has_no_buffers(start, server_context, client_context):
+    """Of what Python allocates; OpenSSL itself takes 16 KiB, which nothing here can change."""
+    async with start(tls=server_context, implicit_tls=True) as rig:
+        with contextlib.ExitStack() as stack:
+
+            def greeted(_: Any = None) -> ssl.SSLSocket:
+                plain = socket.create_connection(rig.address, timeout=PATIENCE)
+                connection = client_context.wrap_socket(plain, server_hostname="localhost")
+                assert connection.recv(100).startswith(b"+OK")
+                return stack.enter_context(connection)
+
+            def several() -> None:
+                for _ in range(20):
+                    greeted()
+
+            await asyncio.to_thread(several)
+            tracemalloc.start()
+            try:
+                await asyncio.to_thread(several)
+                assert rig.listener.sessions == 40
+                assert tracemalloc.get_traced_memory()[0] / 20 < 8 * KIB  # the clients' sockets are in it
+            finally:
+                tracemalloc.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import ssl
@@ -156,7 +157,10 @@ class Peer:
             await self.writer.start_tls(context, server_hostname=HOSTNAME)
 
     def half_close(self) -> None:
-        self.writer.write_eof()
+        """End our side of TCP; asyncio has no such thing under TLS."""
+        connection = self.writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """End with RST, as a killed peer whose kernel still had octets for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 import tracemalloc
 
@@ -248,7 +249,7 @@ async def test_a_chunk_that_nobody_could_take_is_not_obeyed(monkeypatch):
 
 
 async def test_octets_between_starttls_and_the_handshake_are_never_obeyed():
-    connection = Connection(tls=object())
+    connection = Connection(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     connection.receiver.data_received(b"EHLO x\r\nSTARTTLS\r\n")
     assert connection.transport.reading_paused
     connection.receiver.data_received(b"MAIL FROM:<eve@example.net>\r\n")  # already read by the loop

@@ -60,10 +60,11 @@ async def test_a_deposit_goes_on_when_the_peer_is_gone(start):
 
 
 @pytest.mark.parametrize("end", [b".\r\n", b".\r\nQUIT\r\n", b".\r\nNOOP\r\nMAIL FROM:<>\r\nQUIT\r\n"])
-async def test_a_peer_that_half_closed_gets_the_replies_it_is_owed(start, end):
-    async with start() as rig:
+@pytest.mark.parametrize("under_tls", [False, True])
+async def test_a_peer_that_half_closed_gets_the_replies_it_is_owed(start, tls, under_tls, end):
+    async with start(tls=tls) as rig:
         gate = Gate(rig)
-        peer = await rig.connect()
+        peer = await (rig.connect_under_tls() if under_tls else rig.connect())
         await peer.trio()
         await peer.reply(b"DATA")
         peer.send(b"x\r\n" + end)
@@ -80,7 +81,7 @@ async def test_a_peer_that_half_closed_gets_the_replies_it_is_owed(start, end):
         assert len(await rig.mail("jones")) == 1
 
 
-async def test_under_tls_a_deposit_goes_on_when_the_peer_closes(start, tls):
+async def test_under_tls_a_deposit_goes_on_when_the_connection_is_lost(start, tls):
     async with start(tls=tls) as rig:
         gate = Gate(rig)
         peer = await rig.connect_under_tls()
@@ -88,7 +89,7 @@ async def test_under_tls_a_deposit_goes_on_when_the_peer_closes(start, tls):
         await peer.reply(b"DATA")
         peer.send(b"x\r\n.\r\n")
         await gate.reached.wait()
-        await peer.close()
+        peer.reset()
         await rig.until(lambda: not rig.listener.sessions)
         gate.open()
         await rig.until(lambda: not rig.reception.tasks)

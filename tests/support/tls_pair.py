@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 
-from mailstack.pop3.tls import Tls
+from mailstack.tls import Tls
 
 KIB = 1024
 
@@ -58,6 +58,7 @@ class Session(asyncio.Protocol):
         self.got = b""
         self.told: list[str] = []
         self.on_data: Callable[[], None] = lambda: None
+        self.has_more_to_say = False
 
     def data_received(self, data: bytes) -> None:
         assert "eof" not in self.told
@@ -66,7 +67,7 @@ class Session(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.told.append("eof")
-        return False
+        return self.has_more_to_say
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.told.append("lost")
@@ -94,7 +95,7 @@ class Pair:
         """All that the client is told."""
         self.hears()
         got = b""
-        with contextlib.suppress(ssl.SSLWantReadError):
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             while octets := self.client.read(64 * KIB):
                 got += octets
         return got

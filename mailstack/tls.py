@@ -31,6 +31,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         "_ended",
         "_eof",
         "_error",
+        "_heard",
         "_incoming",
         "_loop",
         "_object",
@@ -57,7 +58,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._waiting = b""  # what came while the session read nothing
         self._paused = True  # the session reads nothing
         self._blocked = False  # the other side reads nothing
-        self._eof = False  # the other side sends no more
+        self._eof = False  # the other side has ended TCP
+        self._heard = False  # and TLS, or there was nothing more to decrypt: the session knows
         self._ended = False  # this side sends no more
         self._error: Exception | None = None
 
@@ -71,9 +73,10 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._plain = transport
         self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._fail, TimeoutError("handshake"))
         try:
-            if not transport.is_closing():
-                transport.set_protocol(self)
-                transport.resume_reading()
+            if transport.is_closing():
+                raise ConnectionResetError("closed before the handshake")
+            transport.set_protocol(self)
+            transport.resume_reading()
             await self._shaken
             if self._ended:
                 raise ConnectionResetError("closed after the handshake")
@@ -85,7 +88,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._shaken = self._timer = None
 
     def _reads(self) -> bool:
-        return not (self._paused or self._blocked or self._ended)
+        return not (self._paused or self._blocked or self._ended or self._heard)
 
     @property
     def _shaking(self) -> bool:
@@ -283,10 +286,10 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._plain.resume_reading()
 
     def _end_of_input(self) -> None:
-        """TLS ends both ways at once."""
-        if self._session is not None:
-            self._session.eof_received()
-        self.close()
+        """The session hears nothing more, and may still have something to say (RFC 8446 §6.1)."""
+        self._heard = True
+        if self._session is None or not self._session.eof_received():
+            self.close()
 
     def _flush(self) -> None:
         if octets := self._outgoing.read():

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
-import tracemalloc
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailstack.pop3 import tls as pop3_tls
-from tests.pop3.rig import PATIENCE
-from tests.pop3.tls_pair import KIB, Pair
+from mailstack import tls
+from tests.support.tls_pair import KIB, Pair
 
+PATIENCE = 10.0
 SECRET_SIZES = st.lists(st.integers(1, 40 * KIB), min_size=1, max_size=5)
 
 
@@ -202,7 +199,7 @@ async def test_nothing_is_obeyed_or_sent_behind_the_end(pair, changed):
 
 
 async def test_who_does_not_end_its_half_is_cut(pair, monkeypatch):
-    monkeypatch.setattr(pop3_tls, "_SHUTDOWN_SECONDS", 0.01)
+    monkeypatch.setattr(tls, "_SHUTDOWN_SECONDS", 0.01)
     it = pair()
     await it.shake_hands()
     it.tls.close()
@@ -212,7 +209,7 @@ async def test_who_does_not_end_its_half_is_cut(pair, monkeypatch):
 
 
 async def test_what_was_said_last_is_not_cut_off_on_a_slow_link(pair, monkeypatch):
-    monkeypatch.setattr(pop3_tls, "_SHUTDOWN_SECONDS", 0.01)
+    monkeypatch.setattr(tls, "_SHUTDOWN_SECONDS", 0.01)
     it = pair()
     await it.shake_hands()
     it.plain.unsent = 1000
@@ -234,11 +231,13 @@ async def test_what_was_said_last_is_not_cut_off_on_a_slow_link(pair, monkeypatc
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("how", ["eof", "lost", "garbage", "silence"])
+@pytest.mark.parametrize("how", ["closed", "eof", "lost", "garbage", "silence"])
 async def test_a_handshake_that_fails_is_an_error_and_not_told_to_the_session(pair, how, monkeypatch):
     if how == "silence":
-        monkeypatch.setattr(pop3_tls, "HANDSHAKE_SECONDS", 0.01)
+        monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.01)
     it = pair()
+    if how == "closed":
+        it.plain.close()
     shaken = asyncio.ensure_future(it.tls.shake_hands(it.plain))
     await asyncio.sleep(0)
     match how:
@@ -248,8 +247,8 @@ async def test_a_handshake_that_fails_is_an_error_and_not_told_to_the_session(pa
             it.tls.connection_lost(None)
         case "garbage":
             it.tls.data_received(b"USER mrose\r\n" * 10)
-    expected = {"eof": ConnectionResetError, "lost": ConnectionResetError, "silence": TimeoutError}
-    with pytest.raises(expected.get(how, ssl.SSLError)):
+    expected = {"garbage": ssl.SSLError, "silence": TimeoutError}
+    with pytest.raises(expected.get(how, ConnectionResetError)):
         await shaken
     if how != "lost":
         assert it.plain.said == ["close"]
@@ -267,6 +266,31 @@ async def test_what_comes_in_one_packet_with_the_end_of_the_connection_is_receiv
     assert (it.session.got, it.session.told) == (b"QUIT\r\n", ["eof"])
 
 
+@pytest.mark.parametrize("ends", ["close_notify", "eof"])
+async def test_who_says_no_more_still_hears_what_it_is_owed(pair, ends):
+    """RFC 8446 §6.1: the end of one direction does not end the other."""
+    it = pair()
+    it.session.has_more_to_say = True
+    await it.shake_hands(and_say=b"PASS secret\r\n")
+    if ends == "close_notify":
+        with contextlib.suppress(ssl.SSLWantReadError):
+            it.client.unwrap()
+        it.tls.data_received(it.said())
+    else:
+        it.tls.eof_received()
+    it.tls.resume_reading()
+    await asyncio.sleep(0)
+    it.tls.pause_reading()
+    it.tls.resume_reading()
+    await asyncio.sleep(0)
+    assert (it.session.got, it.session.told) == (b"PASS secret\r\n", ["eof"])
+    assert it.plain.said == []
+    it.tls.write(b"+OK\r\n")
+    it.tls.close()
+    assert it.plain.said == (["close"] if ends == "eof" else ["eof"])
+    assert it.read() == b"+OK\r\n"
+
+
 async def test_a_connection_that_is_lost_right_behind_the_handshake_never_begins(pair):
     it = pair()
     shaken = asyncio.ensure_future(it.shake_hands())
@@ -277,31 +301,3 @@ async def test_a_connection_that_is_lost_right_behind_the_handshake_never_begins
     with pytest.raises(ConnectionResetError):
         await shaken
     assert it.session.told == []
-
-
-# -- memory --------------------------------------------------------------------------------------
-
-
-async def test_an_idle_session_has_no_buffers(start, server_context, client_context):
-    """Of what Python allocates; OpenSSL itself takes 16 KiB, which nothing here can change."""
-    async with start(tls=server_context, implicit_tls=True) as rig:
-        with contextlib.ExitStack() as stack:
-
-            def greeted(_: Any = None) -> ssl.SSLSocket:
-                plain = socket.create_connection(rig.address, timeout=PATIENCE)
-                connection = client_context.wrap_socket(plain, server_hostname="localhost")
-                assert connection.recv(100).startswith(b"+OK")
-                return stack.enter_context(connection)
-
-            def several() -> None:
-                for _ in range(20):
-                    greeted()
-
-            await asyncio.to_thread(several)
-            tracemalloc.start()
-            try:
-                await asyncio.to_thread(several)
-                assert rig.listener.sessions == 40
-                assert tracemalloc.get_traced_memory()[0] / 20 < 8 * KIB  # the clients' sockets are in it
-            finally:
-                tracemalloc.stop()
