@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from mailstack.auth import prepare, scram, throttle
 from mailstack.auth.memory import Known, LoginMemory
-from mailstack.auth.passwords import Verifier
+from mailstack.auth.passwords import Verifier, nobodys_hash
 from mailstack.auth.sasl import Found
 from mailstack.auth.throttle import Gates, Pace
 from mailstack.errors import BadAddress, LoginRefused, StoreUnavailable, Temporary
@@ -104,7 +104,7 @@ class Logins:
         ) as queued:
             waited = await self._wait(claim, guest, queued=queued)
             found = claim.credentials
-            password_hash = found.password_hash if found else await self._verifier.nobodys_hash()
+            password_hash = found.password_hash if found else nobodys_hash()
             checking = time.monotonic()
             fits = await self._verifier.verify(secret, password_hash)
             checked = time.monotonic() - checking

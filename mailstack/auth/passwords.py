@@ -1,4 +1,7 @@
-"""Password hashes: made by argon2id, older schemes still checked, on a few threads of their own."""
+"""Password hashes: made by argon2id, older schemes still checked, on a few threads of their own.
+
+A process that only checks hashes of our own kind never imports passlib, which would take 3 MiB of it.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,19 @@ import hmac
 import os
 import re
 import secrets
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nacl.pwhash import argon2id
-from passlib.context import CryptContext
 
 from mailstack.auth import prepare, scram
 from mailstack.errors import BadPassword
+
+if TYPE_CHECKING:
+    from passlib.context import CryptContext
 
 _ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """No letters that look alike in print: a generated password is read aloud or typed from paper."""
@@ -44,6 +49,8 @@ class Stored(NamedTuple):
 
 @cache
 def _context() -> CryptContext:
+    from passlib.context import CryptContext
+
     return CryptContext(
         schemes=["argon2", "pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"],
         deprecated="auto",
@@ -59,7 +66,9 @@ def _context() -> CryptContext:
 @cache
 def nobodys_hash() -> str:
     """A hash that no password fits: checking it makes an unknown name cost what a known one costs."""
-    return hash_password(secrets.token_urlsafe())
+    made = (secrets.token_bytes(octets) for octets in (_SALT_OCTETS, _DIGEST_OCTETS))
+    salt, digest = (b64encode(each).decode().rstrip("=") for each in made)
+    return f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${salt}${digest}"
 
 
 def hash_password(secret: str) -> str:
@@ -114,7 +123,7 @@ def _digest(secret: str, salt: bytes) -> bytes:
 
 def needs_rehash(password_hash: str) -> bool:
     """Whether the hash was made by an older scheme or with weaker parameters than new ones are."""
-    return bool(_context().needs_update(password_hash))
+    return not _OURS.fullmatch(password_hash) and bool(_context().needs_update(password_hash))
 
 
 def generate_password() -> str:
@@ -152,10 +161,6 @@ class Verifier:
     async def load_scram(self) -> None:
         """Import what SCRAM's arithmetic is in: a quarter of a second that the loop must not wait."""
         await asyncio.get_running_loop().run_in_executor(self._threads, scram.load)
-
-    async def nobodys_hash(self) -> str:
-        """See the function of that name."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, nobodys_hash)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,11 +1,10 @@
 """Names and passwords as they are compared: two ways to type the same text give the same octets.
 
-SASLprep (RFC 4013) is what SCRAM (RFC 5802 §2.2) and PLAIN (RFC 4616 §2) ask for; passlib has it.
+SASLprep (RFC 4013) is what SCRAM (RFC 5802 §2.2) and PLAIN (RFC 4616 §2) ask for; passlib has it, and
+is imported for the first text that is not ASCII.
 """
 
 from __future__ import annotations
-
-from passlib.utils import saslprep
 
 from mailstack.errors import BadPassword
 
@@ -15,7 +14,7 @@ def password(secret: str) -> str:
     if secret.isascii() and secret.isprintable():
         return secret
     try:
-        return str(saslprep(secret))
+        return _prepared(secret)
     except ValueError as error:
         raise BadPassword(
             "the password has characters that mail programs do not send alike (RFC 4013)"
@@ -31,6 +30,12 @@ def spellings(text: str) -> tuple[str, ...]:
     if text.isascii():
         return (text,)
     try:
-        return tuple(dict.fromkeys((text, str(saslprep(text)))))
+        return tuple(dict.fromkeys((text, _prepared(text))))
     except ValueError:
         return (text,)
+
+
+def _prepared(text: str) -> str:
+    from passlib.utils import saslprep
+
+    return str(saslprep(text))

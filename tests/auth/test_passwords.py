@@ -76,9 +76,26 @@ def test_without_memory_for_the_hash_the_password_is_not_called_wrong():
 
 
 def test_nobodys_hash_costs_what_others_cost_and_fits_nothing():
-    assert passwords.nobodys_hash() == passwords.nobodys_hash()
-    assert passwords.nobodys_hash().startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert not passwords.verify("", passwords.nobodys_hash())
+    nobodys = passwords.nobodys_hash()
+    assert passwords.nobodys_hash() == nobodys
+    assert nobodys.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert len(nobodys) == len(passwords.hash_password("secret"))
+    assert not passwords.verify("", nobodys)
+    assert not argon2.verify("", nobodys)  # a hash to others, too
+
+
+_POLLED = """
+import sys
+from mailstack.auth import passwords
+assert passwords.verify("secret", sys.argv[1]) and not passwords.needs_rehash(sys.argv[1])
+assert not passwords.verify("secret", passwords.nobodys_hash())
+print(*(name for name in ("passlib", "argon2") if name in sys.modules))
+"""
+
+
+def test_logins_with_hashes_of_our_own_kind_import_no_other_schemes():
+    command = [sys.executable, "-c", _POLLED, passwords.hash_password("secret")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_generated_passwords_can_be_read_aloud():
@@ -98,7 +115,6 @@ async def test_the_verifier_does_the_same_beside_the_loop():
     assert await verifier.verify("secret", renewed.password_hash)
     assert not await verifier.verify("wrong", renewed.password_hash)
     assert await verifier.renewed("secret", *renewed, iterations=4096) is None
-    assert await verifier.nobodys_hash() == passwords.nobodys_hash()
     verifier.close()
 
 
