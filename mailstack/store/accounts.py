@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, case, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, events, facts, logins, removal, routing
+from mailstack.store import aliases, events, facts, logins, removal, routing, upsert
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
 from mailstack.store.routing import Place
@@ -233,8 +232,7 @@ def renew_uid_validities(connection: Connection, *account_ids: int) -> None:
 
 def surpass_uid_validity(connection: Connection, account_id: int, foreign: int) -> int:
     """The same for one account, beyond a number of another server's: no next unique-id can be one of its."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    given = dialect.insert(state).values(name=facts.UID_VALIDITY, value=foreign)
+    given = upsert.insert(connection, state).values(name=facts.UID_VALIDITY, value=foreign)
     larger = case((state.c.value >= foreign, state.c.value), else_=foreign)
     connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": larger}))
     renew_uid_validities(connection, account_id)
@@ -248,9 +246,8 @@ def _new_uid_validities(connection: Connection, count: int) -> int:
     They follow the clock, so that a store that was restored from a backup goes on beyond those it
     gave out after the backup was made.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     seconds = int(time.time())
-    given = dialect.insert(state).values(name=facts.UID_VALIDITY, value=seconds + count - 1)
+    given = upsert.insert(connection, state).values(name=facts.UID_VALIDITY, value=seconds + count - 1)
     following = case((state.c.value >= seconds, state.c.value + count), else_=seconds + count - 1)
     statement = given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": following})
     return int(connection.execute(statement.returning(state.c.value)).scalar_one())

@@ -6,8 +6,8 @@ import secrets
 from typing import Final
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from mailstack.store import upsert
 from mailstack.store.tables import state
 
 UID_VALIDITY: Final = "uid validity"
@@ -32,8 +32,7 @@ def get(connection: Connection, name: str) -> int | None:
 
 def put(connection: Connection, name: str, value: int) -> None:
     """Remember the number under this name, in the place of another."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    given = dialect.insert(state).values(name=name, value=value)
+    given = upsert.insert(connection, state).values(name=name, value=value)
     connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": value}))
 
 

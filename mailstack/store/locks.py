@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Executable,
     Integer,
     bindparam,
     func,
@@ -29,7 +31,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from mailstack.errors import LoggedInLately, MaildropInUse, StoreUnavailable
 from mailstack.store.engine import Database
@@ -270,7 +271,7 @@ class AdvisoryLocks:
             raise
         now = before.after(holder, login=login_delay_seconds is not None)
         self._run(
-            _KEEP,
+            _keep(),
             account_id=account_id,
             since=int(now.since * 1e6),
             logged_in_at=int(now.logged_in * 1e6),
@@ -321,6 +322,18 @@ class AdvisoryLocks:
         return task
 
 
+@cache
+def _keep() -> Executable:
+    """The INSERT of a maildrop's holder, in the place of the one before; its one row is of no interest."""
+    from sqlalchemy.dialects.postgresql import insert  # 3 MiB, which a process on SQLite is spared
+
+    given = insert(maildrop_holder)
+    return given.on_conflict_do_update(
+        index_elements=["account_id"],
+        set_={name: given.excluded[name] for name in ("since", "logged_in_at", "holder")},
+    ).returning(maildrop_holder.c.account_id)
+
+
 _SPACE: Final[ColumnElement[int]] = literal_column(str(ADVISORY_SPACE))
 _ID: Final = bindparam("account_id", type_=maildrop_holder.c.account_id.type)
 _ONE: Final = select(func.pg_try_advisory_lock(_SPACE, _ID).label("locked")).subquery("one")
@@ -328,11 +341,6 @@ _TRY: Final = select(
     _ONE.c.locked, maildrop_holder.c.since, maildrop_holder.c.logged_in_at, maildrop_holder.c.holder
 ).select_from(_ONE.outerjoin(maildrop_holder, maildrop_holder.c.account_id == _ID))
 _UNLOCK: Final = select(func.pg_advisory_unlock(_SPACE, _ID))
-_INSERT: Final = insert(maildrop_holder)
-_KEEP: Final = _INSERT.on_conflict_do_update(
-    index_elements=["account_id"],
-    set_={name: _INSERT.excluded[name] for name in ("since", "logged_in_at", "holder")},
-).returning(maildrop_holder.c.account_id)
 # A lock of one database is another's lock, too, in this view.
 HELD: Final = Prepared(
     select(literal_column("1"))

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import routes
+from mailstack.store import routes, upsert
 from mailstack.store.routes import Credentials
 from mailstack.store.tables import account, login, secret
 
@@ -204,8 +203,7 @@ def _counted(row: Any, at: int) -> int:
 
 
 def _upsert(connection: Connection, values: dict[str, Any], **changes: Any) -> Any:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(login).values(**values)
+    statement = upsert.insert(connection, login).values(**values)
     return statement.on_conflict_do_update(index_elements=[login.c.name, login.c.address], set_=changes)
 
 
