@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mailstack.store.backups.folder import Folder, connected, publish
+from mailstack.store.backups.folder import Folder, connected, legible, publish
 from mailstack.store.bulk import Stored
 from mailstack.store.tables import PARTS_A_MESSAGE
 
@@ -80,10 +80,10 @@ class Writer:
 
 
 def last_id(archives: Sequence[Path]) -> int:
-    """The highest message id in any of the archives."""
+    """The highest message id in any of the archives; raises BadData."""
     highest = 0
     for path in archives:
-        with closing(connected(path)) as file:
+        with legible(path), closing(connected(path)) as file:
             (found,) = file.execute("SELECT max(id) FROM message").fetchone()
             highest = max(highest, found or 0)
     return highest

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mailstack.errors import BadData
+from mailstack.errors import BadData, StoreDamaged
 from mailstack.store import migrate, schema
-from mailstack.store.backups.archive import parts
-from mailstack.store.backups.folder import Folder, Made, attached, connected
+from mailstack.store.backups.folder import Folder, Made, attached, connected, legible
 from mailstack.store.bulk import Stored
 from mailstack.store.engine import Database
+from mailstack.store.fetching import parts
+from mailstack.store.tables import PARTS_A_MESSAGE
 
 
 class Found(NamedTuple):
@@ -26,59 +27,81 @@ class Found(NamedTuple):
 
 
 class Copy:
-    """The copy of the rest in one SQLite connection, `file`, to which archives are attached in turn."""
+    """The copy of the rest in one SQLite connection, to which archives are attached in turn."""
 
-    def __init__(self, folder: Folder, file: sqlite3.Connection) -> None:
-        self.file = file
+    def __init__(self, folder: Folder, path: Path, file: sqlite3.Connection) -> None:
         self._folder = folder
+        self._path = path
+        self._file = file
 
-    def contents(self, unreadable: list[str] | None = None) -> Iterator[Found]:
+    def rows(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        """What the copy of the rest has; raises BadData.
+
+        SQLite's own error would be taken for one of the store's, where one is open beside it.
+        """
+        with legible(self._path):
+            yield from self._file.execute(query, values)
+
+    def contents(self, unreadable: list[str]) -> Iterator[Found]:
         """The messages whose ids are in `wanted`, archive by archive; those that none has stay there.
 
-        An archive that cannot be read is told in `unreadable` and passed over, or raises BadData.
+        An archive that cannot be read is told in `unreadable` and passed over. Of a message parts of
+        which cannot be read there are rows missing.
         """
         for path in self._folder.archives():
             try:
-                with attached(self.file, path):
-                    yield from self._in_archive()
-            except sqlite3.DatabaseError as error:
-                said = f"{path} cannot be read: {error}"
-                if unreadable is None:
-                    raise BadData(said) from error
-                unreadable.append(said)
+                with legible(path), attached(self._file, path):
+                    yield from self._in_archive(path, unreadable)
+            except BadData as error:
+                unreadable.append(str(error))
 
     def want(self, condition: str = "true", *values: object) -> int:
         """Ask for the content of the messages that fit the condition; return how many octets that is."""
-        self.file.execute("DROP TABLE IF EXISTS temp.wanted")
-        self.file.execute("CREATE TEMP TABLE wanted (id INTEGER PRIMARY KEY, octets, digests)")
-        self.file.execute(
+        self._file.execute("DROP TABLE IF EXISTS temp.wanted")
+        self._file.execute("CREATE TEMP TABLE wanted (id INTEGER PRIMARY KEY, octets, digests)")
+        self._file.execute(
             f"INSERT INTO wanted SELECT id, octets, digests FROM message WHERE {condition}", values
         )
-        (octets,) = self.file.execute("SELECT coalesce(sum(octets), 0) FROM wanted").fetchone()
+        (octets,) = self._file.execute("SELECT coalesce(sum(octets), 0) FROM wanted").fetchone()
         return int(octets)
 
     def not_found(self) -> list[int]:
         """The messages that were wanted and that no archive had."""
-        return [number for (number,) in self.file.execute("SELECT id FROM wanted ORDER BY id")]
+        return [number for (number,) in self._file.execute("SELECT id FROM wanted ORDER BY id")]
 
-    def _in_archive(self) -> Iterator[Found]:
-        here = self.file.execute(
-            "SELECT id, w.octets, w.digests FROM wanted AS w JOIN archive.message USING (id) ORDER BY id"
-        ).fetchall()
-        for row in here:
+    def _in_archive(self, path: Path, unreadable: list[str]) -> Iterator[Found]:
+        for row in self._listed(path, unreadable):
             message = Stored(*row)
-            yield Found(message, parts(self.file, message.id))
-            self.file.execute("DELETE FROM wanted WHERE id = ?", (message.id,))
+            yield Found(message, self._parts(message))
+            self._file.execute("DELETE FROM wanted WHERE id = ?", (message.id,))
+
+    def _listed(self, path: Path, unreadable: list[str]) -> list[Any]:
+        wanted = "SELECT w.id, w.octets, w.digests FROM wanted AS w"
+        try:
+            with legible(path):
+                return self._file.execute(f"{wanted} JOIN archive.message USING (id) ORDER BY id").fetchall()
+        except BadData as error:
+            unreadable.append(str(error))
+        first = f"SELECT 1 FROM archive.content AS c WHERE c.id = w.id * {PARTS_A_MESSAGE}"
+        return self._file.execute(f"{wanted} WHERE EXISTS ({first}) ORDER BY id").fetchall()
+
+    def _parts(self, message: Stored) -> Iterator[tuple[int, bytes]]:
+        first = message.id * PARTS_A_MESSAGE
+        for number in range(first, first + parts(message.octets)):
+            # One by one: a look at what comes next may meet a page that is lost, and costs this one, too.
+            # Whoever reads a message sees whether it is whole, and names it.
+            with suppress(sqlite3.DatabaseError):
+                yield from self._file.execute(
+                    "SELECT id, octets FROM archive.content WHERE id = ?", (number,)
+                )
 
 
 @contextmanager
 def as_it_is(folder: Folder, made: Made) -> Iterator[Copy]:
     """The backup at the revision it was made with; raises BadData."""
-    try:
-        with closing(connected(made.path / "mail.db")) as file:
-            yield Copy(folder, file)
-    except sqlite3.DatabaseError as error:
-        raise BadData(f"{made.path / 'mail.db'} cannot be read: {error}") from error
+    path = made.path / "mail.db"
+    with legible(path), closing(connected(path)) as file:
+        yield Copy(folder, path, file)
 
 
 @contextmanager
@@ -91,7 +114,11 @@ def upgraded(folder: Folder, made: Made, working: Path) -> Iterator[Copy]:
     with tempfile.TemporaryDirectory(dir=working, prefix="restore-") as place:
         path = Path(shutil.copy(made.path / "mail.db", place))
         database = Database(f"sqlite:///{path}")
-        migrate.upgrade(database, lambda said: None)
-        database.dispose()
+        try:
+            migrate.upgrade(database, lambda said: None)
+        except StoreDamaged as error:
+            raise BadData(f"{made.path / 'mail.db'} cannot be read: {error.__cause__}") from error
+        finally:
+            database.dispose()
         with closing(connected(path, writing=True)) as file:
-            yield Copy(folder, file)
+            yield Copy(folder, made.path / "mail.db", file)

@@ -183,6 +183,15 @@ def attached(file: sqlite3.Connection, path: Path) -> Iterator[None]:
         file.execute("DETACH archive")
 
 
+@contextmanager
+def legible(path: Path) -> Iterator[None]:
+    """Raise BadData, naming this file, where SQLite finds within that it is damaged."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise BadData(f"{path} cannot be read: {error}") from error
+
+
 def uri(path: Path, *, writing: bool = False) -> str:
     """How SQLite is told to open a file, and to touch nothing beside it."""
     return f"{path.absolute().as_uri()}?{'mode=rw' if writing else 'immutable=1'}"

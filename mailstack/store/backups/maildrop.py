@@ -89,17 +89,18 @@ class Plan(NamedTuple):
 
 def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Sequence[str] = ()) -> Plan:
     """What the backup has for this address and the maildrop has not; raises NotFound."""
-    row = copy.file.execute(
+    found = copy.rows(
         "SELECT a.id, a.password_hash FROM account AS a JOIN domain AS d"
         " ON a.domain_id = coalesce(d.alias_of, d.id) WHERE d.name = ? AND a.local_part = ?",
         (fold_domain(mailbox.domain), fold_local_part(mailbox.local_part)),
-    ).fetchone()
+    )
+    row = next(found, None)
     if row is None:
         raise NotFound(f"the backup has no account {mailbox}")
     wanted = set(unique_ids)
     backed_up = [
         Kept(*each)
-        for each in copy.file.execute(
+        for each in copy.rows(
             f"SELECT {', '.join(Kept._fields)} FROM entry WHERE account_id = ? ORDER BY uid", (row[0],)
         )
         if not wanted or each[1] in wanted
@@ -141,7 +142,7 @@ class Return:
             waiting.setdefault(each.message_id, []).append(each)
         ids = ", ".join(map(str, waiting))  # whole numbers out of a table
         surrogates = dict(
-            self._copy.file.execute(
+            self._copy.rows(
                 f"SELECT id, surrogate_id FROM message WHERE surrogate_id IS NOT NULL AND id IN ({ids})"
             )
         )
@@ -287,9 +288,7 @@ class Return:
     def _message(self, number: int) -> dict[str, Any]:
         here_only = ("id", "damaged_at", "surrogate_id")  # the store's own numbers
         names = [column.name for column in message.columns if column.name not in here_only]
-        row = self._copy.file.execute(
-            f"SELECT {', '.join(names)} FROM message WHERE id = ?", (number,)
-        ).fetchone()
+        (row,) = self._copy.rows(f"SELECT {', '.join(names)} FROM message WHERE id = ?", (number,))
         found = dict(zip(names, row, strict=True))
         return found | {"dotted": bool(found["dotted"])}
 

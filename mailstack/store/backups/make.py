@@ -10,7 +10,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ from mailstack.errors import BadData
 from mailstack.store import facts, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
-from mailstack.store.backups.folder import Facts, Folder, Made, attached, connected, sync
+from mailstack.store.backups.folder import Facts, Folder, Made, attached, connected, legible, sync
 from mailstack.store.bulk import Stored, between, group_after, part_by_part, snapshot
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
@@ -69,7 +69,8 @@ class Backup:
             facts.put(connection, facts.LAST_BACKUP, now())
 
     def _new_content(self, writer: Writer) -> Iterator[Progress]:
-        last = archive.last_id(self._folder.archives())
+        with _advised():
+            last = archive.last_id(self._folder.archives())
         with self._database.reading() as connection:
             total = connection.execute(
                 select(func.coalesce(func.sum(message.c.octets), 0)).where(message.c.id > last)
@@ -183,12 +184,20 @@ def _missing(file: sqlite3.Connection, archives: Sequence[Path]) -> list[Stored]
     file.execute("CREATE TEMP TABLE missing AS SELECT id, octets, digests FROM message")
     file.execute("CREATE UNIQUE INDEX temp.missing_id ON missing (id)")
     for path in archives:
-        with attached(file, path):
+        with _advised(), legible(path), attached(file, path):
             (other,) = file.execute(_CONTRADICTIONS).fetchone()
             if other is not None:
-                raise BadData(f"{path} has another message {other} than the store; back up into a new folder")
+                raise BadData(f"{path} has another message {other} than the store")
             file.execute("DELETE FROM missing WHERE id IN (SELECT id FROM archive.message)")
     return [Stored(*row) for row in file.execute("SELECT id, octets, digests FROM missing ORDER BY id")]
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    try:
+        yield
+    except BadData as error:
+        raise BadData(f"{error}; back up into a new folder") from error
 
 
 _CONTRADICTIONS: Final = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailstack.store.backups.archive import Writer, parts
-from mailstack.store.backups.folder import Folder, attached, connected, sync
+from mailstack.store.backups.folder import Folder, attached, connected, legible, sync
 from mailstack.store.bulk import Stored
 
 _WORTH_REWRITING: Final = 0.5
@@ -40,7 +40,7 @@ def _shrink(folder: Folder, path: Path, kept: list[Path]) -> int:
 
     The last archive stays: its numbers tell the next backup where to go on.
     """
-    with closing(connected(path)) as file:
+    with legible(path), closing(connected(path)) as file:
         file.execute("CREATE TEMP TABLE used (id INTEGER PRIMARY KEY)")
         for each in kept:
             with attached(file, each):
@@ -67,6 +67,11 @@ def _shrink(folder: Folder, path: Path, kept: list[Path]) -> int:
 
 def _rewrite(folder: Folder, path: Path, used: list[Stored]) -> None:
     """Copy what is in use into a new archive; both have it until the old one is removed."""
-    with closing(connected(path)) as nothing, attached(nothing, path), Writer(folder) as writer:
+    with (
+        legible(path),
+        closing(connected(path)) as nothing,
+        attached(nothing, path),
+        Writer(folder) as writer,
+    ):
         for each in used:
             writer.write([each], parts(nothing, each.id))

@@ -7,12 +7,14 @@ were given out between the backup and the loss must not be given to other messag
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Connection, Table, delete, exists, insert, select, text, update
 
-from mailstack.errors import AlreadyThere
+from mailstack.errors import AlreadyThere, BadData
 from mailstack.store import accounts
 from mailstack.store.backups import archive
 from mailstack.store.backups.copy import Copy, upgraded
@@ -88,7 +90,10 @@ class Restoration:
             connection.execute(delete(table))  # `init` made a domain
         for table in tables:
             _copy_table(connection, copy, table)
-        last = max(self._made.facts.last_message_id, archive.last_id(self._folder.archives()))
+        last = self._made.facts.last_message_id
+        for path in self._folder.archives():
+            with suppress(BadData):  # of one that cannot be read it has been told
+                last = max(last, archive.last_id([path]))
         _continue_numbering(connection, last, self._made.facts.last_account_id)
         accounts.renew_uid_validities(connection)
         harmed = [*self._damaged, *self._lost]
@@ -110,8 +115,8 @@ def _copy_table(connection: Connection, copy: Copy, table: Table) -> None:
     order = " ORDER BY alias_of IS NOT NULL" if table is domain else ""
     flags = {column.name for column in table.columns if isinstance(column.type, Boolean)}
     names = [column.name for column in table.columns]
-    cursor = copy.file.execute(f"SELECT {', '.join(names)} FROM {table.name}{order}")
-    while rows := cursor.fetchmany(_ROWS_A_STEP):
+    found = copy.rows(f"SELECT {', '.join(names)} FROM {table.name}{order}")
+    while rows := list(islice(found, _ROWS_A_STEP)):
         connection.execute(
             insert(table),
             [

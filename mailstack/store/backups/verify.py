@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from mailstack.store.backups.copy import Copy, as_it_is
@@ -44,7 +45,7 @@ class Verification:
         """Read everything once; raises BadData where there is nothing to read."""
         with as_it_is(self._folder, self._made) as copy:
             for query, said in _CONTRADICTIONS:
-                rows = copy.file.execute(query).fetchmany(_AT_MOST)
+                rows = islice(copy.rows(query), _AT_MOST)
                 self.findings.extend(f"{self._made.name}: {said.format(value)}" for (value,) in rows)
             yield from self._content(copy)
 

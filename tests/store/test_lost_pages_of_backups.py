@@ -1,0 +1,155 @@
+"""A backup on a disk that forgets pages: what lies elsewhere comes back, and what is lost is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailstack.errors import BadData
+from mailstack.mail.address import Mailbox
+from mailstack.store import accounts, migrate
+from mailstack.store.backups import maildrop, prune
+from mailstack.store.backups.copy import upgraded
+from mailstack.store.backups.folder import Folder
+from mailstack.store.engine import PAGE_OCTETS, Database
+from tests.store.test_lost_pages import leaf_in_the_middle
+from tests.support import maildrops
+from tests.support.backups import JO, back_up, exhaust, expunge, mail, restore, verify
+
+MESSAGES = 40
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """A maildrop of messages of which two are on a page."""
+    maildrops.add_accounts(database, JO)
+    for number in range(1, MESSAGES + 1):
+        maildrops.deposit(database, b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * 3000), JO)
+    return database
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "backups")
+
+
+@pytest.fixture
+def empty(sqlite_template: Path, tmp_path: Path) -> Database:
+    """A store to restore into."""
+    database = Database(f"sqlite:///{tmp_path}/empty.db")
+    migrate.upgrade(database, lambda said: None)
+    return database
+
+
+def lose_page(path: Path, table: str) -> None:
+    """One page in the middle of that table has nothing but zeros."""
+    page = leaf_in_the_middle(path, table)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE_OCTETS)
+        file.write(bytes(PAGE_OCTETS))
+
+
+def named(said: list[str]) -> list[int]:
+    return [int(each.split()[1]) for each in said if each.startswith("message ") and " is damaged: " in each]
+
+
+def test_a_page_of_content_costs_the_messages_that_lie_on_it(
+    filled: Database, folder: Folder, empty: Database, tmp_path: Path
+) -> None:
+    before = mail(filled, "jo")
+    back_up(filled, folder)
+    (path,) = folder.archives()
+    lose_page(path, "content")
+    found = verify(folder)
+    lost = named(found)
+    assert 1 <= len(lost) == len(found) <= 2
+    assert restore(empty, folder, tmp_path) == found
+    kept = {
+        unique_id: octets
+        for number, (unique_id, octets) in enumerate(before.items(), 1)
+        if number not in lost
+    }
+    expunge(empty, 1, *lost)
+    assert mail(empty, "jo") == kept
+    expunge(filled, 1, *range(1, MESSAGES + 1))
+    said = brought_back(filled, folder, tmp_path)
+    assert said == found
+    assert mail(filled, "jo") == kept
+    empty.dispose()
+
+
+def brought_back(database: Database, folder: Folder, working: Path) -> list[str]:
+    """Restore Jo's mail; what is said of it."""
+    jo = Mailbox("jo", "example.org")
+    with upgraded(folder, folder.find(None), working) as copy:
+        with database.reading() as connection:
+            plan = maildrop.plan(connection, copy, jo)
+            target = accounts.find_account(connection, jo)
+        run = maildrop.Return(database, copy, plan, target)
+        exhaust(run.run())
+    return run.findings
+
+
+def test_a_list_of_messages_is_told_and_done_without(
+    filled: Database, folder: Folder, empty: Database, tmp_path: Path
+) -> None:
+    before = mail(filled, "jo")
+    back_up(filled, folder)
+    (path,) = folder.archives()
+    lose_page(path, "message")
+    (said,) = verify(folder)
+    assert said.startswith(f"{path} cannot be read: ")
+    assert restore(empty, folder, tmp_path) == [said]
+    assert mail(empty, "jo") == before
+    empty.dispose()
+
+
+def test_an_archive_that_is_lost_whole_does_not_stop_a_restore(
+    filled: Database, folder: Folder, empty: Database, tmp_path: Path
+) -> None:
+    back_up(filled, folder)
+    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
+    back_up(filled, folder)
+    first, _ = folder.archives()
+    first.write_bytes(b"?" * PAGE_OCTETS)
+    found = restore(empty, folder, tmp_path)
+    assert found[0].startswith(f"{first} cannot be read: ")
+    assert len(found) == 1 + MESSAGES
+    expunge(empty, 1, *range(1, MESSAGES + 1))
+    assert list(mail(empty, "jo").values()) == [list(mail(filled, "jo").values())[-1]]
+    empty.dispose()
+
+
+def test_the_next_backup_names_the_archive(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    (path,) = folder.archives()
+    lose_page(path, "message")
+    with pytest.raises(BadData, match=f"^{path} cannot be read: .*; back up into a new folder$"):
+        back_up(filled, folder)
+
+
+def test_removing_old_backups_names_the_archive(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    expunge(filled, 1, *range(1, MESSAGES - 4))
+    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
+    back_up(filled, folder)
+    path, _ = folder.archives()
+    lose_page(path, "message")
+    with pytest.raises(BadData, match=f"^{path} cannot be read: "):
+        prune.prune(folder, 1)
+
+
+@pytest.mark.parametrize("table", ["account", "entry"])
+def test_the_rest_is_named_and_not_taken_for_the_store(
+    filled: Database, folder: Folder, empty: Database, tmp_path: Path, table: str
+) -> None:
+    path = back_up(filled, folder).made
+    assert path is not None
+    lose_page(path.path / "mail.db", table)
+    said = f"^{path.path / 'mail.db'} cannot be read: "
+    with pytest.raises(BadData, match=said):
+        restore(empty, folder, tmp_path)
+    with pytest.raises(BadData, match=said):
+        brought_back(filled, folder, tmp_path)
+    empty.dispose()
