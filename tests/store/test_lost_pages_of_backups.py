@@ -22,11 +22,15 @@ MESSAGES = 40
 
 @pytest.fixture
 def filled(database: Database) -> Database:
+    fill(database)
+    return database
+
+
+def fill(database: Database) -> None:
     """A maildrop of messages of which two are on a page."""
     maildrops.add_accounts(database, JO)
     for number in range(1, MESSAGES + 1):
         maildrops.deposit(database, b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * 3000), JO)
-    return database
 
 
 @pytest.fixture
@@ -138,6 +142,28 @@ def test_removing_old_backups_names_the_archive(filled: Database, folder: Folder
     lose_page(path, "message")
     with pytest.raises(BadData, match=f"^{path} cannot be read: "):
         prune.prune(folder, 1)
+
+
+def test_a_store_with_a_lost_page_is_backed_up_but_for_what_lies_on_it(
+    sqlite_url: str, folder: Folder, empty: Database, tmp_path: Path
+) -> None:
+    store = Database(sqlite_url)
+    fill(store)
+    before = mail(store, "jo")
+    store.checkpoint("TRUNCATE")
+    store.dispose()
+    lose_page(Path(sqlite_url.removeprefix("sqlite:///")), "content")
+    damaged = back_up(store, folder).damaged
+    lost = named(damaged)
+    assert 1 <= len(lost) == len(damaged) <= 2
+    assert verify(folder) == damaged
+    assert restore(empty, folder, tmp_path) == damaged
+    expunge(empty, 1, *lost)
+    assert mail(empty, "jo") == dict(
+        each for number, each in enumerate(before.items(), 1) if number not in lost
+    )
+    store.dispose()
+    empty.dispose()
 
 
 @pytest.mark.parametrize("table", ["account", "entry"])

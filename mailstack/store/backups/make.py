@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 
-from mailstack.errors import BadData
+from mailstack.errors import BadData, StoreDamaged
 from mailstack.store import facts, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
 from mailstack.store.backups.folder import Facts, Folder, Made, attached, connected, legible, sync
-from mailstack.store.bulk import Stored, between, group_after, part_by_part, snapshot
+from mailstack.store.bulk import Stored, between, group_after, snapshot
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
+from mailstack.store.fetching import parts
 from mailstack.store.inspection import Inspection
 from mailstack.store.tables import PARTS_A_MESSAGE, content, message, metadata
 
@@ -78,14 +79,26 @@ class Backup:
         while True:
             with snapshot(self._database) as connection:
                 group = group_after(connection, last)
-                if len(group) > 1:
-                    self._keep(writer, group, between(connection, group[0].id, group[-1].id))
+            rows = self._together(group)
             if not group:
                 return
-            if len(group) == 1:  # it may be large, and the transaction of a part is short
-                self._keep(writer, group, part_by_part(self._database.reading, group[0].id))
+            if rows is not None:
+                self._keep(writer, group, rows)
+            else:
+                for each in group:
+                    self._keep(writer, [each], _one_by_one(self._database.reading, each))
             last = group[-1].id
             yield Progress(self.copied, max(self.copied, int(total)))  # mail goes on coming
+
+    def _together(self, group: Sequence[Stored]) -> list[tuple[int, bytes]] | None:
+        """The content of a group in one query; None where that is damaged, or one that may be large."""
+        if len(group) < 2:
+            return None
+        try:
+            with self._database.reading() as connection:
+                return list(between(connection, group[0].id, group[-1].id))
+        except StoreDamaged:
+            return None
 
     def _keep(self, writer: Writer, group: Sequence[Stored], rows: Iterable[tuple[int, bytes]]) -> None:
         """Write messages with their content, looking at it on the way."""
@@ -112,9 +125,8 @@ class Backup:
         ):
             yield from _copy_tables(connection, file)
             last_message_id, last_account_id = _last_ids(connection)
-            for number, octets, digests in _missing(file, self._folder.archives()):
-                group = [Stored(number, octets, digests)]
-                self._keep(writer, group, part_by_part(lambda: nullcontext(connection), number))
+            for each in _missing(file, self._folder.archives()):
+                self._keep(writer, [each], _one_by_one(lambda: nullcontext(connection), each))
             counted = "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(octets), 0) FROM account"
             accounts, messages, octets = file.execute(counted).fetchone()
             # What was damaged because it was deleted while we read it is not in the copy.
@@ -133,6 +145,20 @@ class Backup:
             last_message_id=last_message_id,
             last_account_id=last_account_id,
         )
+
+
+def _one_by_one(
+    reading: Callable[[], AbstractContextManager[Connection]], message: Stored
+) -> Iterator[tuple[int, bytes]]:
+    """A message's parts, each in a short transaction; of what is on a lost page there is nothing."""
+    first = message.id * PARTS_A_MESSAGE
+    for number in range(first, first + parts(message.octets)):
+        with suppress(StoreDamaged):
+            with reading() as connection:
+                wanted = select(content.c.octets).where(content.c.id == number)
+                octets = connection.execute(wanted).scalar_one_or_none()
+            if octets is not None:
+                yield number, octets
 
 
 def _make_store(path: Path) -> None:
