@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
-from mailstack.store import integrity, legible, schema
+from mailstack.errors import StoreDamaged
+from mailstack.store import damage, integrity, legible, schema
+from mailstack.store.damage import Harmed
+from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
 
 if TYPE_CHECKING:
     from mailstack.store.snapshots import Rehearsal
+
+_SHOWN: Final = 20
 
 app = typer.Typer(name="database", help="The store's schema, and whether it adds up.", no_args_is_help=True)
 app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
@@ -95,17 +101,39 @@ def check(
         steps = integrity.check(database, repair=repair)
         first = next(steps, None)
         rest = followed("checking", steps, first.total - 1) if first else []
-    stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
-    found = [*different, *stepwise]
-    left = [finding for finding in found if not (repair and finding.mendable)]
+        stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
+        found = [*different, *stepwise]
+        left = [finding for finding in found if not (repair and finding.mendable)]
+        harmed = _harmed(database) if left else []
     if json:
-        show.as_json({"findings": [each._asdict() | {"mended": repair and each.mendable} for each in found]})
+        findings = [each._asdict() | {"mended": repair and each.mendable} for each in found]
+        show.as_json({"findings": findings, "damaged": [each._asdict() for each in harmed]})
     else:
         for each in found:
             print(f"{'mended: ' if repair and each.mendable else ''}{each.text}")
         print(_verdict(len(found), left))
+        for advice in _restores(harmed):
+            show.note(advice)
     if left:
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _harmed(database: Database) -> list[Harmed]:
+    """The messages of maildrops that are known to be damaged, as far as that can be read."""
+    try:
+        with database.reading() as connection:
+            return damage.harmed(connection)
+    except StoreDamaged:
+        return []
+
+
+def _restores(harmed: Sequence[Harmed]) -> Iterator[str]:
+    """The commands that bring them back."""
+    for each in harmed[:_SHOWN]:
+        options = shlex.join(["--account", each.address, "--message", each.unique_id])
+        yield f"from a backup: mailstack backup restore FOLDER {options}"
+    if len(harmed) > _SHOWN:
+        yield f"and {len(harmed) - _SHOWN} more; --json tells all"
 
 
 def _verdict(found: int, left: Sequence[Finding]) -> str:

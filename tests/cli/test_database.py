@@ -56,7 +56,7 @@ def test_check_finds_and_repair_mends(mailstack: CommandLine, store: Database) -
     assert (found.code, found.out) == (65, f"{said}\n1 finding left; --repair mends what can be mended\n")
     mended = mailstack.good("database", "check", "--repair")
     assert mended.out == f"mended: {said}\n1 finding, all mended\n"
-    assert mailstack.good("database", "check", "--json").json == {"findings": []}
+    assert mailstack.good("database", "check", "--json").json == {"findings": [], "damaged": []}
 
 
 def test_what_cannot_be_mended_is_said(mailstack: CommandLine, store: Database) -> None:
@@ -69,6 +69,10 @@ def test_what_cannot_be_mended_is_said(mailstack: CommandLine, store: Database) 
     (finding,) = found.json["findings"]
     assert (finding["mendable"], finding["mended"]) == (False, False)
     assert "message 1 is damaged" in finding["text"]
+    (entry,) = mailstack.good("maildrop", "list", "jo@example.org", "--json").json
+    assert found.json["damaged"] == [{"address": "jo@example.org", "unique_id": entry["unique_id"]}]
+    options = f"--account jo@example.org --message {entry['unique_id']}"
+    assert mailstack("database", "check").err == f"from a backup: mailstack backup restore FOLDER {options}\n"
 
 
 def test_a_database_that_is_none_is_said_plainly(mailstack: CommandLine, store: Database) -> None:
