@@ -9,15 +9,20 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mailstack.errors import StoreFull, StoreUnavailable
 
 PART_OCTETS = 256 * 1024
 """The largest part of a message's content, and so the unit of memory that a writer or reader needs."""
+
+Piece = bytes | bytearray | memoryview
+
+_SMALL_OCTETS: Final = 16 * 1024
+"""Chunks below this size are joined; a larger one is kept as it came, for a copy costs more."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_TMPFILE = frozenset({errno.EISDIR, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL})
@@ -29,15 +34,16 @@ class Spool:
     One task or thread writes; once it has ended, any one may read the parts.
     """
 
-    __slots__ = ("_buffer", "_directory", "_file", "_file_octets", "octets")
+    __slots__ = ("_directory", "_file", "_file_octets", "_last", "_last_octets", "octets")
 
     def __init__(self, directory: Path) -> None:
         self.octets = 0
         """How many octets have been written."""
         self._directory = directory
-        self._buffer = bytearray()
         self._file: io.FileIO | None = None
-        self._file_octets = 0  # a multiple of PART_OCTETS; the buffer is what comes after them
+        self._file_octets = 0  # a multiple of PART_OCTETS
+        self._last: list[Piece] = []  # the part that is not whole, or that nothing has followed yet
+        self._last_octets = 0
 
     @classmethod
     def holding(cls, content: bytes) -> Self:
@@ -50,13 +56,14 @@ class Spool:
     @property
     def in_memory(self) -> int:
         """How many octets are held in memory now."""
-        return len(self._buffer)
+        return self._last_octets
 
     def head(self, octets: int) -> bytes:
         """The first octets, at most so many and at most a part."""
-        if self._file is None:
-            return bytes(self._buffer[:octets])
-        return bytes(next(self.parts_in_turn())[:octets])
+        head = bytearray()
+        for piece in next(self.parts_in_turn(), ()):
+            head += piece[: octets - len(head)]
+        return bytes(head)
 
     def write(self, chunk: bytes) -> None:
         """Append the chunk. StoreFull or StoreUnavailable where the disk does not take it.
@@ -65,49 +72,58 @@ class Spool:
         nobody before the store has it.
         """
         self.octets += len(chunk)
-        room = PART_OCTETS - len(self._buffer)
-        if len(chunk) <= room:
-            self._buffer += chunk
-            return
-        whole_parts = (len(self._buffer) + len(chunk) - 1) // PART_OCTETS * PART_OCTETS
-        split = whole_parts - len(self._buffer)
-        self._spill(memoryview(chunk)[:split])
-        self._buffer = bytearray(memoryview(chunk)[split:])
+        rest: Piece = chunk
+        while len(rest) > (left := PART_OCTETS - self._last_octets):
+            whole = memoryview(rest)
+            self._append(whole[:left])
+            rest = self._spilled(whole[left:])
+            self._last, self._last_octets = [], 0
+        self._append(rest)
 
-    def _spill(self, chunk: memoryview) -> None:
-        """Move the buffer and the chunk, together whole parts, into the file."""
+    def _append(self, chunk: Piece) -> None:
+        if len(chunk) >= _SMALL_OCTETS:
+            self._last.append(chunk)
+        elif self._last and isinstance(self._last[-1], bytearray):
+            self._last[-1] += chunk
+        elif chunk:
+            self._last.append(bytearray(chunk))
+        self._last_octets += len(chunk)
+
+    def _spilled(self, behind: memoryview) -> bytes:
+        """Append the part to the file; what came behind it in the same chunk, without that chunk."""
         try:
             if self._file is None:
                 self._file = unnamed_file(self._directory)
-            written = os.writev(self._file.fileno(), (self._buffer, chunk))
-            missing = (
-                memoryview(bytes(self._buffer) + chunk)[written:] if written < self._total(chunk) else b""
-            )
+            written = os.writev(self._file.fileno(), self._last)
+            missing = memoryview(b"".join(self._last))[written:] if written < PART_OCTETS else b""
             while missing:  # a full disk takes what fits, and says so at the next attempt
                 missing = missing[os.write(self._file.fileno(), missing) :]
         except OSError as error:
             raise _fact(error) from error
-        self._file_octets += self._total(chunk)
-
-    def _total(self, chunk: memoryview) -> int:
-        return len(self._buffer) + len(chunk)
+        self._file_octets += PART_OCTETS
+        return bytes(behind)
 
     def parts(self) -> Iterator[bytes]:
         """The content from its beginning, in parts of PART_OCTETS but for the last; as often as one likes.
 
         StoreUnavailable where the file cannot be read.
         """
-        return map(bytes, self.parts_in_turn())
+        return map(b"".join, self.parts_in_turn())
 
-    def parts_in_turn(self) -> Iterator[bytes | bytearray]:
-        """The same for whoever is done with a part before asking for the next: all share one memory."""
+    def parts_in_turn(self) -> Iterator[Sequence[Piece]]:
+        """The same in pieces, for whoever is done with a part before asking for the next.
+
+        Those that are read from the file share one memory.
+        """
+        if self.in_memory + self._file_octets != self.octets:
+            raise StoreUnavailable("The spool was closed before its content was read.")
         if self._file_octets:
             room = bytearray(PART_OCTETS)
             for offset in range(0, self._file_octets, PART_OCTETS):
                 self._read_into(room, offset)
-                yield room
-        if self._buffer:
-            yield bytes(self._buffer)
+                yield (room,)
+        if self._last:
+            yield self._last
 
     def _read_into(self, room: bytearray, offset: int) -> None:
         if self._file is None:
@@ -121,7 +137,7 @@ class Spool:
 
     def close(self) -> None:
         """Forget the content, and give back memory and disk; closing again does nothing."""
-        self._buffer = bytearray()
+        self._last, self._last_octets = [], 0
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,17 +1,22 @@
-"""One row of `content`, read in pieces of a size that the C library keeps at hand.
+"""One row of `content`, written and read in pieces.
 
 SQLite's driver puts a large value together in one block of memory and copies it to another; both come
 fresh from the system each time, page by page. Pieces of 64 KiB take half the time for 5 MB (3.0 ms in
 place of 6.5, digests included), and can be sent as they are.
+
+What is written would be copied twice on its way to the pages of the database, once as the value of a
+statement and once as a record. Pieces are copied straight to the pages.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
+from mailstack.mail.spool import Piece
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import content
 
@@ -24,9 +29,8 @@ def pieces(connection: Connection, content_id: int) -> list[bytes]:
         row = _CONTENT.row(connection, content_id)
         octets: bytes = row[0] if row else b""
         return [octets[at : at + PIECE_OCTETS] for at in range(0, len(octets), PIECE_OCTETS)]
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     try:
-        blob = driver.blobopen(content.name, content.c.octets.name, content_id, readonly=True)
+        blob = _opened(connection, content_id, readonly=True)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
             raise
@@ -35,4 +39,24 @@ def pieces(connection: Connection, content_id: int) -> list[bytes]:
         return [blob.read(PIECE_OCTETS) for _ in range(0, len(blob), PIECE_OCTETS)]
 
 
+def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[Piece]) -> None:
+    """Insert a row of so many octets, which are the pieces one behind the other."""
+    if connection.dialect.name != "sqlite":
+        _INSERT.run(connection, content_id, b"".join(pieces))
+        return
+    _INSERT_ZEROS.run(connection, content_id, octets)
+    with _opened(connection, content_id, readonly=False) as blob:
+        for piece in pieces:
+            blob.write(piece)
+
+
+def _opened(connection: Connection, content_id: int, *, readonly: bool) -> sqlite3.Blob:
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return driver.blobopen(content.name, content.c.octets.name, content_id, readonly=readonly)
+
+
+_INSERT: Final = Prepared(insert(content), "id", "octets")
+_INSERT_ZEROS: Final = Prepared(
+    insert(content).values(id=bindparam("id"), octets=func.zeroblob(bindparam("length"))), "id", "length"
+)
 _CONTENT: Final = Prepared(select(content.c.octets).where(content.c.id == bindparam("id")), "id")

@@ -12,12 +12,13 @@ from typing import Final
 from zlib_ng import zlib_ng
 
 from mailstack.errors import MessageDamaged
+from mailstack.mail.spool import Piece
 
 DIGEST_OCTETS: Final = 4
 """The digest of one part; `message.digests` has them one behind the other."""
 
 
-def of_part(*pieces: bytes | bytearray) -> bytes:
+def of_part(*pieces: Piece) -> bytes:
     """The digest of one part, given in pieces."""
     crc = 0
     for piece in pieces:

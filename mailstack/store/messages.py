@@ -6,7 +6,7 @@ once, so that the number of statements does not grow with the number of messages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -22,14 +22,17 @@ from sqlalchemy import (
 )
 
 from mailstack.errors import NoSuchMailbox
-from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import digests, events, surrogate
+from mailstack.mail.spool import Spool
+from mailstack.store import blobs, digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a batch of messages must not be in memory a second time."""
+
+_LARGE_OCTETS = 64 * 1024
+"""Above this a part is written by itself."""
 
 
 class Recipient(NamedTuple):
@@ -81,9 +84,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
-    found: dict[int, bytes] = {}
-    for rows in _bundles(_content_rows(numbered, found)):
-        _INSERT_CONTENT.run_many(connection, rows)
+    found = _store_content(connection, numbered)
     _INSERT_MESSAGE.run_many(
         connection,
         [
@@ -156,29 +157,26 @@ def new_message_ids(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in _NEXT_MESSAGE_IDS.rows(connection, count))
 
 
-def _content_rows(
-    numbered: Iterable[tuple[int, Deposit]], found: dict[int, bytes]
-) -> Iterator[tuple[int, bytes | bytearray]]:
-    """The parts of every message, in turn; their digests go into `found` as they pass."""
+def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit]]) -> dict[int, bytes]:
+    """Insert the parts of every message; returns their digests."""
+    found: dict[int, bytes] = {}
+    rows: list[tuple[int, bytes]] = []
+    octets = 0
     for number, d in numbered:
         found[number] = b""
-        for part, octets in enumerate(d.spool.parts_in_turn()):
-            found[number] += digests.of_part(octets)
-            yield number * PARTS_A_MESSAGE + part, octets
-
-
-def _bundles(rows: Iterable[tuple[int, bytes | bytearray]]) -> Iterator[list[tuple[int, bytes | bytearray]]]:
-    """Rows that are inserted together; a whole part ends a bundle, for the next one takes its place."""
-    bundle: list[tuple[int, bytes | bytearray]] = []
-    octets = 0
-    for row in rows:
-        bundle.append(row)
-        octets += len(row[1])
-        if octets >= _INSERT_OCTETS or len(row[1]) == PART_OCTETS:
-            yield bundle
-            bundle, octets = [], 0
-    if bundle:
-        yield bundle
+        for part, pieces in enumerate(d.spool.parts_in_turn()):
+            found[number] += digests.of_part(*pieces)
+            key, length = number * PARTS_A_MESSAGE + part, sum(map(len, pieces))
+            if length > _LARGE_OCTETS:
+                blobs.put(connection, key, length, pieces)
+                continue
+            rows.append((key, b"".join(pieces)))
+            octets += length
+            if octets >= _INSERT_OCTETS:
+                _INSERT_CONTENT.run_many(connection, rows)
+                rows, octets = [], 0
+    _INSERT_CONTENT.run_many(connection, rows)
+    return found
 
 
 _NUMBERING = Prepared(

@@ -38,6 +38,22 @@ def test_small_content_stays_in_memory(spool: Spool, tmp_path: Path) -> None:
     assert list(spool.parts()) == [b"a" * (PART_OCTETS - 1) + b"b"]
 
 
+def test_a_part_that_goes_to_the_file_leaves_no_chunk_in_memory(spool: Spool) -> None:
+    for _ in range(7):
+        spool.write(b"a" * (PART_OCTETS - 1))
+        assert all(isinstance(piece, bytes | bytearray) for piece in spool._last)
+        assert sum(map(len, spool._last)) == spool.in_memory
+
+
+def test_octets_that_come_one_by_one_are_no_object_each(spool: Spool) -> None:
+    for octet in b"abc" * 1000:
+        spool.write(bytes([octet]))
+    spool.write(b"d" * PART_OCTETS)
+    spool.write(b"e")
+    assert sum(len(pieces) for pieces in spool.parts_in_turn()) < 4
+    assert b"".join(spool.parts()) == b"abc" * 1000 + b"d" * PART_OCTETS + b"e"
+
+
 SIZES = st.one_of(
     st.integers(0, 40),
     st.sampled_from([PART_OCTETS - 1, PART_OCTETS, PART_OCTETS + 1, 2 * PART_OCTETS, 3 * PART_OCTETS + 7]),
@@ -55,13 +71,14 @@ def test_what_is_written_comes_back_in_whole_parts(
             spool.write(bytes([number]) * size)
             content += bytes([number]) * size
             assert spool.in_memory <= PART_OCTETS
+            assert spool.head(600) == content[:600]
         assert spool.octets == len(content)
         parts = list(spool.parts())
         assert b"".join(parts) == content
         assert all(len(part) == PART_OCTETS for part in parts[:-1])
         assert all(parts)
         assert list(spool.parts()) == parts
-        assert [bytes(part) for part in spool.parts_in_turn()] == parts
+        assert [b"".join(part) for part in spool.parts_in_turn()] == parts
 
 
 def test_another_thread_may_read(spool: Spool) -> None:

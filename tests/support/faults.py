@@ -117,6 +117,12 @@ class _SQLiteDouble(sqlite3.Connection):
     def commit(self) -> None:
         _reached(self, "COMMIT", super().commit)
 
+    def blobopen(self, *place: Any, **options: Any) -> Any:
+        ask = super().blobopen
+        if options.get("readonly"):
+            return ask(*place, **options)
+        return _Blob(self, _reached(self, "open a value", lambda: ask(*place, **options)))
+
     def forget(self, answer: Any) -> None:
         if answer is not None:
             answer.close()  # as a statement is that failed: it reads no more
@@ -133,6 +139,22 @@ class _SQLiteDouble(sqlite3.Connection):
         made = sqlite3.OperationalError(said)
         made.sqlite_errorcode = sqlite3.SQLITE_IOERR  # type: ignore[attr-defined]
         return made
+
+
+class _Blob:
+    """A value that is written in pieces: each is a point."""
+
+    def __init__(self, double: _SQLiteDouble, real: sqlite3.Blob) -> None:
+        self._double, self._real = double, real
+
+    def write(self, piece: Any) -> None:
+        _reached(self._double, "write a value", lambda: self._real.write(piece))
+
+    def __enter__(self) -> _Blob:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._real.close()
 
 
 class _PostgresqlCursor(psycopg.Cursor[Any]):
