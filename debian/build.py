@@ -38,7 +38,7 @@ COMMAND = f"""\
 #!/{HOME}/bin/python3 -I
 import sys
 
-from mailstack.cli import main
+from mailstack.__main__ import main
 
 sys.exit(main())
 """

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
 from mailstack import __version__
 from mailstack.cli import app
 from mailstack.settings import KEYS, SECTIONS
@@ -18,8 +16,8 @@ _HIDDEN = frozenset({"help", "install_completion", "show_completion"})
 
 def pages(day: str) -> dict[str, str]:
     """Every page by its file name; `day` is the date they carry, as 2026-01-31."""
-    root = typer.main.get_command(app.app)
-    commands: dict[str, Any] = root.commands  # type: ignore[attr-defined]
+    root = app.tree()
+    commands: dict[str, Any] = root.commands
     made = {"mailstack.1": _overview(root, commands, day), "mailstack.toml.5": _settings(day)}
     for name, command in sorted(commands.items()):
         made[f"mailstack-{name}.1"] = _command(name, command, day)

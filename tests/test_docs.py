@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
 from mailstack.cli import app, exits
 from mailstack.settings import KEYS, SECTIONS, load
@@ -64,11 +63,7 @@ def test_every_exit_code_is_explained() -> None:
 def test_the_page_of_accounts_names_commands_that_exist() -> None:
     page = (DOCS / "accounts.md").read_text()
     named = set(re.findall(r"(?:mailstack |`)(account|alias|domain|database|settings) ([a-z]+)", page))
-    tree = typer.main.get_command(app.app)
-    there = {
-        (group, name)
-        for group, each in tree.commands.items()  # type: ignore[attr-defined]
-        for name in getattr(each, "commands", {})
-    }
+    tree = app.tree()
+    there = {(group, name) for group, each in tree.commands.items() for name in getattr(each, "commands", {})}
     assert len(named) > 15
     assert named <= there

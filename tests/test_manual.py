@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-import typer
 
 from debian import man
 from mailstack.cli import app
@@ -15,7 +14,7 @@ PAGES = man.pages("2026-01-31")
 
 
 def test_every_command_has_a_page_with_each_of_its_options() -> None:
-    commands = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
+    commands = app.tree().commands
     assert set(PAGES) == {f"mailstack-{name}.1" for name in commands} | {"mailstack.1", "mailstack.toml.5"}
     for name, command in commands.items():
         text = PAGES[f"mailstack-{name}.1"].replace("\\-", "-")

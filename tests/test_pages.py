@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -57,7 +56,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def refusal(words: list[str]) -> str | None:
     """What the command line would say against the words' command and options, nothing if it knows them."""
-    command: Any = typer.main.get_command(app.app)
+    command: Any = app.tree()
     options = {name for parameter in command.params for name in parameter.opts}
     for word in words:
         if hasattr(command, "commands") and not word.startswith("-"):

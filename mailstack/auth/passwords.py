@@ -1,6 +1,7 @@
 """Password hashes: made by argon2id, older schemes still checked, on a few threads of their own.
 
-A process that only checks hashes of our own kind never imports passlib, which would take 3 MiB of it.
+Each library is imported for the first hash that needs it: passlib, which takes 3 MiB of a process, never
+where all hashes are of our own kind.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from nacl.pwhash import argon2id
 
 from mailstack.auth import prepare, scram
 from mailstack.errors import BadPassword
@@ -117,6 +116,8 @@ def _digest(secret: str, salt: bytes) -> bytes:
 
     Raises RuntimeError where there is no memory, which is nobody's wrong password.
     """
+    from nacl.pwhash import argon2id
+
     octets = secret.encode()
     return argon2id.kdf(_DIGEST_OCTETS, octets, salt, opslimit=_PASSES, memlimit=_MEMORY_KIB * 1024)
 

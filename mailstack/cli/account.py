@@ -8,7 +8,7 @@ import typer
 
 from mailstack import values
 from mailstack.auth import passwords
-from mailstack.cli import account_import, account_logins, account_remove, ask, limits, show
+from mailstack.cli import account_import, account_logins, ask, limits, show
 from mailstack.cli.alias import written
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Address, Json, Yes, admin
@@ -180,6 +180,8 @@ def rename(
 @app.command("remove", epilog="Example: mailstack account remove jo@example.org --yes")
 def remove(context: typer.Context, address: Address, yes: Yes = False) -> None:
     """Remove an account with all its mail; nothing brings that back."""
+    from mailstack.cli import account_remove  # with the service's way to the store
+
     settings = admin(context).settings
     mailbox = ask.mailbox(address, settings)
     with admin(context).database() as database:

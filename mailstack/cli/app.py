@@ -1,37 +1,17 @@
-"""The command line as Typer has it: all subjects in one tree."""
+"""The command line as Typer has it: one tree, of which the subject that is asked for is read."""
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mailstack import __version__
-from mailstack.cli import (
-    account,
-    alias,
-    backup,
-    bench,
-    certificate,
-    database,
-    deliver,
-    demo,
-    dns,
-    doctor,
-    domain,
-    exits,
-    housekeeping,
-    init,
-    maildrop,
-    session,
-    settings,
-    setup,
-    status,
-    top,
-    trace,
-)
+from mailstack.cli import exits, subjects
 from mailstack.cli.admin import Admin, config_path
 from mailstack.cli.serve import ROLES
 
@@ -43,26 +23,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("setup", epilog=setup.EXAMPLE)(setup.setup)
-app.command("init", epilog=init.EXAMPLE)(init.init)
-app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
-app.command("status", epilog=status.EXAMPLE)(status.status)
-app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
-app.command("dns", epilog=dns.EXAMPLE)(dns.dns)
-app.command("deliver", epilog=deliver.EXAMPLE)(deliver.deliver)
-app.add_typer(domain.app)
-app.add_typer(account.app)
-app.command("top", epilog=top.EXAMPLE)(top.top)
-app.command("bench", epilog=bench.EXAMPLE)(bench.bench)
-app.command("trace", epilog=trace.EXAMPLE)(trace.trace)
-app.add_typer(alias.app)
-app.add_typer(maildrop.app)
-app.add_typer(session.app)
-app.add_typer(database.app)
-app.add_typer(backup.app)
-app.add_typer(certificate.app)
-app.add_typer(housekeeping.app)
-app.add_typer(settings.app)
+
+
+class _Unread(TyperCommand):
+    """A subject in the list of all; who asks for it gets what is read then."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the words behind the subject's name."""
+        gc.disable()  # what is read stays: to search it for cycles meanwhile takes 50 ms
+        try:
+            found = subjects.read(str(self.name))
+        finally:
+            gc.enable()
+        return found.make_context(info_name, args, parent, **extra)
+
+
+def tree() -> Any:
+    """All commands, read: for those who describe them."""
+    return _tree({name: subjects.read(name) for name in subjects.SUBJECTS})
+
+
+def _tree(commands: Mapping[str, Any]) -> Any:
+    root: Any = typer.main.get_command(app)
+    root.commands = {**commands, **root.commands}
+    return root
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,9 +55,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
+    unread = {name: _Unread(name=name, help=text) for name, text in subjects.SUBJECTS.items()}
     try:
-        code = command.main(args=arguments, prog_name="mailstack", standalone_mode=False)
+        code = _tree(unread).main(args=arguments, prog_name="mailstack", standalone_mode=False)
     except SystemExit as end:
         # Typer ends with 1 when the reader of a pipe has gone; for us that is no error.
         if isinstance(end.__context__, BrokenPipeError):

@@ -13,8 +13,6 @@ from mailstack.cli.options import Address, Json, admin
 from mailstack.store import accounts, limits
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
-from mailstack.store.fullness import percentage
-from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import NO_LIMITS, Limits
 from mailstack.store.tables import UNLIMITED
 
@@ -93,6 +91,8 @@ def domain_keep(
 
 def fullness(account: Account) -> str:
     """An account's quota for people, and how much of it is taken."""
+    from mailstack.store.fullness import percentage  # with all that writes warning mails
+
     full = max(
         percentage(account.octets, account.quota_octets), percentage(account.messages, account.quota_messages)
     )
@@ -109,6 +109,8 @@ def quota(account: Account) -> str:
 
 def of_account(context: typer.Context, database: Database, account_id: int) -> Limits:
     """What holds for an account, the settings' defaults included."""
+    from mailstack.store.housekeeping import Rules  # with all that looks through the store
+
     default = Rules.of(admin(context).settings).default
     with database.reading() as connection:
         return limits.of_account(connection, account_id, default)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from mailstack.cli import exits
 from mailstack.cli.admin import Admin, become_owner, config_path
 from mailstack.errors import BadSetting
 
-ROLES = ("smtp", "lmtp", "pop3", "metrics", "housekeeping")
+ROLES: Final = ("smtp", "lmtp", "pop3", "metrics", "housekeeping")
 """What one process can do; without a role it does all."""
 
-_MOST_OF_AUTO = 4
+_MOST_OF_AUTO: Final = 4
 """Processes of one role: more of them would only wait for one another's turn at the store."""
 
-_OPTIONS_WITH_VALUE = frozenset({"--config"})
+_OPTIONS_WITH_VALUE: Final = frozenset({"--config"})
 
 
 class Serve(NamedTuple):
@@ -47,14 +47,15 @@ def run(command: Serve) -> int:
 
 
 def _serve(command: Serve) -> int:
-    from mailstack import log, service, settings
+    from mailstack import log, settings
+    from mailstack.service import start
 
     found = command.admin.settings
     log.configure(found.log.level)
     become_owner(found.state_dir)
     if problems := settings.unreadable(found):
         raise BadSetting("\n".join(f"{command.admin.config}: {problem}" for problem in problems))
-    return service.run(found, command.roles, command.workers, reread=lambda: command.admin.settings)
+    return start.run(found, command.roles, command.workers, reread=lambda: command.admin.settings)
 
 
 class _Parser(argparse.ArgumentParser):

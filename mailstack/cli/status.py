@@ -93,7 +93,7 @@ def _processes(found: Settings) -> list[dict[str, Any]]:
 
 def _certificate(found: Settings) -> dict[str, Any]:
     """What clients are shown, and what is wrong with it."""
-    from mailstack.service import certificates  # which brings the whole service along
+    from mailstack.service import certificates
 
     file = found.certificate_files[0]
     try:

@@ -38,7 +38,7 @@ def trace(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell what happened to mail, in the order of time: from the connection to download and deletion."""
+    """Tell what happened to mail, in the order of time: from connection to download and deletion."""
     if what is None and since is None:
         raise Usage("say whose mail (an address), which mail (an id), or --since when")
     begin = 0 if since is None else _moment(since)

@@ -50,3 +50,4 @@ def read_code(sockets: Iterable[str]) -> None:
             import_module("mailstack.service.smtp")
         if name in POP3:
             import_module("mailstack.service.pop3")
+            import_module("nacl.pwhash.argon2id")  # which its logins need

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
 from mailstack import __version__, errors
 from mailstack.cli import app, exits, serve
@@ -24,7 +23,7 @@ COMMAND = [sys.executable, "-m", "mailstack"]
 
 
 def test_every_command_has_help_with_an_example(mailstack: CommandLine) -> None:
-    names = list(_commands(typer.main.get_command(app.app)))
+    names = list(_commands(app.tree()))
     assert len(names) > 25
     for name in names:
         helped = mailstack.good(*name, "--help")
@@ -52,13 +51,25 @@ def test_the_version_is_that_of_the_package(mailstack: CommandLine) -> None:
     assert mailstack.good("--version").out == f"mailstack {__version__}\n"
 
 
-def test_shells_can_complete_commands() -> None:
-    asking = {"_MAILSTACK_COMPLETE": "complete_bash", "COMP_WORDS": "mailstack acc", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("mailstack acc", ["account"]),
+        ("mailstack account pa", ["passwd"]),
+        ("mailstack status --j", ["--json"]),
+    ],
+)
+def test_shells_can_complete_commands(words: str, completed: list[str]) -> None:
+    asking = {
+        "_MAILSTACK_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
     program = "from mailstack.cli import main; raise SystemExit(main([]))"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **asking}
     )
-    assert ran.stdout.split() == ["account"]
+    assert ran.stdout.split() == completed
 
 
 def test_serve_knows_the_roles_of_the_service() -> None:
@@ -107,7 +118,7 @@ def test_the_process_that_stays_imports_no_more_than_it_needs() -> None:
     """Nothing of the command line; and of passwords and databases, what is not used here."""
     program = (
         "import sys; from mailstack.cli import serve, main;"
-        "import mailstack.service.smtp, mailstack.service.pop3;"
+        "import mailstack.service.start, mailstack.service.smtp, mailstack.service.pop3;"
         "main(['--config', '/nowhere.toml', 'serve']);"
         "print(*(sys.modules.keys() & set(sys.argv[1:])))"
     )

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from mailstack.cli import app, units
 from mailstack.cli.serve import ROLES
@@ -90,7 +89,7 @@ def test_systemd_finds_no_fault_with_any_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", names(".service"))
 def test_a_unit_runs_commands_that_exist(name: str) -> None:
-    tree = typer.main.get_command(app.app)
+    tree = app.tree()
     lines = re.findall(r"^Exec\w+=(/usr/bin/mailstack .*)$", (SOURCE / name).read_text(), re.MULTILINE)
     assert lines
     for line in lines:

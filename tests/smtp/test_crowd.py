@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from mailstack import service
+from mailstack.service import start
 from mailstack.settings import Settings, Smtp
 from mailstack.smtp import receiver
 from mailstack.smtp.crowd import Crowd, origin_of
@@ -89,7 +89,7 @@ async def test_one_connection_too_many_is_refused_in_place_of_the_greeting():
 
 def test_each_worker_has_its_part_of_the_servers_limits():
     settings = Settings(smtp=Smtp(max_connections=1000, max_octets_in_flight=60 << 20))
-    assert service.share(settings, 3) == {
+    assert start.share(settings, 3) == {
         "MAILSTACK_SMTP__MAX_CONNECTIONS": "334",
         "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_ADDRESS": "17",
         "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_NETWORK": "67",

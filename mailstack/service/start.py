@@ -1,0 +1,63 @@
+"""The start of the service: sockets, workers, and the loop that each process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+import uvloop
+
+from mailstack.service import descriptors, lifecycle, memory, roles, sockets, supervisor
+from mailstack.service.reload import Reread
+from mailstack.service.systemd import Manager
+from mailstack.settings import Settings
+
+
+def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread) -> int:
+    """Serve until told to stop, in so many processes; return the exit code.
+
+    `reread` gives the settings as they are now, the environment included.
+    """
+    memory.return_large_blocks()
+    descriptors.raise_limit()
+    _ensure_certificate(settings)
+    listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
+    manager = Manager.of(os.environ)
+    if workers > 1:
+        roles.read_code(listening)
+        outcome = supervisor.supervise(workers, manager)
+        if isinstance(outcome, int):
+            return outcome
+        manager = outcome
+        os.environ |= share(settings, workers)
+        settings = reread()
+    keeps_house = not wanted or "housekeeping" in wanted
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(
+            lifecycle.serve(
+                settings, listening, manager=manager, reread=reread, keeps_house=keeps_house, workers=workers
+            )
+        )
+
+
+def _ensure_certificate(settings: Settings) -> None:
+    """TLS works from the first start on; what the settings name is left to whoever named it."""
+    certificate, private_key = settings.certificate_files
+    if settings.tls.certificate is None and not (certificate.exists() and private_key.exists()):
+        from mailstack.service.tls import ensure  # with a library that is not needed again
+
+        ensure(certificate, private_key, settings.hostname)
+
+
+def share(settings: Settings, workers: int) -> dict[str, str]:
+    """One worker's part of what is limited for the whole server, as the environment says it."""
+    smtp = settings.smtp
+    whole = {
+        "MAX_CONNECTIONS": smtp.max_connections,
+        "MAX_CONNECTIONS_PER_ADDRESS": smtp.max_connections_per_address,
+        "MAX_CONNECTIONS_PER_NETWORK": smtp.max_connections_per_network,
+    }
+    parts = {f"MAILSTACK_SMTP__{name}": str(-(-most // workers)) for name, most in whole.items()}
+    in_flight = max(-(-smtp.max_octets_in_flight // workers), smtp.max_message_octets)
+    return {**parts, "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(in_flight)}
