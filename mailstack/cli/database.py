@@ -46,14 +46,15 @@ def upgrade(
 
     folder = admin(context).settings.state_dir / "snapshots"
     with admin(context).database(any_schema=True) as database:
-        with database.reading() as connection:
-            found = schema.revision(connection)
         if rehearse:
             _rehearsed(snapshots.rehearse(database, folder, show.note))
             return
-        if not no_snapshot and found is not None and found < schema.HEAD:
-            show.note(f"a copy of the database as it was is {snapshots.take(database, folder, found)}")
-        if not migrate.upgrade(database, show.note):
+
+        def copied(found: str) -> None:
+            if not no_snapshot:
+                show.note(f"a copy of the database as it was is {snapshots.take(database, folder, found)}")
+
+        if not migrate.upgrade(database, show.note, first=copied):
             print(f"the schema is at {schema.HEAD} already")
         else:
             print(f"the schema is at {schema.HEAD} now")
@@ -63,7 +64,10 @@ def _rehearsed(told: Rehearsal) -> None:
     for each in told.findings:
         print(each)
     if told.findings:
-        print("the upgrade of a copy went wrong; the database is as it was")
+        print(
+            "the upgraded copy does not add up; the database is as it was, and what it had already,"
+            " mailstack database check of the version before tells"
+        )
         raise typer.Exit(os.EX_DATAERR)
     print(
         f"a copy went from {told.before or 'nothing'} to {told.after} in {told.seconds:.1f} s"

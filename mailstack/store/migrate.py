@@ -49,9 +49,18 @@ def newest() -> str:
     return head
 
 
-def upgrade(database: Database, report: Report, *, revision: str = "head") -> bool:
-    """Bring the schema to `revision`; return whether anything had to be done."""
-    return _migrate(database, report, command.upgrade, revision)
+def upgrade(
+    database: Database,
+    report: Report,
+    *,
+    revision: str = "head",
+    first: Callable[[str], None] = lambda found: None,
+) -> bool:
+    """Bring the schema to `revision`; return whether anything had to be done.
+
+    `first` gets the revision of an older schema, once no other upgrade can run.
+    """
+    return _migrate(database, report, command.upgrade, revision, first)
 
 
 def downgrade(database: Database, report: Report, *, revision: str) -> bool:
@@ -84,13 +93,21 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _migrate(database: Database, report: Report, way: Callable[[Config, str], None], revision: str) -> bool:
+def _migrate(
+    database: Database,
+    report: Report,
+    way: Callable[[Config, str], None],
+    revision: str,
+    first: Callable[[str], None] = lambda found: None,
+) -> bool:
     with _alone(database, report), database.translated():
         with _own_connection(database) as connection:
             before = schema.revision(connection)
             connection.rollback()
             if before is not None and before > newest():
                 schema.check(connection)
+            if before is not None and before < newest():
+                first(before)
             if database.is_sqlite:
                 # A table that a migration rebuilds must not take the rows of its children along.
                 # The switch does nothing inside a transaction, so it goes past SQLAlchemy's BEGIN.

@@ -6,6 +6,7 @@ SQLite's by its own backup, PostgreSQL's by its own programs.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -26,6 +27,7 @@ from mailstack.store.engine import Database
 
 _PAGES_A_STEP: Final = 2048
 _ROWS_A_STEP: Final = 5000
+_REHEARSAL: Final = "rehearsal"
 
 # By columns that every revision has: what must be the same after a migration as before.
 _MAIL: Final = (
@@ -47,12 +49,15 @@ class Rehearsal(NamedTuple):
 def take(database: Database, folder: Path, revision: str) -> Path:
     """Copy the whole database into a new file of the folder and verify it; return its path.
 
-    Raises StoreFull, StoreUnavailable, or BadData where the copy is not what the database is.
+    No other upgrade of this database may run meanwhile. Raises StoreFull, StoreUnavailable, or BadData
+    where the copy is not what the database is.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = folder / f"{revision}-{stamp}.{'db' if database.is_sqlite else 'dump'}"
     passing = path.with_name(path.name + ".partial")
+    for left in folder.glob("*.partial"):  # by an upgrade that was killed
+        left.unlink()
     try:
         if database.is_sqlite:
             _copy_file(database, passing)
@@ -70,7 +75,7 @@ def take(database: Database, folder: Path, revision: str) -> Path:
 def rehearse(database: Database, folder: Path, report: Callable[[str], None]) -> Rehearsal:
     """Upgrade a copy, check it whole, and throw it away; the database itself is only read."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    with _copied(database, folder) as copy:
+    with _alone(folder, report), _copied(database, folder) as copy:
         with copy.reading() as connection:
             before = schema.revision(connection)
         mail = fingerprint(copy)
@@ -133,34 +138,52 @@ def _tables(file: sqlite3.Connection) -> list[str]:
 
 
 @contextmanager
-def _copied(database: Database, folder: Path) -> Iterator[Database]:
-    if database.is_sqlite:
-        place = folder / f"rehearsal-{os.getpid()}"
-        place.mkdir(mode=0o700)
-        try:
-            _copy_file(database, place / "mail.db")
-            copy = Database(f"sqlite:///{place / 'mail.db'}")
-            try:
-                yield copy
-            finally:
-                copy.dispose()
-        finally:
-            shutil.rmtree(place)
-        return
-    name = f"{database.url.database}_rehearsal"
-    dumped = folder / f"rehearsal-{os.getpid()}.dump"
+def _alone(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """The only rehearsal in this folder; what one that was killed has left is removed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _dump(database, dumped)
-        _outside(database, f'CREATE DATABASE "{name}"')
-        copy = Database(database.url.set(database=name).render_as_string(hide_password=False))
         try:
-            _run(copy, "pg_restore", "--no-owner", f"--dbname={_libpq(copy)}", str(dumped))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("another rehearsal is running; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        shutil.rmtree(folder / _REHEARSAL, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _copied(database: Database, folder: Path) -> Iterator[Database]:
+    place = folder / _REHEARSAL
+    place.mkdir(mode=0o700)
+    try:
+        with _upgradable(database, place) as copy:
+            yield copy
+    finally:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def _upgradable(database: Database, place: Path) -> Iterator[Database]:
+    if database.is_sqlite:
+        _copy_file(database, place / "mail.db")
+        copy = Database(f"sqlite:///{place / 'mail.db'}")
+        try:
             yield copy
         finally:
             copy.dispose()
-            _outside(database, f'DROP DATABASE "{name}"')
+        return
+    name = f"{database.url.database}_rehearsal"
+    _dump(database, place / "mail.dump")
+    _outside(database, f'CREATE DATABASE "{name}"')
+    copy = Database(database.url.set(database=name).render_as_string(hide_password=False))
+    try:
+        _run(copy, "pg_restore", "--no-owner", f"--dbname={_libpq(copy)}", str(place / "mail.dump"))
+        yield copy
     finally:
-        dumped.unlink(missing_ok=True)
+        copy.dispose()
+        _outside(database, f'DROP DATABASE "{name}"')
 
 
 def _dump(database: Database, target: Path) -> None:

@@ -51,6 +51,45 @@ def test_a_rehearsal_changes_nothing(older: Database, tmp_path: Path) -> None:
         assert not [name for name in names if name.endswith("_rehearsal")]
 
 
+def test_two_upgrades_at_once_make_one_snapshot(older: Database, tmp_path: Path) -> None:
+    copied, go_on = threading.Event(), threading.Event()
+    other = Database(older.url.render_as_string(hide_password=False))
+    said: list[str] = []
+
+    def copy_and_wait(found: str) -> None:
+        snapshots.take(older, tmp_path / "snapshots", found)
+        copied.set()
+        assert go_on.wait(30)
+
+    def second_says(text: str) -> None:
+        said.append(text)
+        go_on.set()
+
+    def copy(found: str) -> None:
+        snapshots.take(other, tmp_path / "snapshots", found)
+
+    first = threading.Thread(
+        target=migrate.upgrade, args=(older, lambda said: None), kwargs={"first": copy_and_wait}
+    )
+    first.start()
+    assert copied.wait(30)
+    assert not migrate.upgrade(other, second_says, first=copy)
+    first.join()
+    other.dispose()
+    assert said == ["another upgrade of this database is running; waiting for it"]
+    assert len(list((tmp_path / "snapshots").iterdir())) == 1
+
+
+def test_what_a_killed_upgrade_or_rehearsal_left_is_removed(older: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "snapshots"
+    (folder / "rehearsal").mkdir(parents=True)
+    (folder / "rehearsal" / "mail.db").write_bytes(b"half")
+    (folder / "0001-20261126T000000Z.db.partial").write_bytes(b"half")
+    snapshots.rehearse(older, folder, lambda said: None)
+    path = snapshots.take(older, folder, "0001")
+    assert list(folder.iterdir()) == [path]
+
+
 def test_a_rehearsal_tells_what_would_be_lost(
     older: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
