@@ -16,7 +16,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.header import HeaderFilter
 from mailstack.mail.lines import Canonicaliser
-from mailstack.mail.spool import Spool
+from mailstack.mail.spool import Room, Spool
 from mailstack.mail.surrogate import in_ascii, surrogate
 from mailstack.mail.trace import Arrival
 from mailstack.store import clock
@@ -32,6 +32,9 @@ _MESSAGE_ID: Final = re.compile(rb"\r\nMessage-ID:[ \t\r\n]*(<[!-~]{1,500}>)", r
 
 MAX_HEADER_OCTETS: Final = 256 * 1024
 MAX_OCTETS_IN_FLIGHT: Final = 4 * 1024**3
+
+_ROOM_OCTETS: Final = 32 * 1024 * 1024
+"""What messages on their way in may have in memory beyond a part each; the rest of them is in files."""
 
 
 _SURROGATES_AT_ONCE: Final = 2
@@ -198,6 +201,7 @@ class Delivery:
         self._store = store
         self._hostname = hostname
         self._spool_dir = spool_dir
+        self._room = Room(_ROOM_OCTETS)
         self._reject_bare_newlines = reject_bare_newlines
         self._making_surrogates = asyncio.Semaphore(_SURROGATES_AT_ONCE)
 
@@ -215,7 +219,7 @@ class Delivery:
             mail_id,
             arrival,
             received=received,
-            spool=Spool(self._spool_dir),
+            spool=Spool(self._spool_dir, self._room),
             limits=self._limits,
             flight=self.flight,
             coming=self._store.coming,

@@ -1,7 +1,7 @@
-"""One message's content on its way in: in memory while it is small, then in a file that has no name.
+"""One message's content on its way in: in memory while there is room, then in a file that has no name.
 
-A hundred messages of 25 MB that arrive at once need a hundred parts of memory, whatever their size;
-a file without a name is gone when the process is, however that ends.
+A hundred messages of 25 MB that arrive at once need a hundred parts of memory and the room they share,
+whatever their size; a file without a name is gone when the process is, however that ends.
 """
 
 from __future__ import annotations
@@ -28,19 +28,32 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_TMPFILE = frozenset({errno.EISDIR, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL})
 
 
-class Spool:
-    """The content of one message, of which at most PART_OCTETS are in memory.
+class Room:
+    """Memory for more than one part of a message, shared by all spools that are given it."""
 
-    One task or thread writes; once it has ended, any one may read the parts.
+    __slots__ = ("parts",)
+
+    def __init__(self, octets: int) -> None:
+        self.parts = octets // PART_OCTETS
+        """How many parts there is room for now."""
+
+
+class Spool:
+    """The content of one message, of which at most PART_OCTETS and what the room has are in memory.
+
+    One task or thread writes; once it has ended, any one may read the parts. All spools of one room
+    are written and closed by the same thread.
     """
 
-    __slots__ = ("_directory", "_file", "_file_octets", "_last", "_last_octets", "octets")
+    __slots__ = ("_directory", "_file", "_file_octets", "_kept", "_last", "_last_octets", "_room", "octets")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, room: Room | None = None) -> None:
         self.octets = 0
         """How many octets have been written."""
         self._directory = directory
-        self._file: io.FileIO | None = None
+        self._room = room
+        self._kept: list[Sequence[Piece]] = []  # the first parts, for which there was room
+        self._file: io.FileIO | None = None  # the parts behind them
         self._file_octets = 0  # a multiple of PART_OCTETS
         self._last: list[Piece] = []  # the part that is not whole, or that nothing has followed yet
         self._last_octets = 0
@@ -56,7 +69,7 @@ class Spool:
     @property
     def in_memory(self) -> int:
         """How many octets are held in memory now."""
-        return self._last_octets
+        return len(self._kept) * PART_OCTETS + self._last_octets
 
     def head(self, octets: int) -> bytes:
         """The first octets, at most so many and at most a part."""
@@ -76,7 +89,8 @@ class Spool:
         while len(rest) > (left := PART_OCTETS - self._last_octets):
             whole = memoryview(rest)
             self._append(whole[:left])
-            rest = self._spilled(whole[left:])
+            # What is behind the part stays where it is only if the part does.
+            rest = whole[left:] if self._kept_in_memory() else self._spilled(whole[left:])
             self._last, self._last_octets = [], 0
         self._append(rest)
 
@@ -88,6 +102,14 @@ class Spool:
         elif chunk:
             self._last.append(bytearray(chunk))
         self._last_octets += len(chunk)
+
+    def _kept_in_memory(self) -> bool:
+        """Whether the part was kept, for which there has to be room, and nothing in the file yet."""
+        if self._room is None or not self._room.parts or self._file is not None:
+            return False
+        self._room.parts -= 1
+        self._kept.append(self._last)
+        return True
 
     def _spilled(self, behind: memoryview) -> bytes:
         """Append the part to the file; what came behind it in the same chunk, without that chunk."""
@@ -117,6 +139,7 @@ class Spool:
         """
         if self.in_memory + self._file_octets != self.octets:
             raise StoreUnavailable("The spool was closed before its content was read.")
+        yield from self._kept
         if self._file_octets:
             room = bytearray(PART_OCTETS)
             for offset in range(0, self._file_octets, PART_OCTETS):
@@ -137,7 +160,9 @@ class Spool:
 
     def close(self) -> None:
         """Forget the content, and give back memory and disk; closing again does nothing."""
-        self._last, self._last_octets = [], 0
+        if self._room is not None:
+            self._room.parts += len(self._kept)
+        self._kept, self._last, self._last_octets = [], [], 0
         if self._file is not None:
             self._file.close()
             self._file = None

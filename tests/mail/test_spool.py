@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mailstack.errors import StoreFull, StoreUnavailable
 from mailstack.mail import spool as spool_module
-from mailstack.mail.spool import PART_OCTETS, Spool, unlinked_file, unnamed_file
+from mailstack.mail.spool import PART_OCTETS, Room, Spool, unlinked_file, unnamed_file
 
 
 @pytest.fixture
@@ -36,6 +36,34 @@ def test_small_content_stays_in_memory(spool: Spool, tmp_path: Path) -> None:
     spool.write(b"b")
     assert (spool.octets, spool.in_memory) == (PART_OCTETS, PART_OCTETS)
     assert list(spool.parts()) == [b"a" * (PART_OCTETS - 1) + b"b"]
+
+
+def test_content_stays_in_memory_where_there_is_room(tmp_path: Path) -> None:
+    room = Room(5 * PART_OCTETS)
+    tmp_path.rmdir()  # so that any file would fail
+    content = b"a" * 1000 + b"b" * 3 * PART_OCTETS + b"c" * 200
+    with Spool(tmp_path, room) as spool:
+        spool.write(content[:900])
+        spool.write(content[900:])
+        assert (spool.in_memory, room.parts) == (len(content), 2)
+        assert b"".join(spool.parts()) == content
+        assert spool.head(2000) == content[:2000]
+    assert room.parts == 5
+
+
+def test_what_the_room_has_not_is_in_the_file(tmp_path: Path) -> None:
+    room = Room(3 * PART_OCTETS)
+    with Spool(tmp_path, room) as first, Spool(tmp_path, room) as second:
+        for part in range(5):
+            first.write(bytes([part]) * PART_OCTETS)
+            second.write(bytes([part]) * PART_OCTETS)
+            assert first.in_memory + second.in_memory <= (3 + 2) * PART_OCTETS
+        assert open_files_in(tmp_path) == 2
+        assert list(first.parts()) == list(second.parts()) == [bytes([n]) * PART_OCTETS for n in range(5)]
+        second.close()
+        first.write(b"x")  # what is in the file is not overtaken
+        assert [part[:1] for part in first.parts()][-2:] == [b"\4", b"x"]
+    assert room.parts == 3
 
 
 def test_a_part_that_goes_to_the_file_leaves_no_chunk_in_memory(spool: Spool) -> None:
@@ -60,17 +88,17 @@ SIZES = st.one_of(
 )
 
 
-@given(st.lists(SIZES, max_size=6))
+@given(st.lists(SIZES, max_size=6), st.integers(0, 4))
 def test_what_is_written_comes_back_in_whole_parts(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], room: int
 ) -> None:
     directory = tmp_path_factory.getbasetemp()
     content = b""
-    with Spool(directory) as spool:
+    with Spool(directory, Room(room * PART_OCTETS)) as spool:
         for number, size in enumerate(sizes):
             spool.write(bytes([number]) * size)
             content += bytes([number]) * size
-            assert spool.in_memory <= PART_OCTETS
+            assert spool.in_memory <= (1 + room) * PART_OCTETS
             assert spool.head(600) == content[:600]
         assert spool.octets == len(content)
         parts = list(spool.parts())

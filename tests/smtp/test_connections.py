@@ -317,7 +317,8 @@ async def test_the_session_goes_on_when_the_spool_cannot_be_written(start):
         peer = await rig.connect()
         await peer.trio()
         await peer.reply(b"DATA")
-        rig.reception.site.delivery._spool_dir = rig.directory / "gone"
+        delivery = rig.reception.site.delivery
+        delivery._spool_dir, delivery._room.parts = rig.directory / "gone", 0
         await peer.reply(b"x\r\n.")
         await peer.trio()
         await peer.reply(b"DATA")
