@@ -25,7 +25,12 @@ Work = Callable[[Connection, Sequence[Job]], Sequence[Result]]
 QUEUE_OCTETS: Final = 64 * 1024 * 1024
 """How much content may wait in memory before new jobs are refused with StoreBusy."""
 
-BATCH_OCTETS: Final = 32 * 1024 * 1024
+BATCH_OCTETS: Final = 4 * 1024 * 1024
+"""A COMMIT costs little beside what so much content does, and the next messages come in meanwhile.
+
+What a batch writes also has to fit into the pages that SQLite keeps in memory, or is written page by page.
+"""
+
 BATCH_JOBS: Final = 1000
 
 GATHER_SECONDS: Final = 0.0005

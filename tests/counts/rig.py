@@ -19,6 +19,9 @@ CONTENT = b"Subject: one\r\n\r\n" + (b"x" * 70 + b"\r\n") * 28
 LARGE = b"Subject: one\r\n\r\n" + (b"x" * 70 + b"\r\n") * 700
 """Some 50 KB."""
 
+HUGE = b"Subject: one\r\n\r\n" + (b"x" * 76 + b"\r\n") * 67_000
+"""Some 5 MB."""
+
 SESSIONS = [f"idle{number}" for number in range(40)]
 """Accounts that log in and do nothing."""
 

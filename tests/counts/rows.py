@@ -12,7 +12,7 @@ import itertools
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-from tests.counts.rig import LARGE, Before, Counted, Counts, Work
+from tests.counts.rig import CONTENT, HUGE, LARGE, Before, Counted, Counts, Work
 
 UNITS: Final = 30
 LISTED: Final = 500
@@ -43,17 +43,21 @@ def _connection_each(server: Counted) -> int:
     return UNITS
 
 
-def _at_once(server: Counted) -> int:
-    """As many senders as UNITS, whose messages all wait before the writer may write the second one."""
+def _at_once(server: Counted, units: int = UNITS, content: bytes = CONTENT) -> int:
+    """As many senders, whose messages all wait before the writer may write the second one."""
     with ExitStack() as stack:
-        senders = [stack.enter_context(server.sender()) for _ in range(UNITS)]
+        senders = [stack.enter_context(server.sender()) for _ in range(units)]
         with server.appliance.database() as database, database.writing():
             for sender in senders:
-                sender.begin("ben")
+                sender.begin("ben", content)
             server.now()
         for sender in senders:
             sender.lines(1)
-    return UNITS
+    return units
+
+
+def _huge_at_once(server: Counted) -> int:
+    return _at_once(server, 5, HUGE)
 
 
 _new = itertools.count()
@@ -200,6 +204,10 @@ ROWS: Final = (
         None,
         Bounds(330, 4.6, 0.1, 0.2, 5.1, 0.2),
         None,
+    ),
+    # A commit each: while one is on its way to the disk, the others come in. A statement for each part.
+    Row(
+        "5 MB of many that are written at once", _huge_at_once, None, Bounds(2000, 32, 1, 2.3, 5.1, 1.5), None
     ),
     Row("a recipient of many", _recipients, None, Bounds(250, 4.8, 0.1, 1.2, 1.4, 0.1), (6, 0.1), kept=25),
     # The greeting and four replies. Nothing is written to the disk: the holder is in a file, unsynced.
