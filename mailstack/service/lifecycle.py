@@ -141,6 +141,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
         keep_events=settings.trace.keep_seconds > 0,
     )
     stack.push_async_callback(store.close)
+    store.leftovers.ask()  # what a process before this one has left
     return store
 
 

@@ -16,14 +16,11 @@ from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases, events, facts, logins, removal, routing, upsert
+from mailstack.store import aliases, events, facts, logins, routing, upsert
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
 from mailstack.store.routing import Place
-from mailstack.store.tables import account, domain, effective, entry, imported, removed, state
-
-_SLICE = 500
-"""How many entries one step of a removal takes."""
+from mailstack.store.tables import account, domain, effective, entry, imported, leftover, removed, state
 
 
 class Account(NamedTuple):
@@ -158,7 +155,7 @@ def enable(connection: Connection, mailbox: Mailbox) -> bool:
 
 
 def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
-    """Remove an account, its mail and every alias target that means it; the caller holds its lock.
+    """Remove an account, its entries and every alias target that means it; the caller holds its lock.
 
     Returns the aliases that have changed or gone.
     """
@@ -166,11 +163,10 @@ def remove_account(connection: Connection, mailbox: Mailbox) -> list[Mailbox]:
     # The lock comes before the entries: a deposit that is under way is either wholly there or refused.
     connection.execute(select(account.c.id).where(account.c.id == found.id).with_for_update())
     for table in (entry, removed):
-        mine = select(table.c.uid, table.c.message_id).where(table.c.account_id == found.id).limit(_SLICE)
-        while rows := connection.execute(mine.order_by(table.c.uid)).all():
-            gone = (table.c.account_id == found.id) & (table.c.uid <= rows[-1].uid)
-            connection.execute(delete(table).where(gone))
-            removal.remove_orphans(connection, {row.message_id for row in rows})
+        mine = table.c.account_id == found.id
+        noted = select(table.c.message_id).where(mine)
+        connection.execute(insert(leftover).from_select([leftover.c.message_id], noted))
+        connection.execute(delete(table).where(mine))
     connection.execute(delete(imported).where(imported.c.account_id == found.id))
     changed = aliases.drop_target(connection, _place(connection, found.mailbox))
     logins.forget(connection, str(found.mailbox))

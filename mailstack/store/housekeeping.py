@@ -105,6 +105,7 @@ async def run(store: Store, rules: Rules, *, postmaster: str | None = None, swee
         report.warned = await store.write(fullness.warn, fullness.Warn(postmaster, now()))
         if sweep:
             report.orphans = await asyncio.to_thread(_swept, store)
+        await store.leftovers.finish()
         report.freed_octets = await _reclaimed(store)
         await asyncio.to_thread(space.checkpoint, store.database)
         await store.write(_done, now())

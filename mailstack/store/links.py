@@ -20,7 +20,8 @@ from sqlalchemy import (
 
 from mailstack.store import removal
 from mailstack.store.finding import Finding
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message, removed
+from mailstack.store.leftovers import IN_NO_MAILDROP
+from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message
 
 # Written into the statement: PostgreSQL does not see that two parameters of GROUP BY are the same.
 _number: ColumnElement[int] = content.c.id // literal_column(str(PARTS_A_MESSAGE), Integer)
@@ -78,19 +79,19 @@ class Range(NamedTuple):
             connection.execute(update(entry).where(mine).values(surrogate_octets=has))
 
     def sweep(self, connection: Connection) -> None:
-        """Remove messages in no maildrop, and content of no message."""
-        removal.remove_orphans(connection, self.orphans(connection))
+        """Note messages in no maildrop, which then go; remove content of no message."""
+        removal.note(connection, self.orphans(connection))
         for number in self.strays(connection):
             connection.execute(delete(content).where(_parts_of(number)))
 
     def orphans(self, connection: Connection) -> Sequence[int]:
-        """Messages that no maildrop has, and none can get back."""
+        """Messages that no maildrop has, none can get back, and no sweep will remove."""
         original = message.alias("original")  # which keeps its surrogate alive
         wanted = select(message.c.id).where(
             self._here(message.c.id),
-            ~exists().where(entry.c.message_id == message.c.id),
-            ~exists().where(removed.c.message_id == message.c.id),
+            IN_NO_MAILDROP,
             ~exists().where(original.c.surrogate_id == message.c.id),
+            message.c.id.not_in(select(leftover.c.message_id)),
         )
         return connection.execute(wanted.order_by(message.c.id)).scalars().all()
 

@@ -26,7 +26,7 @@ from sqlalchemy.types import Text
 
 Row = tuple[Any, ...]
 
-_Statement = Select[Any] | Insert | Update | Delete
+_Statement = Select[*tuple[Any, ...]] | Insert | Update | Delete
 _Text = tuple[str, Callable[[Sequence[object]], Sequence[object]]]
 """A statement as the driver takes it, and what puts the values into the order of its placeholders."""
 

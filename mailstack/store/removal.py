@@ -1,20 +1,22 @@
-"""Removing entries, and the messages that lose their last one: SQL as plain functions."""
+"""Removing entries: SQL as plain functions `f(connection, ...)`.
+
+What a message holds goes later, by `leftovers`: here it is only noted that it lost an entry.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, exists, insert, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, func, insert, select, update
 
 from mailstack.errors import StoreUnavailable
 from mailstack.store import surrogate
 from mailstack.store.clock import now
-from mailstack.store.fetching import parts
 from mailstack.store.locks import HELD
 from mailstack.store.messages import numbering
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
+from mailstack.store.tables import account, entry, leftover, removed
 
 
 class Expunge(NamedTuple):
@@ -27,52 +29,48 @@ class Expunge(NamedTuple):
 
 
 def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
-    """Remove entries, and each message that lost its last one; return how many each job removed."""
-    numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
+    """Remove entries, and note which messages lost one; return how many each job removed."""
+    if connection.dialect.name == "postgresql":
+        numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
     counts = []
-    touched: set[int] = set()
     for account_id, uids, removed_by, backend in jobs:
         if backend is not None and HELD.row(connection, account_id, backend) is None:
             raise StoreUnavailable("the lock of the maildrop was lost")
         numbers = packed(uids)
-        found = _FOUND.rows(connection, account_id, numbers)
+        ((count, octets, surrogates, in_ascii),) = _SUMS.rows(connection, account_id, numbers)
         if removed_by is None:
-            touched.update(message_id for message_id, _, _ in found)
+            _NOTE_ENTRIES.run(connection, account_id, numbers)
         else:
             _KEEP.run(connection, now(), removed_by, account_id, numbers)
-        if connection.dialect.name == "postgresql":
-            # Two hosts that remove a message's last two entries have to see each other.
-            _HOLD.rows(connection, packed(message_id for message_id, _, _ in found))
         _DELETE_ENTRIES.run(connection, account_id, numbers)
-        _SHRINK.run(connection, len(found), sum(octets for _, octets, _ in found), account_id)
-        surrogates = [in_ascii - octets for _, octets, in_ascii in found if in_ascii is not None]
+        _SHRINK.run(connection, count, int(octets or 0), account_id)
         if surrogates:
-            surrogate.COUNT.run(connection, -len(surrogates), -sum(surrogates), account_id)
-        counts.append(len(found))
-    remove_orphans(connection, touched)
+            surrogate.COUNT.run(connection, -surrogates, -int(in_ascii), account_id)
+        counts.append(count)
     return counts
 
 
-def remove_orphans(connection: Connection, message_ids: Iterable[int]) -> int:
-    """Remove those of the messages that no entry points to, not even a removed one; return how many."""
-    orphans = _ORPHANS.rows(connection, packed(message_ids))
-    if surrogates := [surrogate_id for _, _, surrogate_id in orphans if surrogate_id is not None]:
-        orphans += surrogate.FOUND.rows(connection, packed(surrogates))
-    content_ids = [
-        number * PARTS_A_MESSAGE + n for number, octets, _ in orphans for n in range(parts(octets))
-    ]
-    _DELETE_CONTENT.run(connection, packed(content_ids))
-    _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in orphans))
-    return len(orphans)
+def note(connection: Connection, message_ids: Iterable[int]) -> None:
+    """Note that these messages lost an entry, in the transaction in which they do."""
+    _NOTE.run_many(connection, [(number,) for number in message_ids])
 
 
 _MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
-_FOUND = Prepared(
-    select(entry.c.message_id, entry.c.octets, entry.c.surrogate_octets).where(_MINE), "account_id", "uids"
+_SUMS = Prepared(
+    select(
+        func.count(),
+        func.sum(entry.c.octets),  # NULL of none
+        func.count(entry.c.surrogate_octets),
+        func.sum(entry.c.surrogate_octets - entry.c.octets),
+    ).where(_MINE),
+    "account_id",
+    "uids",
 )
-_HOLD = Prepared(
-    select(message.c.id).where(is_among(message.c.id, "ids")).order_by(message.c.id).with_for_update(),
-    "ids",
+_NOTE = Prepared(insert(leftover), "message_id")
+_NOTE_ENTRIES = Prepared(
+    insert(leftover).from_select(["message_id"], select(entry.c.message_id).where(_MINE)),
+    "account_id",
+    "uids",
 )
 _KEEP = Prepared(
     insert(removed).from_select(
@@ -97,13 +95,3 @@ _SHRINK = Prepared(
     "total",
     "key",
 )
-_ORPHANS = Prepared(
-    select(message.c.id, message.c.octets, message.c.surrogate_id).where(
-        is_among(message.c.id, "ids"),
-        ~exists().where(entry.c.message_id == message.c.id),
-        ~exists().where(removed.c.message_id == message.c.id),
-    ),
-    "ids",
-)
-_DELETE_CONTENT = Prepared(delete(content).where(is_among(content.c.id, "ids")), "ids")
-_DELETE_MESSAGES = Prepared(delete(message).where(is_among(message.c.id, "ids")), "ids")

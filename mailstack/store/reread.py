@@ -16,8 +16,9 @@ from mailstack.store import damage, digests
 from mailstack.store.bulk import Stored, between, group_after, part_by_part, snapshot
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
+from mailstack.store.leftovers import IN_NO_MAILDROP
 from mailstack.store.legible import UNREADABLE
-from mailstack.store.tables import PARTS_A_MESSAGE, message
+from mailstack.store.tables import PARTS_A_MESSAGE, leftover, message
 
 
 class Reread(NamedTuple):
@@ -101,10 +102,11 @@ class _Look:
 
 def _told(database: Database, last: int, looks: list[_Look]) -> Reread:
     damaged = [(look.id, look.inspection.damage) for look in looks if look.inspection.damage]
-    if damaged:  # what was deleted while we read it is not damaged but gone
+    if damaged:  # what was deleted is not damaged but gone, or will be soon
+        wanted = select(message.c.id).where(message.c.id.in_([number for number, _ in damaged]))
+        wanted = wanted.where(~(message.c.id.in_(select(leftover.c.message_id)) & IN_NO_MAILDROP))
         with database.reading() as connection:
-            ids = [number for number, _ in damaged]
-            there = set(connection.execute(select(message.c.id).where(message.c.id.in_(ids))).scalars().all())
+            there = set(connection.execute(wanted).scalars().all())
         damaged = [each for each in damaged if each[0] in there]
     sound = [look for look in looks if not look.inspection.damage]
     return Reread(

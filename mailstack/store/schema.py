@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from mailstack.errors import SchemaMismatch
 
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 

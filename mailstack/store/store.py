@@ -16,6 +16,7 @@ from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
+from mailstack.store.leftovers import Leftovers
 from mailstack.store.listing import Layout, Listing, UniqueIds
 from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Snapshot
@@ -64,6 +65,7 @@ class Store:
         self._glance = Glance(database)
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
+        self.leftovers = Leftovers(self._writer)
         self._source = Source(self._readers, self._writer, self.reads)
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()
@@ -78,6 +80,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was handed over, then give everything back."""
+        await self.leftovers.close()
         await self.reads.close()
         await self.journal.close()
         await self._writer.close()
@@ -156,13 +159,15 @@ class Store:
     async def _measured_space(self) -> int:
         """Octets above the reserve, on the disk and, where that is not enough, in the database file.
 
-        What users delete goes free within the file; it must count, or else a full disk would refuse
-        mail for ever. Half the reserve is left for the log all the same.
+        What users delete goes free within the file, some of it at once; it must count, or else a full
+        disk would refuse mail for ever. Half the reserve is left for the log all the same.
         """
         disk = os.statvfs(self._disk)
         free = disk.f_bavail * disk.f_frsize
         space = free - self._reserve_octets
         if space < _LEAST_OCTETS and free > self._reserve_octets // 2:
+            if await self.leftovers.slice():
+                self.leftovers.ask()
             return max(space, 0) + await self.read(reusable_octets)
         return space
 
@@ -224,3 +229,5 @@ class Store:
                 self.reads.drop(account_id, uids)
             job = Expunge(account_id, uids, self._removed_by, lock.backend)
             await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
+            if self._removed_by is None:
+                self.leftovers.ask()

@@ -101,7 +101,7 @@ class Forget(NamedTuple):
 
 
 def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
-    """Remove it with its content, some at a time; return how much each job found, 0 where nothing is left."""
+    """Remove it, some at a time; return how much each job found, 0 where nothing is left."""
     gone = []
     for removed_by, before in jobs:
         wanted = select(removed.c.account_id, removed.c.uid, removed.c.message_id).where(
@@ -111,7 +111,7 @@ def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
         if rows:
             # One by one, by the key: for a list of pairs SQLite reads the whole table.
             _FORGET.run_many(connection, [(row.account_id, row.uid) for row in rows])
-            removal.remove_orphans(connection, {row.message_id for row in rows})
+            removal.note(connection, [row.message_id for row in rows])
             uids: dict[int, Runs] = {}
             for row in sorted(rows, key=lambda row: row.uid):
                 uids.setdefault(row.account_id, Runs()).add(row.uid)

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from sqlalchemy import exists, select
+
+from mailstack.store.tables import leftover
 from tests.counts.counted import COUNTS_SOCKET, TRACE_FILE
 from tests.support.appliance import DOMAIN, PASSWORD, POP3_PORT, SMTP_PORT, Appliance
 
@@ -64,11 +67,16 @@ class Counted:
         """What it has done until it was still: what follows a reply is counted, too."""
         found, before = self._told(), None
         deadline = time.monotonic() + 20
-        while found[:-1] != (before or ())[:-1]:
+        while found[:-1] != (before or ())[:-1] or self._is_left_over():
             assert time.monotonic() < deadline, "it is never still"
             time.sleep(0.05)
             found, before = self._told(), found
         return found
+
+    def _is_left_over(self) -> bool:
+        """Whether content is still to be removed of what was deleted."""
+        with self.appliance.database() as database, database.reading() as connection:
+            return bool(connection.scalar(select(exists().select_from(leftover))))
 
     def _told(self) -> Counts:
         with socket.socket(socket.AF_UNIX) as asking:

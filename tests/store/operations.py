@@ -31,6 +31,7 @@ from mailstack.store import (
     housekeeping,
     imports,
     integrity,
+    leftovers,
     limits,
     messages,
     removal,
@@ -46,6 +47,7 @@ from mailstack.store.backups.verify import Verification
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Rules
+from mailstack.store.leftovers import Slice
 from mailstack.store.limits import Limits
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
@@ -60,6 +62,7 @@ from mailstack.store.tables import (
     entry,
     removed,
 )
+from tests.support import maildrops
 from tests.support.contents import findings
 
 JO, KIM, LEE = (Mailbox(name, "example.org") for name in ("jo", "kim", "lee"))
@@ -166,6 +169,10 @@ def _deposit(connection: Connection) -> None:
 def _expunge(connection: Connection) -> None:
     jobs = [Expunge(JO_ID, [1, 3, 7]), Expunge(KIM_ID, [1, 6]), Expunge(LEE_ID, [1, 2], REMOVED_BY_CLIENT)]
     removal.expunge(connection, jobs)
+
+
+def _pass_over(connection: Connection) -> None:
+    leftovers.pass_over(connection, [Slice(messages=1, octets=0)])
 
 
 def _housekeeping(database: Database, folder: Path) -> None:
@@ -284,6 +291,8 @@ def _adds_up(database: Database, folder: Path) -> None:
 OPERATIONS = (
     Operation("deposit a batch", _in_one_transaction(_deposit)),
     Operation("expunge", _in_one_transaction(_expunge)),
+    Operation("sweep", _in_one_transaction(maildrops.sweep), prepare=_in_one_transaction(_expunge)),
+    Operation("pass over", _in_one_transaction(_pass_over), prepare=_in_one_transaction(_expunge)),
     Operation(
         "note what was read",
         _in_one_transaction(lambda c: retention.mark_read(c, [[Read(JO_ID, 1, 5), Read(KIM_ID, 2, 5)]])),

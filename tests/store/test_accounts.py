@@ -14,7 +14,8 @@ from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, routing
 from mailstack.store.accounts import NewAccount
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, state
+from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, leftover, message, state
+from tests.support import maildrops
 
 
 @pytest.fixture
@@ -163,6 +164,7 @@ def test_removal_takes_the_mail_that_nobody_else_has(connection: Connection) -> 
     put_message(connection, 1, "jo@example.org")
     put_message(connection, 2, "jo@example.org", "kim@example.org")
     accounts.remove_account(connection, Mailbox("jo", "example.org"))
+    maildrops.sweep(connection)
     assert connection.execute(select(message.c.id)).scalars().all() == [2]
     assert connection.execute(select(content.c.id)).scalars().all() == [2 * PARTS_A_MESSAGE]
     assert find(connection, "kim@example.org").messages == 1
@@ -180,7 +182,8 @@ def test_removal_of_a_large_maildrop_leaves_nothing(connection: Connection) -> N
     rows = [{"uid": n, "unique_id": f"1.{n}", "message_id": n, **common} for n in numbers]
     connection.execute(insert(entry), rows)
     accounts.remove_account(connection, Mailbox("jo", "example.org"))
-    for table in (entry, message, content):
+    maildrops.sweep(connection)
+    for table in (entry, message, content, leftover):
         assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
 

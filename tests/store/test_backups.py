@@ -12,13 +12,14 @@ from sqlalchemy import delete, func, select, update
 
 from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store import bulk, facts, fetching, migrate
+from mailstack.store import bulk, facts, fetching, migrate, removal
 from mailstack.store.backups import prune
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
 from mailstack.store.bulk import PARTS_A_STEP
 from mailstack.store.engine import Database
+from mailstack.store.removal import Expunge
 from mailstack.store.tables import account, content, message
 from tests.support import maildrops, postgresql
 from tests.support.backups import JO, KIM, LARGE, back_up, expunge, mail, restore, validity, verify
@@ -73,6 +74,21 @@ def test_new_mail_after_a_restore_has_numbers_that_nothing_ever_had(
     assert number == 22
     (new,) = set(mail(other, "jo")) - lost
     assert list(mail(other, "jo"))[-1] == new
+    assert findings(other) == []
+
+
+def test_what_was_left_over_is_removed_after_a_restore_too(
+    two_maildrops: Database, folder: Folder, other: Database, tmp_path: Path
+) -> None:
+    with two_maildrops.writing() as connection:
+        removal.expunge(connection, [Expunge(2, [20, 21])])
+    back_up(two_maildrops, folder)
+    restore(other, folder, tmp_path)
+    assert findings(other) == []
+    expunge(other, 1, 20)
+    with other.reading() as connection:
+        for table in (message, content):
+            assert connection.scalar(select(func.count()).select_from(table)) == 19
     assert findings(other) == []
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import Spool
-from mailstack.store import removal
+from mailstack.store import leftovers, removal
 from mailstack.store.engine import Database
+from mailstack.store.leftovers import Slice
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
@@ -28,7 +29,7 @@ TO = ((JO_ID,), (JO_ID, KIM_ID), (KIM_ID,), (JO_ID, KIM_ID, LEE_ID))
 
 
 class Batch:
-    """Four deposits and two expunges that are written together, and a fault at one point of it."""
+    """Four deposits, two expunges and a sweep that are written together, and a fault at one point of it."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -37,7 +38,7 @@ class Batch:
         self._numbers = itertools.count()
 
     async def at(self, point: int, kind: Kind) -> tuple[str | None, dict[str, object], list[object]]:
-        """What was struck, the outcome of each deposit by its mail id, and those of the expunges."""
+        """What was struck, the outcome of each deposit by its mail id, and those of the others."""
         store = Store(self._database, state_dir=self._folder, reserve_octets=0)
         stop = Stop()
         names = [f"mail{next(self._numbers)}" for _ in TO]
@@ -49,14 +50,15 @@ class Batch:
                     asyncio.create_task(store.deposit(_deposit(Path(folder), name, to)))
                     for name, to in zip(names, TO, strict=True)
                 ]
-                expunges = [
+                removing = [
                     asyncio.create_task(store.write(removal.expunge, job)) for job in self._latest_entries()
                 ]
+                removing.append(asyncio.create_task(store.write(leftovers.sweep, Slice(9, octets=1 << 20))))
                 await asyncio.sleep(0)
                 with self._faults.at(point + 1, kind) as faults:  # the first COMMIT is of what held it up
                     stop.go.set()
                     outcomes = await asyncio.gather(*deposits, return_exceptions=True)
-                    removals = await asyncio.gather(*expunges, return_exceptions=True)
+                    removals = await asyncio.gather(*removing, return_exceptions=True)
                 await busy
             return faults.struck, dict(zip(names, outcomes, strict=True)), list(removals)
         finally:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import accounts, browse, housekeeping, messages, undo
+from mailstack.store import accounts, browse, housekeeping, leftovers, messages, undo
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
@@ -30,10 +30,12 @@ from mailstack.store.backups.make import Backup
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Rules
+from mailstack.store.leftovers import Slice
 from mailstack.store.limits import Limits
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
+from mailstack.store.tables import REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
 from tests.support import maildrops, postgresql
 from tests.support.contents import findings
 
@@ -197,6 +199,20 @@ class Histories(RuleBasedStateMachine):
             assert len(found) == min(most, len(there))
             for unique_id in there.keys() - found.keys():
                 self._removed[owner][unique_id] = there.pop(unique_id)
+
+    @rule()
+    def forget(self) -> None:
+        """What was removed can no longer be brought back; its content is left over."""
+        for removed_by in (REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING):
+            while self._run(self._store.write(undo.forget, undo.Forget(removed_by, now() + 1))):
+                pass
+        for each in self._removed.values():
+            each.clear()
+
+    @rule(messages=strategies.integers(1, 3))
+    def sweep(self, messages: int) -> None:
+        """Some of what is left over goes, and nothing else."""
+        self._run(self._store.write(leftovers.sweep, Slice(messages, octets=PART_OCTETS)))
 
     @rule(owner=OWNER)
     def bring_back(self, owner: int) -> None:

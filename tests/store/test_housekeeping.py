@@ -216,6 +216,7 @@ def test_space_is_given_back_in_slices(sqlite_url: str) -> None:
     number = maildrops.deposit(database, b"x" * 12_000_000 + b"\r\n", JO)
     with database.writing() as connection:
         accounts.remove_account(connection, Mailbox("jo", "example.org"))
+        maildrops.sweep(connection)
     path = Path(str(database.path))
     space.checkpoint(database)
     before = path.stat().st_size

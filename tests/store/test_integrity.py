@@ -93,7 +93,8 @@ def test_a_message_in_no_maildrop_is_removed_with_its_content(filled: Database) 
         connection.execute(update(account).values(messages=1, octets=_octets(connection)))
     assert findings(filled, repair=True) == ["message 3 is in no maildrop"]
     assert findings(filled) == []
-    with filled.reading() as connection:
+    with filled.writing() as connection:
+        maildrops.sweep(connection)
         assert connection.execute(select(message.c.id).order_by(message.c.id)).scalars().all() == [1, 2]
         ids = connection.execute(select(content.c.id).order_by(content.c.id)).scalars().all()
         assert ids == [PARTS_A_MESSAGE, 2 * PARTS_A_MESSAGE]

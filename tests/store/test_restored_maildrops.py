@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts
+from mailstack.store import accounts, removal
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import Database
+from mailstack.store.removal import Expunge
 from mailstack.store.tables import content, entry, message
 from tests.store import operations
 from tests.support import maildrops
@@ -43,6 +44,22 @@ def test_one_account_gets_back_what_it_lacks(two_maildrops: Database, folder: Fo
     assert numbers[1] > new
     assert bring_back(two_maildrops, folder, tmp_path, "kim") == 0
     assert findings(two_maildrops) == []
+
+
+def test_what_is_only_left_over_still_serves_a_restore(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
+        removal.expunge(connection, [Expunge(2, [1, 21]), Expunge(1, [1])])
+    assert bring_back(two_maildrops, folder, tmp_path, "kim") == 2
+    for _ in range(2):
+        assert mail(two_maildrops, "kim") == before
+        assert findings(two_maildrops) == []
+        with two_maildrops.writing() as connection:
+            assert connection.scalar(select(func.count()).select_from(message)) == 21
+            maildrops.sweep(connection)
 
 
 def test_one_message_comes_back_alone(two_maildrops: Database, folder: Folder, tmp_path: Path) -> None:
@@ -145,6 +162,8 @@ def test_a_damaged_surrogate_gets_its_content_back(
     assert len(findings(in_two_views)) == 1  # and notes it
     assert bring_back(in_two_views, folder, tmp_path, "kim") == 1
     assert findings(in_two_views) == []
+    with in_two_views.writing() as connection:
+        maildrops.sweep(connection)
     assert seen(in_two_views) == before, "jo's, too, which is the same"
     assert bring_back(in_two_views, folder, tmp_path, "jo") == 0
 
@@ -186,7 +205,8 @@ def test_a_damaged_message_gets_its_content_back(
     assert findings(two_maildrops) == [said], "jo's entry still has the damaged one"
     assert bring_back(two_maildrops, folder, tmp_path, "jo") == 1
     assert findings(two_maildrops) == []
-    with two_maildrops.reading() as connection:
+    with two_maildrops.writing() as connection:
+        maildrops.sweep(connection)
         there = connection.execute(select(message.c.id).where(message.c.id == 3)).all()
         assert there == [], "nobody needs the damaged one any more"
         uids = connection.execute(select(entry.c.uid).where(entry.c.account_id == 2).order_by(entry.c.uid))

@@ -17,6 +17,7 @@ from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
 from mailstack.store.tables import REMOVED_BY_CLIENT, account, content, entry, message
+from tests.support import maildrops
 from tests.support.contents import findings
 from tests.support.fetched import whole
 
@@ -100,6 +101,9 @@ async def test_both_go_with_the_last_entry(office: Database, tmp_path: Path) -> 
     for account_id, left in ((1, 2), (2, 0)):
         with office.writing() as connection:
             assert removal.expunge(connection, [Expunge(account_id, [1])]) == [1]
+        assert findings(office) == []
+        with office.writing() as connection:
+            maildrops.sweep(connection)
         assert findings(office) == []
         with office.reading() as connection:
             snapshot = messages.snapshot(connection, account_id)

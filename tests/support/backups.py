@@ -16,6 +16,7 @@ from mailstack.store.backups.restore import Restoration
 from mailstack.store.backups.verify import Verification
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
+from tests.support import maildrops
 
 JO, KIM = "jo@example.org", "kim@example.org"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
@@ -69,9 +70,10 @@ def mail(database: Database, name: str) -> dict[str, bytes]:
 
 
 def expunge(database: Database, account_id: int, *uids: int) -> None:
-    """Remove entries as a session does."""
+    """Remove entries as a session does, and the content that nobody has any more."""
     with database.writing() as connection:
         removal.expunge(connection, [Expunge(account_id, uids)])
+        maildrops.sweep(connection)
 
 
 def validity(database: Database, name: str) -> int:

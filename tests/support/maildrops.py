@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, domains, messages
+from mailstack.store import accounts, domains, leftovers, messages
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
+from mailstack.store.leftovers import Slice
 from mailstack.store.messages import Deposit, Recipient
 
 
@@ -41,3 +44,9 @@ def deposit(
                 at=now(),
             )
             return messages.deposit(connection, [job])[0]
+
+
+def sweep(connection: Connection) -> None:
+    """Remove the content that removed entries have left."""
+    while any(leftovers.sweep(connection, [Slice(messages=500, octets=1 << 20)])):
+        pass

@@ -7,12 +7,11 @@ what is damaged there gets its content back. The caller holds the maildrop's loc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from mailstack.errors import NotFound, StoreDamaged
+from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
 from mailstack.store import accounts, events, messages, removal, surrogate
 from mailstack.store.accounts import Account
@@ -208,13 +207,10 @@ class Return:
             messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
             # By the ids of messages, as everybody who locks several.
             entered = [self._enter(connection, each) for each in sorted(ready)]
+            removal.note(connection, [number for each in entered for number in each.outdated])
         for each in entered:
             self.restored += len(each.uids)
             self._uids.extend(each.uids)
-        for number in (number for each in entered for number in each.outdated):
-            # On its own: of what lies on a lost page not even the rest may be removable.
-            with suppress(StoreDamaged), self._database.writing() as connection:
-                removal.remove_orphans(connection, [number])
 
     def _enter(self, connection: Connection, each: _Ready) -> _Entered:
         """Give entries their message."""

@@ -140,6 +140,6 @@ def _continue_numbering(connection: Connection, last_message_id: int, last_accou
                 {"name": name, "seq": number},
             )
         return
-    for name in ("message", "account", "domain", "alias", "event"):
+    for name in ("message", "account", "domain", "alias", "event", "leftover"):
         highest = f"greatest({last.get(name, 0)}, (SELECT coalesce(max(id), 0) FROM {name}))"
         connection.execute(text(f"SELECT setval('{name}_id_seq', {highest} + 1, false)"))

@@ -1,0 +1,182 @@
+"""Content that nobody has any more goes after its entries, in slices: so nobody waits for a big removal.
+
+Whoever removes entries notes their messages in the table `leftover`, in the same transaction. A sweep
+takes notes, oldest first, and removes what is in no maildrop of theirs, by one short transaction after
+the other, in turn with all others that write. A message goes whole: content that is there is complete.
+
+- A kill at any moment: a note goes with its content, in one transaction. What is noted is found by
+  whoever sweeps next, which the next process to serve and housekeeping do without being asked.
+- A message with another entry, or with one that can be brought back, stays; the note goes. Whoever
+  removes that one later notes it again.
+- Several processes of one SQLite file: one writes at a time, and each sees what the other has committed.
+- Several hosts of one PostgreSQL: those that remove a message's last two entries at once do not see each
+  other's, but each leaves a note, and the one whose COMMIT came last is swept when both have gone.
+  Sweeps take different notes (SKIP LOCKED). Two notes of one message may come to two sweeps: they lock
+  messages in one order, and who comes second finds nothing.
+- A restore that enters a message anew locks it first. Either it finds it gone and brings its own, or
+  the sweep waits for it and looks again, see `_orphans`.
+- Whoever reads content has the maildrop's lock and the entry in it, which keeps the content there. A
+  backup reads in a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, and_, delete, exists, select
+
+from mailstack import log
+from mailstack.errors import MailstackError, StoreDamaged
+from mailstack.store import surrogate
+from mailstack.store.fetching import parts
+from mailstack.store.prepared import Prepared, Row, is_among, packed
+from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message, removed
+from mailstack.store.writer import Writer
+
+_AFTER_SECONDS: Final = 0.1
+"""So long after the first note a sweep begins: the others of one moment are done together."""
+
+_OTHERS: Final = 3
+"""For so many times as long as a slice took, the writer is everybody else's."""
+
+
+IN_NO_MAILDROP: Final = and_(
+    ~exists().where(entry.c.message_id == message.c.id),
+    ~exists().where(removed.c.message_id == message.c.id),
+)
+"""Of a row of `message`: no entry points to it, not even one that can be brought back."""
+
+
+class Slice(NamedTuple):
+    """How much one transaction looks at, and removes: at least one message, whatever its size."""
+
+    messages: int
+    octets: int
+
+
+_SLICE: Final = Slice(messages=500, octets=8 * 1024 * 1024)
+_ONE: Final = Slice(messages=1, octets=0)
+
+
+def sweep(connection: Connection, jobs: Sequence[Slice]) -> list[bool]:
+    """Remove what is noted and in no maildrop; return for each job whether there may be more of it."""
+    return [_swept(connection, job) for job in jobs]
+
+
+def pass_over(connection: Connection, jobs: Sequence[Slice]) -> list[bool]:
+    """The same, but drop the notes alone: `database check` tells of the messages."""
+    for job in jobs:
+        _DROP_NOTES.run(connection, packed(number for number, _ in _notes(connection, job)))
+    return [True] * len(jobs)
+
+
+def _swept(connection: Connection, job: Slice) -> bool:
+    notes = _notes(connection, job)
+    if not notes:
+        return False
+    doomed: list[Row] = []
+    put_off: set[int] = set()
+    octets = 0
+    for each in _orphans(connection, {message_id for _, message_id in notes}):
+        octets += each[1]
+        if doomed and octets > job.octets:
+            put_off.add(each[0])
+        else:
+            doomed.append(each)
+    _remove(connection, doomed)
+    done = [number for number, message_id in notes if message_id not in put_off]
+    _DROP_NOTES.run(connection, packed(done))
+    return bool(put_off) or len(notes) == job.messages
+
+
+def _notes(connection: Connection, job: Slice) -> Sequence[Any]:
+    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id).limit(job.messages)
+    return connection.execute(wanted.with_for_update(skip_locked=True)).all()
+
+
+def _orphans(connection: Connection, message_ids: set[int]) -> list[Row]:
+    """Those of the messages that no entry points to, not even a removed one: id, octets, surrogate's id."""
+    found = _ORPHANS.rows(connection, packed(message_ids))
+    if connection.dialect.name == "postgresql":
+        # Whoever had to wait here for a restore sees only now what that has entered.
+        found = _ORPHANS.rows(connection, packed(number for number, _, _ in found))
+    return found
+
+
+def _remove(connection: Connection, doomed: list[Row]) -> None:
+    if surrogates := [surrogate_id for _, _, surrogate_id in doomed if surrogate_id is not None]:
+        doomed = doomed + surrogate.FOUND.rows(connection, packed(surrogates))
+    content_ids = [number * PARTS_A_MESSAGE + n for number, octets, _ in doomed for n in range(parts(octets))]
+    _DELETE_CONTENT.run(connection, packed(content_ids))
+    _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in doomed))
+
+
+_ORPHANS = Prepared(
+    select(message.c.id, message.c.octets, message.c.surrogate_id)
+    .where(is_among(message.c.id, "ids"), IN_NO_MAILDROP)
+    .order_by(message.c.id)
+    .with_for_update(),
+    "ids",
+)
+_DELETE_CONTENT = Prepared(delete(content).where(is_among(content.c.id, "ids")), "ids")
+_DELETE_MESSAGES = Prepared(delete(message).where(is_among(message.c.id, "ids")), "ids")
+_DROP_NOTES = Prepared(delete(leftover).where(is_among(leftover.c.id, "ids")), "ids")
+
+_ATTEMPTS: Final[Sequence[tuple[Callable[[Connection, Sequence[Slice]], list[bool]], Slice]]] = (
+    (sweep, _SLICE),
+    (sweep, _ONE),  # where a page is lost, what lies elsewhere goes all the same
+    (pass_over, _ONE),
+)
+
+
+class Leftovers:
+    """One process's sweeps; belongs to the event loop. Nothing runs while nobody asks."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Have all that is left over removed, soon and beside the work of others."""
+        self._asked = True
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def slice(self) -> bool:
+        """Remove one slice now; return whether there may be more."""
+        for work, how_much in _ATTEMPTS[:-1]:
+            try:
+                return await self._writer.write(work, how_much)
+            except StoreDamaged as error:
+                damage = error
+        log.failure("removal of content", damage)
+        work, how_much = _ATTEMPTS[-1]
+        return await self._writer.write(work, how_much)
+
+    async def finish(self) -> None:
+        """Remove all of it; between two slices others have the writer for longer than a slice took."""
+        began = time.monotonic()
+        while await self.slice():
+            await asyncio.sleep(_OTHERS * (time.monotonic() - began))
+            began = time.monotonic()
+
+    async def _run(self) -> None:
+        try:
+            while self._asked:
+                await asyncio.sleep(_AFTER_SECONDS)
+                self._asked = False  # what is noted from now on asks again
+                await self.finish()
+        except MailstackError as error:  # the notes stay, and the next one who asks does it
+            log.failure("removal of content", error)
+        finally:
+            self._task = None
+
+    async def close(self) -> None:
+        """Leave the rest to the next process; a slice that is under way is finished by the writer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
