@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import uvloop
 
 from mailstack.service import descriptors, lifecycle, memory, roles, sockets, supervisor
+from mailstack.service.contexts import TlsContext
 from mailstack.service.reload import Reread
 from mailstack.service.systemd import Manager
 from mailstack.settings import Settings
+from mailstack.store import schema
+from mailstack.store.engine import Database
 
 
 def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread) -> int:
@@ -26,6 +29,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     manager = Manager.of(os.environ)
     if workers > 1:
         roles.read_code(listening)
+        _rehearse(settings)
         outcome = supervisor.supervise(workers, manager)
         if isinstance(outcome, int):
             return outcome
@@ -39,6 +43,20 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
                 settings, listening, manager=manager, reread=reread, keeps_house=keeps_house, workers=workers
             )
         )
+
+
+def _rehearse(settings: Settings) -> None:
+    """Do what each worker does at its start, before they are forked: what it leaves in memory is shared.
+
+    No thread and no connection outlives it. Raises what would keep the workers from starting.
+    """
+    database = Database(settings.url)
+    try:
+        with database.reading() as connection:
+            schema.check(connection)
+    finally:
+        database.dispose()
+    TlsContext(*settings.certificate_files)
 
 
 def _ensure_certificate(settings: Settings) -> None:

@@ -228,7 +228,7 @@ def renew_uid_validities(connection: Connection, *account_ids: int) -> None:
 
 def surpass_uid_validity(connection: Connection, account_id: int, foreign: int) -> int:
     """The same for one account, beyond a number of another server's: no next unique-id can be one of its."""
-    given = upsert.insert(connection, state).values(name=facts.UID_VALIDITY, value=foreign)
+    given = upsert.insert(connection.dialect.name, state).values(name=facts.UID_VALIDITY, value=foreign)
     larger = case((state.c.value >= foreign, state.c.value), else_=foreign)
     connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": larger}))
     renew_uid_validities(connection, account_id)
@@ -243,7 +243,9 @@ def _new_uid_validities(connection: Connection, count: int) -> int:
     gave out after the backup was made.
     """
     seconds = int(time.time())
-    given = upsert.insert(connection, state).values(name=facts.UID_VALIDITY, value=seconds + count - 1)
+    given = upsert.insert(connection.dialect.name, state).values(
+        name=facts.UID_VALIDITY, value=seconds + count - 1
+    )
     following = case((state.c.value >= seconds, state.c.value + count), else_=seconds + count - 1)
     statement = given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": following})
     return int(connection.execute(statement.returning(state.c.value)).scalar_one())

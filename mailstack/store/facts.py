@@ -32,7 +32,7 @@ def get(connection: Connection, name: str) -> int | None:
 
 def put(connection: Connection, name: str, value: int) -> None:
     """Remember the number under this name, in the place of another."""
-    given = upsert.insert(connection, state).values(name=name, value=value)
+    given = upsert.insert(connection.dialect.name, state).values(name=name, value=value)
     connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": value}))
 
 

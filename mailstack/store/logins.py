@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, Insert, bindparam, case, delete, func, or_, select, update
 
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
 from mailstack.store import routes, upsert
+from mailstack.store.prepared import Prepared
 from mailstack.store.routes import Credentials
 from mailstack.store.tables import account, login, secret
 
@@ -86,7 +87,7 @@ def owner(connection: Connection, spellings: Sequence[Mailbox]) -> int | None:
 
 def history(connection: Connection, key: str, address: str, at: int) -> History:
     """What is known of a name and of it at this address."""
-    rows = {row.address: row for row in connection.execute(_ROWS, {"key": key, "address": address})}
+    rows = {row[0]: Device(*row) for row in _ROWS.rows(connection, key, EVERYWHERE, address)}
     everywhere, device = rows.get(EVERYWHERE), rows.get(address)
     return History(
         _counted(everywhere, at), _counted(device, at), device.succeeded_at if device is not None else None
@@ -116,24 +117,16 @@ def record_failures(connection: Connection, attempts: Sequence[Attempt]) -> list
 def record_successes(connection: Connection, attempts: Sequence[Attempt]) -> list[None]:
     """Remember that the devices belong to their names; their failures are forgiven."""
     for key, address, at, _ in sorted(attempts):
-        old = (login.c.name == key, login.c.succeeded_at < at - _KEPT_SECONDS * _SECOND)
-        connection.execute(delete(login).where(*old))
-        connection.execute(
-            _upsert(
-                connection,
-                {"name": key, "address": address, "failures": 0, "succeeded_at": at},
-                failures=0,
-                failed_at=None,
-                succeeded_at=at,
-            )
-        )
+        _FORGET_DEVICES.run(connection, key, at - _KEPT_SECONDS * _SECOND)
+        _SUCCEEDED.run(connection, key, address, 0, None, at)
     return [None] * len(attempts)
 
 
 def devices(connection: Connection, key: str, at: int) -> list[Device]:
     """All rows of a name; that of EVERYWHERE comes first."""
     rows = connection.execute(select(login).where(login.c.name == key).order_by(login.c.address))
-    return [Device(row.address, _counted(row, at), row.failed_at, row.succeeded_at) for row in rows]
+    found = (Device(row.address, row.failures, row.failed_at, row.succeeded_at) for row in rows)
+    return [each._replace(failures=_counted(each, at)) for each in found]
 
 
 def unlock(connection: Connection, key: str) -> int:
@@ -196,14 +189,14 @@ def _printable(name: str) -> str:
     return "".join(character for character in name if character.isprintable())[:_NAME_CHARACTERS]
 
 
-def _counted(row: Any, at: int) -> int:
+def _counted(row: Device | None, at: int) -> int:
     if row is None or row.failed_at is None or row.failed_at <= at - STREAK_SECONDS * _SECOND:
         return 0
-    return int(row.failures)
+    return row.failures
 
 
 def _upsert(connection: Connection, values: dict[str, Any], **changes: Any) -> Any:
-    statement = upsert.insert(connection, login).values(**values)
+    statement = upsert.insert(connection.dialect.name, login).values(**values)
     return statement.on_conflict_do_update(index_elements=[login.c.name, login.c.address], set_=changes)
 
 
@@ -220,6 +213,31 @@ def _forget(connection: Connection, at: int) -> None:
 
 _LACKING: Final = (account.c.disabled_at.is_(None), account.c.scram_keys.is_(None))
 
-_ROWS: Final = select(login).where(
-    login.c.name == bindparam("key"), login.c.address.in_([EVERYWHERE, bindparam("address")])
+_ROWS: Final = Prepared(
+    select(login.c.address, login.c.failures, login.c.failed_at, login.c.succeeded_at).where(
+        login.c.name == bindparam("key"),
+        or_(login.c.address == bindparam("everywhere"), login.c.address == bindparam("address")),
+    ),
+    "key",
+    "everywhere",
+    "address",
 )
+
+
+def _in_place(dialect: str) -> Insert:
+    """A row in the place of the one that the device may have."""
+    given = upsert.insert(dialect, login)
+    return given.on_conflict_do_update(
+        index_elements=[login.c.name, login.c.address],
+        set_={name: given.excluded[name] for name in ("failures", "failed_at", "succeeded_at")},
+    )
+
+
+_SUCCEEDED: Final = Prepared(_in_place, "name", "address", "failures", "failed_at", "succeeded_at")
+
+_FORGET_DEVICES: Final = Prepared(
+    delete(login).where(login.c.name == bindparam("key"), login.c.succeeded_at < bindparam("before")),
+    "key",
+    "before",
+)
+"""Those of a name that have not logged in since then."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Dialect, Insert, Select, TableValuedAlias, Update
+from sqlalchemy import Connection, Delete, Dialect, Executable, Insert, Select, TableValuedAlias, Update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -27,6 +27,8 @@ from sqlalchemy.types import Text
 Row = tuple[Any, ...]
 
 _Statement = Select[*tuple[Any, ...]] | Insert | Update | Delete
+_Either = _Statement | Callable[[str], _Statement]
+"""One statement for both databases, or what gives that of a database by its name."""
 _Text = tuple[str, Callable[[Sequence[object]], Sequence[object]]]
 """A statement as the driver takes it, and what puts the values into the order of its placeholders."""
 
@@ -114,7 +116,7 @@ def _postgresql_named(element: _named, compiler: SQLCompiler, **kw: Any) -> str:
 class Prepared:
     """One statement; its values are given in the order of `parameters`."""
 
-    def __init__(self, statement: _Statement, *parameters: str) -> None:
+    def __init__(self, statement: _Either, *parameters: str) -> None:
         self._texts = _Texts(statement, parameters)
 
     def rows(self, connection: Connection, *values: object) -> list[Row]:
@@ -144,7 +146,7 @@ class Prepared:
 class _Texts(dict[str, _Text]):
     """A statement's text for each kind of database that it was wanted for."""
 
-    def __init__(self, statement: _Statement, parameters: Sequence[str]) -> None:
+    def __init__(self, statement: _Either, parameters: Sequence[str]) -> None:
         super().__init__(sqlite=_compiled(statement, _dialect("sqlite"), parameters))
         self._statement = statement
         self._parameters = parameters
@@ -168,7 +170,9 @@ def _cursor(connection: Connection) -> Any:
     return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
 
 
-def _compiled(statement: _Statement, dialect: Dialect, parameters: Sequence[str]) -> _Text:
+def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -> _Text:
+    if not isinstance(statement, Executable):
+        statement = statement(dialect.name)
     columns = parameters if isinstance(statement, Insert) and statement.select is None else None
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     assert isinstance(compiled, SQLCompiler)

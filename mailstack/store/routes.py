@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
 from mailstack.mail.address import Mailbox
 from mailstack.store import routing
+from mailstack.store.prepared import Prepared
 from mailstack.store.routing import Reached, expand, place
 from mailstack.store.tables import account, domain
 
@@ -79,11 +80,12 @@ def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:
     if len(found) != 1:
         return None
     (reached,) = found
-    row = connection.execute(
-        select(account.c.password_hash, account.c.scram_keys).where(account.c.id == reached.account_id)
-    ).one()
+    secrets = _SECRETS.row(connection, reached.account_id)
+    if secrets is None:
+        return None  # it was removed a moment ago
+    password_hash, scram_keys = secrets
     name = str(reached.mailbox)
-    return Credentials(reached.account_id, name, row.password_hash, row.scram_keys, reached.disabled)
+    return Credentials(reached.account_id, name, password_hash, scram_keys, reached.disabled)
 
 
 def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[None]:
@@ -114,3 +116,9 @@ def _postmasters(connection: Connection, chosen: Mailbox | None) -> tuple[Reache
     if row is None:
         raise NoPostmaster("there is no account yet that could take mail for postmaster")
     return expand(connection, [place(connection, Mailbox(row.local_part, row.name))], catch_all=False)
+
+
+_SECRETS: Final = Prepared(
+    select(account.c.password_hash, account.c.scram_keys).where(account.c.id == bindparam("account_id")),
+    "account_id",
+)

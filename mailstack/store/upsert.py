@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
 
-def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT of the connection's database, for its `on_conflict_do_update`."""
-    if connection.dialect.name == "postgresql":
+def insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT of that kind of database, for its `on_conflict_do_update`."""
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql  # 3 MiB, which a process on SQLite is spared
 
         return postgresql.insert(table)
