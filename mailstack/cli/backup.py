@@ -94,6 +94,8 @@ def backup(
             print(f"{show.counted(pruned.backups, 'older backup')} removed, {show.octets(pruned.octets)}")
         for each in run.damaged:
             show.note(f"{each}; what is left of it is in the backup")
+        if run.unnoted is not None:
+            show.note(f"note: the store could not remember this backup: {run.unnoted}")
     if run.damaged:
         raise typer.Exit(os.EX_DATAERR)
 
@@ -218,7 +220,12 @@ def _restore_all(
     run = Restoration(database, folder, made, settings.state_dir)
     # Housekeeping would take content without messages for litter.
     with_lock(
-        database, settings, HOUSEKEEPING, lambda: watched("restoring", run.run()), holder="mailstack backup"
+        database,
+        settings,
+        HOUSEKEEPING,
+        lambda: watched("restoring", run.run()),
+        holder="mailstack backup restore",
+        octets=told.octets,
     )
     return {"restored": told.messages, "present": 0, "findings": run.findings}
 
@@ -253,6 +260,7 @@ def _restore_maildrop(
             target.id,
             lambda: watched("restoring", run.run()),
             holder="mailstack backup restore",
+            octets=plan.octets,
         )
     return {"restored": run.restored, "present": plan.present, "findings": run.findings}
 

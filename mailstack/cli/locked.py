@@ -14,14 +14,29 @@ T = TypeVar("T")
 
 
 def with_lock(
-    database: Database, settings: Settings, account_id: int, work: Callable[[], T], *, holder: str
+    database: Database,
+    settings: Settings,
+    account_id: int,
+    work: Callable[[], T],
+    *,
+    holder: str,
+    octets: int = 0,
 ) -> T:
-    """Do the work on a thread while this process holds the lock; raises MaildropInUse during a session."""
-    return asyncio.run(_with_lock(database, settings, account_id, work, holder))
+    """Do the work on a thread while this process holds the lock; raises MaildropInUse during a session.
+
+    And StoreFull where it would put so many octets where there is no room beside the reserve.
+    """
+    return asyncio.run(_with_lock(database, settings, account_id, work, holder=holder, octets=octets))
 
 
 async def _with_lock(
-    database: Database, settings: Settings, account_id: int, work: Callable[[], T], holder: str
+    database: Database,
+    settings: Settings,
+    account_id: int,
+    work: Callable[[], T],
+    *,
+    holder: str,
+    octets: int,
 ) -> T:
     store = Store(
         database,
@@ -30,6 +45,8 @@ async def _with_lock(
         keep_events=settings.trace.keep_seconds > 0,
     )
     try:
+        if octets:
+            await store.require_space(octets)
         lock = await store.lock_maildrop(account_id, holder=holder)
         try:
             return await asyncio.to_thread(work)

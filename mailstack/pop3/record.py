@@ -41,6 +41,7 @@ def write(
         deleted=tally.deleted,
         deleted_octets=tally.deleted_octets,
         seconds=round(seconds, 3),
+        trouble=session.trouble,
         ended=ended,
     )
     answers.count(

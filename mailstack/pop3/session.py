@@ -54,7 +54,7 @@ class Authorization:
 class Session:
     """The states of RFC 1939 §3; its owner obeys one line at a time, in order."""
 
-    __slots__ = ("_bad", "_channel", "_more", "_state", "ended", "mechanism", "tally")
+    __slots__ = ("_bad", "_channel", "_more", "_state", "ended", "mechanism", "tally", "trouble")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -63,6 +63,7 @@ class Session:
         self._more = False
         self.ended: str | None = None  # why, once the connection is to be closed
         self.mechanism: str | None = None  # by which somebody has logged in
+        self.trouble: str | None = None  # why the store did not do something, as the log tells it
         self.tally = Tally()
 
     @property
@@ -120,6 +121,8 @@ class Session:
         if isinstance(error, BadCommand):
             return self._count_bad(error)
         self._bad = 0
+        if isinstance(error, StoreUnavailable):
+            self.trouble = str(error)
         return reply_to(error)
 
     def _count_bad(self, error: BadCommand) -> Reply:

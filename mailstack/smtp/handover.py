@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, Temporary
 from mailstack.smtp.replies import Reply, reply_to
 
 
@@ -23,11 +23,14 @@ def protocol(*, lmtp: bool, extended: bool, utf8: bool, tls: bool) -> str:
 
 async def deliver(delivery: Delivery, intake: Intake, *, session_id: str) -> bytes:
     """Deposit the message and say how that went, in one reply; never raises."""
+    reason = None
     try:
         number = await delivery.deliver(intake)
     except Exception as error:
         reply = failed(error, session_id=session_id)
         outcome = reply.decode().strip()
+        if isinstance(error, Temporary):  # the sender hears what to do, and here it is told why
+            reason = str(error)
         delivery.note_failed(intake, outcome)
     else:
         reply = Reply(250, "2.0.0", f"{intake.mail_id} is delivered").octets
@@ -48,6 +51,7 @@ async def deliver(delivery: Delivery, intake: Intake, *, session_id: str) -> byt
         recipients=len(envelope.forward_paths),
         octets=intake.octets,
         outcome=outcome,
+        reason=reason,
     )
     return reply
 

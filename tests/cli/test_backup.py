@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from mailstack import settings
 from mailstack.cli import show
 from mailstack.store.clock import moment, now
 from mailstack.store.engine import Database
 from mailstack.store.locks import FileLocks
-from mailstack.store.tables import PARTS_A_MESSAGE, content
+from mailstack.store.tables import PARTS_A_MESSAGE, content, entry
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
 
@@ -103,6 +103,17 @@ async def test_a_maildrop_in_use_is_left_alone(filled: CommandLine, folder: Path
     locks.close()
     assert refused.code == os.EX_TEMPFAIL
     assert "somebody" in refused.err
+
+
+def test_a_restore_leaves_the_reserve_alone(
+    filled: CommandLine, store: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.good("database", "backup", folder)
+    with store.writing() as connection:
+        connection.execute(delete(entry))
+    monkeypatch.setenv("MAILSTACK_STORE__RESERVE", "1000TiB")
+    refused = filled("backup", "restore", folder, "--account", JO, "--yes")
+    assert (refused.code, refused.err) == (os.EX_TEMPFAIL, "mailstack: the disk is nearly full\n")
 
 
 def test_nothing_happens_without_a_yes(filled: CommandLine, folder: Path) -> None:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import poplib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stories.load import message
-from tests.stories.test_trouble import on_small_disk
-from tests.support.appliance import Appliance, retrieved
+from tests.stories.test_trouble import on_small_disk, small_disk
+from tests.support.appliance import Appliance, copy_template, retrieved, wait_until
 
 __all__ = ["on_small_disk"]
+
+
+@pytest.fixture
+def on_failing_disk(tmp_path: Path, sqlite_template: Path) -> Iterator[Appliance]:
+    """An appliance on a disk of its own that the kernel lets nobody write to once it has failed."""
+    with (
+        small_disk(tmp_path, 250, journal=True, options="loop,errors=remount-ro") as disk,
+        Appliance(disk) as made,
+    ):
+        copy_template(sqlite_template, made)
+        made.add_accounts("anna", "ben")
+        yield made
+
+
+WHY = "the database"
 
 
 def spoil(appliance: Appliance, marker: bytes, by: bytes) -> None:
@@ -66,3 +82,42 @@ def test_a_disk_that_may_not_be_written_stops_the_start_with_a_reason(on_small_d
         appliance.log = log
     appliance.start()
     assert appliance.pop3("anna").stat()[0] == 1
+
+
+def test_a_disk_that_fails_meanwhile_is_read_and_backed_up(
+    on_failing_disk: Appliance, tmp_path: Path
+) -> None:
+    appliance = on_failing_disk
+    appliance.log = tmp_path / "log"  # where it can still be written
+    appliance.start()
+    assert appliance.send(message("kept", 10_000), "anna")[0] == 250
+    backups = tmp_path / "backups"
+    appliance.command("database", "backup", str(backups))
+    assert appliance.send(message("new", 1000), "anna")[0] == 250
+    device = subprocess.run(
+        ["findmnt", "-no", "SOURCE", appliance.folder], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert device.startswith("/dev/loop")
+    Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("a test")
+
+    assert appliance.send(message("lost", 1000), "anna") == (
+        451,
+        b"4.3.0 the store does not answer, try again",
+    )
+    session = appliance.pop3("anna")
+    assert retrieved(session, 1).endswith(message("kept", 10_000))
+    session.dele(1)
+    with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/TEMP\]"):
+        session.quit()
+    session.close()
+    session = appliance.pop3("anna")
+    assert session.stat()[0] == 2
+    session.quit()
+    wait_until(lambda: "trouble=" in appliance.said(), what="the session is told of")
+    told = appliance.said().splitlines()
+    assert [each for each in told if "event=mail " in each and f'reason="{WHY}' in each]
+    assert [each for each in told if "event=pop3.session " in each and f'trouble="{WHY}' in each]
+    said = appliance.command("database", "backup", str(backups))
+    assert b"2 messages of 2 accounts" in said
+    assert b"all is well" in appliance.command("backup", "verify", str(backups))
+    appliance.kill()

@@ -24,16 +24,20 @@ MEGABYTE = 1024 * 1024
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+def small_disk(
+    folder: Path, megabytes: int, *, journal: bool = False, options: str = "loop"
+) -> Iterator[Path]:
     """A file system of its own, without the share that is kept for root and would hide a full disk."""
     if os.getuid() != 0 or shutil.which("mkfs.ext4") is None:
         pytest.skip("only root can mount a small disk, made by e2fsprogs")
     image, mounted = folder / "image", folder / "disk"
     with image.open("wb") as file:
         file.truncate(megabytes * MEGABYTE)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-m", "0", "-O", "has_journal" if journal else "^has_journal", image], check=True
+    )
     mounted.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, mounted], capture_output=True, text=True)
+    done = subprocess.run(["mount", "-o", options, image, mounted], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no loop device here: {done.stderr.strip()}")
     try:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 
-from mailstack.errors import BadData, StoreDamaged
+from mailstack.errors import BadData, StoreDamaged, StoreUnavailable
 from mailstack.store import facts, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
@@ -51,12 +51,12 @@ class Backup:
         """Messages that were damaged in the store already; what is left of them is in the backup."""
         self.copied = 0
         """Octets of content that this run added."""
+        self.unnoted: str | None = None
+        """Why the store does not know of this backup, which is good all the same."""
 
     def run(self) -> Iterator[Progress]:
         """Make the backup; raises BadData, AlreadyRunning, or what disk and database say."""
-        with self._database.writing() as connection:
-            identity = facts.identity(connection)
-        self._folder.prepare(identity)
+        self._folder.prepare(self._identity())
         with self._folder.alone():
             with Writer(self._folder) as writer:
                 yield from self._new_content(writer)
@@ -66,8 +66,19 @@ class Backup:
                 self.made = self._folder.finish(begun, told)
             finally:
                 shutil.rmtree(begun, ignore_errors=True)
+        try:
+            with self._database.writing() as connection:
+                facts.put(connection, facts.LAST_BACKUP, now())
+        except StoreUnavailable as error:  # a disk that can only be read is one to save what is on it
+            self.unnoted = str(error)
+
+    def _identity(self) -> int:
+        with self._database.reading() as connection:
+            known = facts.get(connection, facts.IDENTITY)
+        if known is not None:
+            return known
         with self._database.writing() as connection:
-            facts.put(connection, facts.LAST_BACKUP, now())
+            return facts.identity(connection)
 
     def _new_content(self, writer: Writer) -> Iterator[Progress]:
         with _advised():
