@@ -57,7 +57,9 @@ class Slice(NamedTuple):
     octets: int
 
 
-_SLICE: Final = Slice(messages=500, octets=8 * 1024 * 1024)
+# Mail of many senders lies mixed: the more of it goes at once, the fewer pages are changed twice. 500 small
+# messages cost 12 us each, 2,000 cost 7, some 15 ms together; 4,000 cost as much each.
+_SLICE: Final = Slice(messages=2000, octets=8 * 1024 * 1024)
 _ONE: Final = Slice(messages=1, octets=0)
 
 
