@@ -6,11 +6,31 @@ alone, a forged header field. So neither is ever stored.
 
 from __future__ import annotations
 
+import re
 from io import IncrementalNewlineDecoder
 from typing import Final
 
 _SLICE_OCTETS: Final = 64 * 1024
 """A longer text is a block of memory that comes fresh from the system: 4.3 ms for 5 MB in place of 2.4."""
+
+_DOTS_BEHIND: Final = {line_end: re.compile(line_end + rb"\.") for line_end in (b"\n", b"\r\n")}
+_WINDOW_OCTETS = 4096
+
+
+def dot_at_line_start(octets: bytes, line_end: bytes) -> int:
+    """Where the first dot is that comes behind such a line end, CRLF or LF, or -1.
+
+    Base64, which most octets of mail are, has no dot: that is known ten times sooner than a regular
+    expression has searched it. So one searches only what is behind some dot.
+    """
+    behind = _DOTS_BEHIND[line_end]
+    dot = octets.find(b".")
+    while dot >= 0:
+        window = dot + _WINDOW_OCTETS
+        if found := behind.search(octets, max(0, dot - len(line_end)), window):
+            return found.end() - 1
+        dot = octets.find(b".", window)
+    return -1
 
 
 def canonical(content: bytes) -> bytes:

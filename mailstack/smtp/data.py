@@ -6,10 +6,9 @@ Chunks are handled whole, never line by line, and nothing but CRLF.CRLF ends DAT
 
 from __future__ import annotations
 
-import re
+from mailstack.mail.lines import dot_at_line_start
 
 _END = b"\r\n.\r\n"
-_DOT_AT_LINE_START = re.compile(rb"\r\n\.")  # the one scan that most chunks need; find takes twice as long
 
 
 class DotReader:
@@ -39,9 +38,8 @@ class DotReader:
             given = 0  # an ordinary line begins; no need to join
         else:
             chunk, given = self._before + chunk, self._given
-        # Base64, which most octets of mail are, has no dot at all: that is known ten times sooner.
-        if b"." in chunk and (dot := _DOT_AT_LINE_START.search(chunk)):
-            return self._unstuffed(chunk, dot.start())[given:]
+        if (dot := dot_at_line_start(chunk, b"\r\n")) >= 0:
+            return self._unstuffed(chunk, dot - len(b"\r\n"))[given:]
         self._hold(chunk[-2:] if chunk.endswith(b"\r\n") else chunk[-1:] if chunk.endswith(b"\r") else b"")
         return chunk[given:]
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstack.mail.lines import Canonicaliser, canonical
+from mailstack.mail import lines
+from mailstack.mail.lines import Canonicaliser, canonical, dot_at_line_start
 
 CASES = [
     (b"", b"", 0, "an empty message stays empty"),
@@ -94,3 +95,27 @@ def test_a_long_chunk_is_looked_at_as_a_whole(at: int, octets: bytes) -> None:
 def test_finishing_twice_adds_nothing() -> None:
     canonicaliser = Canonicaliser()
     assert canonicaliser.feed(b"a") + canonicaliser.finish() + canonicaliser.finish() == b"a\r\n"
+
+
+PIECES = st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n.", b"\n.", b"bcdefgh"]), max_size=30)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, lines._WINDOW_OCTETS])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@given(pieces=PIECES)
+def test_a_dot_at_a_line_start_is_found_wherever_it_is(
+    window: int, line_end: bytes, pieces: list[bytes]
+) -> None:
+    octets = b"".join(pieces)
+    found = octets.find(line_end + b".")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_WINDOW_OCTETS", window)
+        assert dot_at_line_start(octets, line_end) == (found + len(line_end) if found >= 0 else -1)
+
+
+def test_a_dot_at_a_line_start_is_found_behind_many_windows() -> None:
+    text = b"Dots. And more of them.\r\n" * 1000
+    assert dot_at_line_start(text, b"\r\n") == -1
+    assert dot_at_line_start(text + b"." + text, b"\r\n") == len(text)
+    base64 = b"x" * 76 + b"\r\n"
+    assert dot_at_line_start(b"a.b\r\n" + base64 * 1000 + b".\r\n", b"\n") == 5 + 78 * 1000
