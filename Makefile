@@ -39,7 +39,6 @@ test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long f
 
 bench: $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5, PEER=sdbox|maildir|both
 	@requirements/install-debian run bench
-	@make -s -C bench/load
 	@$(BIN)/python -m bench.compare --rounds $(ROUNDS) --scale $(SCALE) --peer $(PEER) --results bench/results.json
 
 lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders between the packages

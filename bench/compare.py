@@ -14,7 +14,6 @@ import argparse
 import json
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -110,8 +109,7 @@ def main() -> int:
     if told.table:
         print(table(rows, WORKLOADS))
         return 0
-    if not load.PROGRAM.exists():
-        subprocess.run(["make", "-s", "-C", str(load.PROGRAM.parent)], check=True)
+    load.program()  # before any server is started
     wanted = [each for each in WORKLOADS if not told.only or any(words in each.name for words in told.only)]
     machine = f"{platform.machine()}, {platform.release()}, Python {platform.python_version()}"
     about = {"machine": machine, "rounds": told.rounds, "scale": told.scale}

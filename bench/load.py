@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-PROGRAM = Path(__file__).parent / "load" / "load"
+FOLDER = Path(__file__).parent / "load"
 Figures = dict[str, float]
+
+
+@cache
+def program() -> Path:
+    """The generator, made from its source where it is not there or is older."""
+    subprocess.run(["make", "-s", "-C", str(FOLDER)], check=True, stdout=sys.stderr)
+    return FOLDER / "load"
 
 
 def arguments(kind: str, options: dict[str, object]) -> list[str]:
     """The command for `kind` (smtp, pop3 or idle); an option that is True has no value, a None is none."""
-    words = [str(PROGRAM), kind]
+    words = [str(program()), kind]
     for name, value in options.items():
         if value is not None and value is not False:
             words.append(f"--{name.replace('_', '-')}")
