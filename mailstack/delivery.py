@@ -124,8 +124,10 @@ class Intake:
 
     def finish(self, *, reject_bare_newlines: bool) -> None:
         """The content has ended; raises what is wrong with it."""
-        self._take(self._canonicaliser.finish())
-        self._keep(self._header.finish())
+        if rest := self._canonicaliser.finish():
+            self._take(rest)
+        if rest := self._header.finish():
+            self._keep(rest)
         if self.failure is not None:
             raise self.failure
         if reject_bare_newlines and self._canonicaliser.bare_newlines:
@@ -299,14 +301,14 @@ class Delivery:
 
 
 def _came(arrival: Arrival) -> dict[str, Any]:
-    return {
+    came = {
         "session": arrival.session,
         "connected_at": arrival.connected_at,
         "address": arrival.address,
         "helo": arrival.helo,
         "protocol": arrival.protocol,
-        "tls": arrival.tls,
     }
+    return came if arrival.tls is None else came | {"tls": arrival.tls}
 
 
 def _told(intake: Intake) -> dict[str, Any]:

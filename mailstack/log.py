@@ -72,13 +72,13 @@ def new_session_id() -> str:
 
 def line(name: str, level: str, fields: dict[str, Value]) -> str:
     """One record as text, without its time and without a line end."""
-    parts = [f"level={level} event={_written(name)}"]
+    written = f"level={level} event={_written(name)}"
     for key, value in fields.items():
         if type(value) is str and len(value) <= _LONGEST:
-            parts.append(f"{key}={_quoted(value)}")
+            written += f" {key}={_quoted(value)}"
         elif value is not None:
-            parts.append(f"{key}={value if type(value) is int else _written(value)}")
-    return " ".join(parts)
+            written += f" {key}={value if type(value) is int else _written(value)}"
+    return written
 
 
 def _written(value: Value) -> str:

@@ -38,6 +38,7 @@ class Arrival(NamedTuple):
     """When the connection began, in microseconds since the epoch."""
 
 
+@lru_cache(maxsize=256)  # the same people write
 def return_path(reverse_path: Mailbox | None) -> bytes:
     """The Return-path-line of RFC 5321 §4.4; None is the null reverse-path."""
     return f"Return-Path: <{reverse_path or ''}>\r\n".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack.smtp import replies
@@ -90,8 +91,30 @@ class LineCutter:
         return None, position
 
 
-def damage(line: bytes) -> bytes | None:
-    """The reply to a line with a control character in it, which no mail client sends, else None."""
+class Words(NamedTuple):
+    """A command line, understood as far as it is the same for all commands."""
+
+    verb: bytes
+    """The first word, in upper case."""
+    argument: str | None
+    """What follows it, without blanks around; None where that is no UTF-8."""
+    damage: bytes | None
+    """The reply to a line with a control character in it, which no mail client sends."""
+
+
+@lru_cache(maxsize=128)  # nearly all lines are ones that were said before
+def words(line: bytes) -> Words:
+    """The words of a line, given without its CRLF."""
+    line = line.rstrip(b" \t")  # RFC 5321 §4.1.1 asks to bear with it
+    verb, _, argument = line.partition(b" ")
+    try:
+        text = argument.decode("utf-8").strip(" ")
+    except UnicodeDecodeError:
+        text = None
+    return Words(verb.upper(), text, _damage(line))
+
+
+def _damage(line: bytes) -> bytes | None:
     if line.translate(None, _CONTROLS) == line:
         return None
     if line.startswith(_TLS_CLIENT_HELLO):

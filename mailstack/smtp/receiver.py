@@ -188,7 +188,8 @@ class Receiver(SMTP):
             else:
                 self._await(answer)
         self._input = given[position:]
-        self._write(b"".join(out))
+        if out:
+            self._write(b"".join(out))
         if self._awaiting or self._write_paused:
             return
         if time.monotonic() - began > _SHORT_SECONDS and not conversation.closing:

@@ -84,18 +84,15 @@ class Session:
         self._commands += 1
         if self._commands > self._site.settings.max_commands:
             return self._hang_up(replies.TOO_MANY_COMMANDS)
-        line = line.rstrip(b" \t")  # RFC 5321 §4.1.1 asks to bear with it
-        if damage := lines.damage(line):
+        word, text, damage = lines.words(line)
+        if damage is not None:
             return self._hang_up(damage)
-        word, _, argument = line.partition(b" ")
-        verb = (LMTP_VERBS if self._site.lmtp else VERBS).get(word.upper())
+        verb = (LMTP_VERBS if self._site.lmtp else VERBS).get(word)
         if verb is None:
-            if word.upper() in lines.CROSS_PROTOCOL:
+            if word in lines.CROSS_PROTOCOL:
                 return self._hang_up(replies.NOT_SMTP)
             return self._counted(replies.UNKNOWN_COMMAND)
-        try:
-            text = argument.decode("utf-8").strip(" ")
-        except UnicodeDecodeError:
+        if text is None:
             return self._counted(replies.BAD_OCTETS)
         if text and not verb.takes_argument:
             return self._counted(replies.NO_ARGUMENT)

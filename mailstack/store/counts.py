@@ -20,7 +20,7 @@ class Counts:
 
     def add(self, name: str, number: int = 1) -> None:
         """So many more."""
-        self._numbers[name] = self._numbers.get(name, 0) + number
+        self._numbers[name] += number
 
     def add_replies(self, name: str, replies: Iterable[str]) -> None:
         """One more for each reply, told apart by its code."""

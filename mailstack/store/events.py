@@ -69,9 +69,10 @@ def account_mark(account_id: int) -> str:
 
 def row(at: int, name: str, kind: Kind, about: Iterable[str], told: dict[str, Any]) -> Row:
     """An event from its parts: `about` is what it can be found by, `told` all there is to know."""
-    facts = {key: value for key, value in told.items() if value is not None}
+    if None in told.values():
+        told = {key: value for key, value in told.items() if value is not None}
     found = "\n".join(about).casefold()
-    return Row(at, name, kind, f"\n{found}\n", _written(facts))
+    return Row(at, name, kind, f"\n{found}\n", _written(told))
 
 
 _written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
