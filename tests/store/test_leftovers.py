@@ -133,6 +133,8 @@ def test_a_message_may_be_noted_twice(filled: Database) -> None:
         (Slice(messages=2, octets=1 << 30), [[4, 5], [6]]),
         (Slice(messages=9, octets=30), [[4, 5], [6]]),  # 6 is larger than that, and goes alone
         (Slice(messages=9, octets=0), [[4], [5], [6]]),
+        (Slice(messages=9, octets=1 << 30, seconds=0), [[4, 5, 6]]),  # one bundle
+        (Slice(messages=9, octets=30, seconds=0), [[4, 5], [6]]),
     ],
 )
 def test_a_slice_is_bounded(filled: Database, job: Slice, steps: Sequence[Sequence[int]]) -> None:
