@@ -100,6 +100,7 @@ def run() -> None:
         plain, tls, smtp = free_ports(3)
         pop3 = {
             "MAILSTACK_LOG__LEVEL": "error",
+            "MAILSTACK_POP3__MAX_CONNECTIONS": "100000",
             "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{plain}",
             "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{tls}",
             "MAILSTACK_POP3__LOGIN_IDLE": "1h",

@@ -78,6 +78,7 @@ def mailstack(folder: Path, users: int) -> Iterator[Server]:
         "MAILSTACK_DEFAULT_DOMAIN": DOMAIN,
         "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",
         "MAILSTACK_SMTP__MAX_CONNECTIONS": "3000",
+        "MAILSTACK_POP3__MAX_CONNECTIONS": "12000",  # two workers may share them unevenly
         "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{pop3}",
         "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{pop3s}",
     }

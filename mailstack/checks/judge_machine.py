@@ -181,8 +181,11 @@ def listeners(facts: Facts) -> Iterator[Finding]:
 def open_files(facts: Facts) -> Iterator[Finding]:
     """Whether a process may open as many files as the settings allow connections."""
     processes = facts.service.processes if facts.service else None
-    needed = facts.settings.smtp.max_connections + _SPARE_DESCRIPTORS
+    smtp, pop3 = facts.settings.smtp.max_connections, facts.settings.pop3.max_connections
+    most = {"smtp": smtp, "lmtp": smtp, "pop3": pop3, "pop3s": pop3}
     for process in processes or ():
+        connections = sum(most.get(name, 0) for name in process.sockets)
+        needed = connections + _SPARE_DESCRIPTORS
         subject = f"limit of process {process.pid}"
         if process.max_open_files is None:
             yield unknown(subject, "its limit of open files could not be read")
@@ -190,8 +193,8 @@ def open_files(facts: Facts) -> Iterator[Finding]:
             yield warning(
                 "limit of open files",
                 f"process {process.pid} may open {process.max_open_files} files,"
-                f" and [smtp] max_connections allows {facts.settings.smtp.max_connections} connections",
-                "At that limit no connection is taken any more, not even those of mail programs.",
+                f" and max_connections allows {connections} connections to {', '.join(process.sockets)}",
+                "At that limit no connection is taken any more.",
                 f"systemctl edit the unit, and say LimitNOFILE={needed}",
             )
         else:

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from mailstack import log
 from mailstack.auth.binding import end_point_of
+from mailstack.crowd import Crowd
 from mailstack.errors import MailstackError
 from mailstack.pop3 import record, sending, tcp, turns
 from mailstack.pop3.answers import Answers
@@ -22,7 +23,7 @@ from mailstack.pop3.outlet import Gone, Outlet
 from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
-from mailstack.pop3.surroundings import Crowd, Surroundings
+from mailstack.pop3.surroundings import Surroundings
 from mailstack.tls import Tls
 
 _COMMANDS_AT_ONCE: Final = 200
@@ -72,16 +73,19 @@ class Connection(asyncio.Protocol):
     # -- called by the event loop ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet; with implicit TLS the handshake is done."""
+        """Greet; with implicit TLS the handshake is done, and the connection was let in before it."""
         self._transport = cast(asyncio.Transport, transport)
         self._inlet.use(self._transport)
         self._outlet.use(self._transport)
         self._peer = tcp.peer_of(transport.get_extra_info("peername"))
         self._answers = Answers(self._surroundings, peer=self._peer.address)
         self._begin()
-        self._crowd.join(self)
-        self._outlet.write(self._session.greeting().text)
-        self._outlet.flush_soon()
+        if self._tls is None and (refusal := self._crowd.join(self, self._peer.address, self._loop.time())):
+            self._outlet.write(self._surroundings.refusal(self._peer.address, refusal).text)
+            self._close("refused")
+        else:
+            self._outlet.write(self._session.greeting().text)
+            self._outlet.flush_soon()
 
     def data_received(self, data: bytes) -> None:
         """Obey what is complete, in order."""
@@ -134,6 +138,14 @@ class Connection(asyncio.Protocol):
             self.abort("idle")
         elif self._task is None:
             self._close("idle")
+
+    def silence(self, now: float) -> float:
+        """For how long nothing was asked; none after the login, when an account has its own right to wait."""
+        return 0.0 if self._session.logged_in else now - self._active_at
+
+    def give_way(self) -> None:
+        """Make room for somebody else; nothing is said, as in `kick`."""
+        self.abort("made room")
 
     def drain(self) -> None:
         """End after the command under way, at once if there is none."""

@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from mailstack.crowd import Crowd, Limits
 from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.record import SessionInfo
-from mailstack.pop3.surroundings import Crowd, Surroundings, TlsProvider
+from mailstack.pop3.surroundings import Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
 from mailstack.pop3.tlsserver import TlsServer
 from mailstack.settings import Pop3
-from mailstack.store.limits import NO_LIMITS, Limits
+from mailstack.store import limits
 from mailstack.store.store import Store
 
 _LOOK_SECONDS: Final = 5.0
@@ -25,6 +26,16 @@ _LOOK_SECONDS: Final = 5.0
 
 _BACKLOG: Final = 1024
 _CUT_SECONDS: Final = 1.0
+
+
+def limits_of(settings: Pop3) -> Limits:
+    """How many connections a listener may have."""
+    return Limits(
+        settings.max_connections, settings.max_connections_per_address, settings.max_connections_per_network
+    )
+
+
+_DEFAULT: Final = limits_of(Pop3())
 
 
 async def serve(
@@ -38,7 +49,8 @@ async def serve(
     idle_seconds: float = 600.0,
     login_idle_seconds: float = 60.0,
     login_delay_seconds: int = 0,
-    retention: Limits = NO_LIMITS,
+    retention: limits.Limits = limits.NO_LIMITS,
+    connections: Limits = _DEFAULT,
 ) -> Listener:
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
@@ -56,7 +68,7 @@ async def serve(
         login_idle_seconds=login_idle_seconds,
         login_delay_seconds=login_delay_seconds,
     )
-    listener = Listener(surroundings, asyncio.get_running_loop())
+    listener = Listener(surroundings, Crowd(connections), asyncio.get_running_loop())
     for bound in sockets:
         if implicit_tls:
             listener.accept_tls_on(bound)
@@ -68,11 +80,13 @@ async def serve(
 class Listener:
     """The sockets of one kind and the sessions that came in by them."""
 
-    def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, surroundings: Surroundings, crowd: Crowd[Connection], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._surroundings = surroundings
         self._loop = loop
         self._servers: list[asyncio.Server | TlsServer] = []
-        self._crowd: Crowd[Connection] = Crowd()
+        self._crowd = crowd
         shortest = min(surroundings.idle_seconds, surroundings.login_idle_seconds)
         self._look_seconds = min(_LOOK_SECONDS, shortest / 4)
         self._timer = loop.call_later(self._look_seconds, self._look_after)
@@ -92,6 +106,7 @@ class Listener:
             login_idle_seconds=settings.login_idle_seconds,
             login_delay_seconds=settings.login_delay_seconds,
         )
+        self._crowd.adopt(limits_of(settings))
 
     def told(self) -> list[SessionInfo]:
         """Every session there is now."""
@@ -116,7 +131,7 @@ class Listener:
     def accept_tls_on(self, bound: socket.socket) -> None:
         """Listen on one more socket, where the handshake comes first."""
         keep_alive(bound)
-        self._servers.append(TlsServer(bound, self._connection, self._surroundings.tls, self._loop))
+        self._servers.append(TlsServer(bound, self._connection, self._crowd, self._surroundings, self._loop))
 
     def _connection(self) -> Connection:
         return Connection(self._surroundings, self._crowd, self._loop)

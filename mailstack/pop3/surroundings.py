@@ -1,21 +1,21 @@
-"""What all connections of one listener share, and the crowd that they are."""
+"""What all connections of one listener share."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Final
 
+from mailstack import log
+from mailstack.crowd import Refusal
 from mailstack.directory import Directory
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.expiry import Expiries
+from mailstack.pop3.replies import Reply, negative
 from mailstack.pop3.tcp import Peer
 from mailstack.store.store import Store
-
-T = TypeVar("T")
 
 TlsProvider = Callable[[], ssl.SSLContext | None]
 """The context for the next handshake, so that a new certificate needs no restart; None: no TLS."""
@@ -41,6 +41,12 @@ class Surroundings:
         """How long a session may say nothing."""
         return self.idle_seconds if logged_in else self.login_idle_seconds
 
+    def refusal(self, address: str, why: Refusal) -> Reply:
+        """What is said in place of the greeting to a connection that is one too many (RFC 3206 §4)."""
+        log.event("pop3.refused", address=address, why=why.value)
+        self.store.counts.add("pop3_connections_refused")
+        return negative(f"{why.value}, try again later", "SYS/TEMP")
+
     def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:
         """What a session may know of a connection to `peer`."""
         return _channel(
@@ -55,41 +61,3 @@ class Surroundings:
 
 _channel: Final = lru_cache(maxsize=1024)(Channel)
 """Most connections are alike, and share what is known of them."""
-
-
-class Crowd(Generic[T]):
-    """Who is there; and a way to wait until nobody is."""
-
-    def __init__(self) -> None:
-        self._members: set[T] = set()
-        self._nobody = asyncio.Event()
-        self._nobody.set()
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __iter__(self) -> Iterator[T]:
-        """Everybody who is there now, whoever leaves meanwhile."""
-        return iter(tuple(self._members))
-
-    def join(self, member: T) -> None:
-        """One more."""
-        self._members.add(member)
-        self._nobody.clear()
-
-    def leave(self, member: T) -> bool:
-        """One less; False when it had left before."""
-        if member not in self._members:
-            return False
-        self._members.remove(member)
-        if not self._members:
-            self._nobody.set()
-        return True
-
-    async def gone(self, timeout_seconds: float) -> bool:
-        """Wait until nobody is there; False when that took too long."""
-        try:
-            await asyncio.wait_for(self._nobody.wait(), timeout_seconds)
-        except TimeoutError:
-            return False
-        return True

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from mailstack import log
+from mailstack.crowd import Crowd
+from mailstack.pop3.connection import Connection
+from mailstack.pop3.surroundings import Surroundings
 from mailstack.pop3.tcp import peer_of
 from mailstack.tls import Tls
 
@@ -21,19 +24,40 @@ _ACCEPTED_AT_ONCE: Final = 32
 _PAUSE_SECONDS: Final = 0.5
 
 
+class Handshake:
+    """A connection that has to prove itself; it counts like one that is greeted."""
+
+    __slots__ = ("_began_at", "task")
+
+    def __init__(self, began_at: float) -> None:
+        self._began_at = began_at
+        self.task: asyncio.Task[None] | None = None
+
+    def silence(self, now: float) -> float:
+        """Since it began: no honest one takes long."""
+        return now - self._began_at
+
+    def give_way(self) -> None:
+        """Make room for somebody else."""
+        assert self.task is not None
+        self.task.cancel()
+
+
 class TlsServer:
     """Accepts on one socket; each handshake is a task, which ends when the session begins."""
 
     def __init__(
         self,
         bound: socket.socket,
-        session: Callable[[], asyncio.Protocol],
-        tls: Callable[[], ssl.SSLContext | None],
+        session: Callable[[], Connection],
+        crowd: Crowd[Connection],
+        surroundings: Surroundings,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._bound: Final = bound
         self._session: Final = session
-        self._tls: Final = tls
+        self._crowd: Final = crowd
+        self._surroundings: Final = surroundings
         self._loop: Final = loop
         self._handshakes: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -60,10 +84,17 @@ class TlsServer:
             except OSError as error:
                 self._pause(error)
                 return
+            address, now = peer_of(name).address, self._loop.time()
+            handshake = Handshake(now)
+            if refusal := self._crowd.arrive(handshake, address, now):
+                # Without a handshake nothing can be said, and to shake hands first is what costs most.
+                self._surroundings.refusal(address, refusal)
+                accepted.close()
+                continue
             accepted.setblocking(False)
-            handshake = self._loop.create_task(self._shake_hands(accepted, name))
-            self._handshakes.add(handshake)
-            handshake.add_done_callback(self._handshakes.discard)
+            handshake.task = self._loop.create_task(self._shake_hands(accepted, address, handshake))
+            self._handshakes.add(handshake.task)
+            handshake.task.add_done_callback(self._handshakes.discard)
 
     def _pause(self, error: OSError) -> None:
         """No descriptor or no memory is left: try again when sessions have ended."""
@@ -75,8 +106,8 @@ class TlsServer:
         if not self._closed:
             self._loop.add_reader(self._bound, self._accept)
 
-    async def _shake_hands(self, accepted: socket.socket, name: object) -> None:
-        context = self._tls()
+    async def _shake_hands(self, accepted: socket.socket, address: str, handshake: Handshake) -> None:
+        context = self._surroundings.tls()
         transport: asyncio.Transport | None = None
         try:
             if context is None:
@@ -87,12 +118,15 @@ class TlsServer:
             await tls.shake_hands(transport)
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
             why = getattr(error, "reason", None) or type(error).__name__
-            log.event("pop3.handshake", peer=peer_of(name).address, why=why)
+            log.event("pop3.handshake", peer=address, why=why)
+            self._crowd.leave(handshake)
         except asyncio.CancelledError:
             if transport is not None:
                 transport.abort()
+            self._crowd.leave(handshake)
             raise
         else:
+            self._crowd.admit(handshake, session)
             session.connection_made(tls)
             tls.resume_reading()
         finally:

@@ -32,6 +32,11 @@ COUNTS: Final = (
         "code",
     ),
     Measure("mailstack_pop3_sessions_total", "pop3_sessions", "POP3 sessions that have ended."),
+    Measure(
+        "mailstack_pop3_connections_refused_total",
+        "pop3_connections_refused",
+        "POP3 connections turned away at once.",
+    ),
     Measure("mailstack_pop3_logins_total", "logins", "Those that were let in."),
     Measure("mailstack_pop3_logins_refused_total", "logins_refused", "Wrong names and passwords."),
     Measure("mailstack_messages_retrieved_total", "retrieved", "Messages sent whole to mail programs."),

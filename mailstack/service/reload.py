@@ -28,6 +28,7 @@ SWAPPED: Final = frozenset(
         "smtp.max_connections_per_address", "smtp.max_connections_per_network", "smtp.max_recipients",
         "smtp.max_commands", "smtp.max_errors", "smtp.idle", "smtp.min_rate", "smtp.max_data_time",
         "pop3.allow_plaintext_login", "pop3.idle", "pop3.login_idle", "pop3.login_delay",
+        "pop3.max_connections", "pop3.max_connections_per_address", "pop3.max_connections_per_network",
     }
 )  # fmt: skip
 """The settings that a reload changes; every other one needs a restart."""

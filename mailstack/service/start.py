@@ -70,12 +70,15 @@ def _ensure_certificate(settings: Settings) -> None:
 
 def share(settings: Settings, workers: int) -> dict[str, str]:
     """One worker's part of what is limited for the whole server, as the environment says it."""
-    smtp = settings.smtp
+    smtp, pop3 = settings.smtp, settings.pop3
     whole = {
-        "MAX_CONNECTIONS": smtp.max_connections,
-        "MAX_CONNECTIONS_PER_ADDRESS": smtp.max_connections_per_address,
-        "MAX_CONNECTIONS_PER_NETWORK": smtp.max_connections_per_network,
+        "SMTP__MAX_CONNECTIONS": smtp.max_connections,
+        "SMTP__MAX_CONNECTIONS_PER_ADDRESS": smtp.max_connections_per_address,
+        "SMTP__MAX_CONNECTIONS_PER_NETWORK": smtp.max_connections_per_network,
+        "POP3__MAX_CONNECTIONS": pop3.max_connections,
+        "POP3__MAX_CONNECTIONS_PER_ADDRESS": pop3.max_connections_per_address,
+        "POP3__MAX_CONNECTIONS_PER_NETWORK": pop3.max_connections_per_network,
     }
-    parts = {f"MAILSTACK_SMTP__{name}": str(-(-most // workers)) for name, most in whole.items()}
+    parts = {f"MAILSTACK_{name}": str(-(-most // workers)) for name, most in whole.items()}
     in_flight = max(-(-smtp.max_octets_in_flight // workers), smtp.max_message_octets)
     return {**parts, "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(in_flight)}

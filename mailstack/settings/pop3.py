@@ -42,3 +42,19 @@ class Pop3:
         "How long an account has to wait between two logins; announced as LOGIN-DELAY unless it is zero.",
         name="login_delay",
     )
+    max_connections: int = key(
+        values.at_least(1, values.count, "nobody could fetch mail"),
+        2000,
+        "Connections open at the same time; one more is asked to come back later, unless another has been"
+        " silent for 2 seconds without a login and makes room.",
+    )
+    max_connections_per_address: int = key(
+        values.at_least(1, values.count, "nobody could fetch mail"),
+        100,
+        "The same for one address; loopback addresses are exempt.",
+    )
+    max_connections_per_network: int = key(
+        values.at_least(1, values.count, "nobody could fetch mail"),
+        400,
+        "The same for all addresses of one IPv4 /24 or IPv6 /64.",
+    )

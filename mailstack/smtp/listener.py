@@ -10,7 +10,7 @@ from typing import Final
 
 from mailstack.settings import Smtp
 from mailstack.smtp import replies
-from mailstack.smtp.receiver import Receiver, Reception
+from mailstack.smtp.receiver import Receiver, Reception, limits_of
 
 BACKLOG: Final = 1024
 _LAST_WORDS_SECONDS: Final = 2.0
@@ -53,7 +53,7 @@ class Listener:
     def adopt(self, settings: Smtp) -> None:
         """Other limits for who connects from now on; the content of a message keeps its own."""
         self._reception.site = replace(self._reception.site, settings=settings)
-        self._reception.connections.adopt(settings)
+        self._reception.connections.adopt(limits_of(settings))
 
     def close(self) -> None:
         """Accept nothing more; what is open goes on."""

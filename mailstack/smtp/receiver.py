@@ -18,8 +18,9 @@ from typing import Any, Final
 from aiosmtpd.smtp import SMTP
 
 from mailstack import log
+from mailstack.crowd import Crowd, Limits, Refusal, origin_of
+from mailstack.settings import Smtp
 from mailstack.smtp import replies
-from mailstack.smtp.crowd import Crowd, origin_of
 from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.session import Answer, Session
 from mailstack.smtp.site import Peer, Site
@@ -35,15 +36,17 @@ _TURN_SECONDS: Final = 0.005
 _SHORT_SECONDS: Final = 0.001
 """What takes no longer needs no pause behind it."""
 
-_SILENT_SECONDS: Final = 2.0
-"""How long a connection may say nothing while there is no room for another."""
-
 _CONTENT_PATIENCE: Final = 15
 """How many times as long within the content of a message, which is worth more than a connection."""
 
 _GIVE_WAY_SECONDS: Final = 2.0
 _LINGER_SECONDS: Final = 30.0
 """How long a peer may take to read our last words."""
+
+_REFUSALS: Final = {
+    Refusal.FULL: replies.TOO_MANY_CONNECTIONS,
+    Refusal.FROM_THERE: replies.TOO_MANY_CONNECTIONS_FROM_THERE,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -56,19 +59,14 @@ class Reception:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.connections = Crowd(self.site.settings)
+        self.connections = Crowd(limits_of(self.site.settings))
 
-    def make_room(self, now: float) -> None:
-        """Where nobody else could connect, end the connection that has been silent for longest.
 
-        Whoever holds connections without a word would else keep all others out for `idle_seconds`.
-        """
-        if not self.connections.full:
-            return
-        silent = max(self.connections, key=lambda each: each.silence(now))
-        if silent.silence(now) > _SILENT_SECONDS:
-            silent.give_way()
-            self.connections.leave(silent)
+def limits_of(settings: Smtp) -> Limits:
+    """How many connections a listener may have."""
+    return Limits(
+        settings.max_connections, settings.max_connections_per_address, settings.max_connections_per_network
+    )
 
 
 class Receiver(SMTP):
@@ -98,9 +96,9 @@ class Receiver(SMTP):
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
         delay = self._reception.site.settings.greeting_delay_milliseconds
-        self._reception.make_room(self._loop.time())
         self._reception.site.delivery.counts.add("smtp_connections")
-        if refusal := self._reception.connections.join(self, address):
+        if why := self._reception.connections.join(self, address, self._loop.time()):
+            refusal = _REFUSALS[why]
             log.event("connection refused", address=address, reply=refusal.decode().strip())
             self._reception.site.delivery.counts.add("smtp_connections_refused")
             self.end(refusal, linger=False)
