@@ -177,14 +177,19 @@ class Walk:
         self._ahead.clear()
 
     async def _step(self, uid: int) -> list[Opened]:
-        """Read the entry, and ahead of it where all that was read ahead so far has been wanted."""
+        """Read the entry, and ahead of it where all that was read ahead so far has been wanted.
+
+        A jump from there ends no walk: where it goes on behind it, it does so at the pace it had.
+        """
         near = self._at < uid <= self._at + _NEAR or not self._at
-        in_order = near and not self._ahead
-        self._window = min(max(2 * self._window, _FIRST_OCTETS), _MOST_OCTETS) if in_order else 0
+        if self._ahead:
+            self._window = 0
+        elif near:
+            self._window = min(max(2 * self._window, _FIRST_OCTETS), _MOST_OCTETS)
         self._at = uid
         self._forget()
         budget, left = self._source.budget, 0
-        granted = budget.take(self._window)
+        granted = budget.take(self._window if near else 0)
         try:
             found = await self._found(uid, granted)
             if not self._closed:

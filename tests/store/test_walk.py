@@ -99,6 +99,28 @@ async def test_a_walk_in_order_asks_seldom(filled, tmp_path):
         assert len(store.questions) <= 3
 
 
+async def test_a_walk_goes_on_behind_a_jump_at_the_pace_it_had(filled, tmp_path):
+    async with opened(filled, tmp_path) as store:
+        on_foot = store.walk()
+        for uid in range(1, COUNT + 1):
+            await on_foot.open(uid)
+        asked = len(store.questions)
+        for uid in range(1, COUNT + 1):
+            assert there(await on_foot.open(uid)) == octets_of(uid)
+        assert len(store.questions) - asked <= 2  # the jump, and all behind it
+
+
+async def test_a_walk_that_does_not_take_what_was_read_ahead_begins_anew(filled, tmp_path):
+    async with opened(filled, tmp_path) as store:
+        walking = store.walk()
+        held = []
+        for uid in (*range(1, COUNT + 1), 1, 2, 1, 2):
+            await walking.open(uid)
+            held.append(walk._ALL_OCTETS - store.left)
+        assert held[-4] == held[-2] == 0
+        assert held[-1] <= walk._FIRST_OCTETS < held[-3]
+
+
 async def test_a_client_that_jumps_is_not_read_ahead_for(filled, tmp_path):
     async with opened(filled, tmp_path) as store:
         jumping = store.walk()
