@@ -29,6 +29,7 @@ _WRITING_CACHE_OCTETS: Final = 32 * 1024 * 1024
 _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
 _WRITING: Final = "mailstack_writing"
+_BEGUN: Final = "mailstack_begun"
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
 _CORRUPTED: Final = ("XX001", "XX002")  # PostgreSQL: data, or an index, is corrupted
 _UNREADABLE: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)  # a sector is lost, say
@@ -150,6 +151,47 @@ class Database:
             self._pen.close()
 
 
+class Reading:
+    """One thread's read transactions, one after the other.
+
+    SQLite's connection is kept in between, for to ask for it again costs several times what the transaction
+    does; and each of these transactions sees one moment.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction, which ends with the block: keep it short."""
+        if not self._database.is_sqlite:
+            with self._database.reading() as connection:
+                yield connection
+            return
+        with self._database.translated():
+            connection, self._kept = self._kept or self._connected(), None
+            driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            try:
+                driver.execute("BEGIN")
+                yield connection
+                connection.rollback()
+                driver.rollback()
+            except BaseException:
+                connection.close()
+                raise
+            self._kept = connection
+
+    def _connected(self) -> Connection:
+        return self._database.engine.connect().execution_options(**{_BEGUN: True})
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+
 def reusable_octets(connection: Connection) -> int:
     """How many octets of a SQLite file belong to nothing and will be written again; else 0."""
     if connection.dialect.name != "sqlite":
@@ -223,9 +265,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
-    writing = connection.get_execution_options().get(_WRITING, False)
-    connection.connection.cursor().execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(_BEGUN):
+        # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
+        begin = "BEGIN IMMEDIATE" if options.get(_WRITING) else "BEGIN"
+        connection.connection.cursor().execute(begin)
 
 
 def _undo_sqlite(connection: sqlite3.Connection, _record: object) -> None:

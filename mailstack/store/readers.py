@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.errors import StoreUnavailable
-from mailstack.store.engine import Database
+from mailstack.store.engine import Database, Reading
 from mailstack.store.outcomes import Outcome, deliver
 
 R = TypeVar("R")
@@ -114,8 +114,10 @@ class Readers:
     # -- on the threads --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        reading = Reading(self._database)
         while last := self._last():
-            self._read(last)
+            self._read(reading, last)
+        reading.close()
 
     def _last(self) -> int:
         """The number of the last job that waits now, once there is one; 0 when nothing is left to do ever."""
@@ -130,12 +132,12 @@ class Readers:
         with self._something_to_do:
             return self._queue.popleft() if self._queue and self._queue[0].number <= last else None
 
-    def _read(self, last: int) -> None:
+    def _read(self, reading: Reading, last: int) -> None:
         """Read in one transaction, up to that job or the first failure, which ends it."""
         outcomes: list[Outcome] = []
         waiting, since, began = None, time.monotonic(), False
         try:
-            with self._database.reading() as connection:
+            with reading.transaction() as connection:
                 began = True
                 for _ in range(_AT_ONCE):
                     if (waiting := self._next(last)) is None:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import Connection, select
+import pytest
+from sqlalchemy import Connection, func, select
 
 from mailstack.errors import NoSuchMailbox
 from mailstack.store import readers
 from mailstack.store.engine import Database
+from mailstack.store.prepared import Prepared
 from mailstack.store.readers import Readers
 from mailstack.store.tables import account
 from tests.support import maildrops
@@ -111,3 +113,34 @@ async def test_what_waits_is_read_before_the_end(database):
         await asyncio.sleep(0)
         await them.close()
         assert all(isinstance(each, str) for each in await asyncio.gather(*asked))
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["SQLAlchemy's", "prepared"])
+async def test_all_that_a_question_reads_from_sqlite_is_of_one_moment(sqlite_url, prepared):
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, "anna@example.org")
+    counted = select(func.count(account.c.id))
+    statement = Prepared(counted)
+
+    def accounts(connection: Connection) -> int:
+        if prepared:
+            (found,) = statement.row(connection) or (0,)
+            return int(found)
+        return connection.execute(counted).scalar_one()
+
+    async with reading(database) as them:
+        for seen in (1, 2):
+            began, may_end = threading.Event(), threading.Event()
+
+            def twice(connection: Connection, began=began, may_end=may_end) -> tuple[int, int]:
+                before = accounts(connection)
+                began.set()
+                assert may_end.wait(SECONDS)
+                return before, accounts(connection)
+
+            asked = asyncio.ensure_future(them.read(twice))
+            assert await asyncio.to_thread(began.wait, SECONDS)
+            await asyncio.to_thread(maildrops.add_accounts, database, f"ben{seen}@example.org")
+            may_end.set()
+            assert await asked == (seen, seen)
+    database.dispose()
