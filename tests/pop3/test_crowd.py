@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 
 import pytest
 
@@ -14,11 +15,14 @@ from mailstack.settings import Pop3
 FULL = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
 
 
-@pytest.fixture(autouse=True)
-def silence(monkeypatch: pytest.MonkeyPatch) -> float:
-    """How long nothing may be said here while others wait."""
-    seconds = 0.3
-    monkeypatch.setattr(crowd, "SILENT_SECONDS", seconds)
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets how long nothing may be said while others wait; a long time, at first."""
+
+    def seconds(number: float) -> None:
+        monkeypatch.setattr(crowd, "SILENT_SECONDS", number)
+
+    seconds(60)
     return seconds
 
 
@@ -27,29 +31,29 @@ async def refused(rig) -> None:
     assert await client.rest() == FULL
 
 
-async def test_who_has_not_logged_in_makes_room_for_a_newcomer(start, silence):
+async def test_who_has_not_logged_in_makes_room_for_a_newcomer(start, patience):
     async with start(connections=Limits(2, 9, 9)) as rig:
         reader, silent = await rig.log_in(), await rig.connect()
         await refused(rig)
         assert rig.store.counts.told()["pop3_connections_refused"] == 1
-        await asyncio.sleep(silence * 1.2)
+        patience(-1)
         newcomer = await rig.connect()
         assert await silent.ended() == b""
         await rig.until_sessions(2)
         assert (await newcomer.ask(b"CAPA")).startswith(b"+OK")
-        await asyncio.sleep(silence * 1.2)
         last = await rig.connect()
         assert await newcomer.ended() != FULL
         assert await reader.ask(b"NOOP") == b"+OK\r\n", "who has logged in may be silent"
         assert (await last.log_in()).startswith(b"-ERR [IN-USE] ")
 
 
-async def test_octets_of_a_line_that_does_not_end_are_silence(start, silence):
+async def test_octets_of_a_line_that_does_not_end_are_silence(start, patience):
+    patience(0.2)
     async with start(connections=Limits(1, 9, 9)) as rig:
         trickling = await rig.connect()
         for _ in range(8):
             trickling.send(b"N")
-            await asyncio.sleep(silence / 6)
+            await asyncio.sleep(0.05)
         newcomer = await rig.connect()
         assert await newcomer.ask(b"NOOP") == b"-ERR log in first\r\n"
         await trickling.ended()
@@ -57,7 +61,7 @@ async def test_octets_of_a_line_that_does_not_end_are_silence(start, silence):
 
 @pytest.mark.parametrize("implicit_tls", [True, False])
 async def test_who_does_not_go_on_with_the_handshake_makes_room(
-    start, server_context, client_context, silence, implicit_tls
+    start, server_context, client_context, patience, implicit_tls
 ):
     limits = Limits(1, 9, 9)
     async with start(tls=server_context, implicit_tls=implicit_tls, connections=limits) as rig:
@@ -65,14 +69,16 @@ async def test_who_does_not_go_on_with_the_handshake_makes_room(
         if not implicit_tls:
             await stalling.ask(b"STLS")
         stalling.send(b"\x16\x03\x01")
-        await asyncio.sleep(silence * 1.2)
+        patience(-1)
         newcomer = await rig.connect(client_context if implicit_tls else None)
         assert await newcomer.ask(b"NOOP") == b"-ERR log in first\r\n"
         await stalling.ended()
         await rig.until_sessions(1)
 
 
-async def test_one_too_many_under_tls_is_cut_before_the_handshake(start, server_context, client_context):
+async def test_one_too_many_under_tls_is_cut_before_the_handshake(
+    start, server_context, client_context, patience
+):
     async with start(tls=server_context, implicit_tls=True, connections=Limits(1, 9, 9)) as rig:
         first = await rig.log_in(client_context)
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
@@ -90,7 +96,7 @@ async def test_a_handshake_that_fails_takes_no_place_any_more(start, server_cont
         await rig.log_in(client_context)
 
 
-async def test_other_limits_hold_from_now_on(start):
+async def test_other_limits_hold_from_now_on(start, patience):
     async with start(connections=Limits(1, 9, 9)) as rig:
         await rig.connect()
         await refused(rig)
