@@ -44,7 +44,11 @@ def server_on_postgresql(
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_unit_of_work_costs_no_more_than_its_bounds(server: Counted, row: Row) -> None:
-    found = server.costs(row.work, row.before, row.bounds.hold)
+    def hold(found: Counts) -> bool:
+        return row.bounds.hold(found) and found.blocks <= row.kept
+
+    # What leaves objects behind does so each time; what is grown once (a table of routes, say) does not.
+    found = server.costs(row.work, row.before, hold)
     assert row.bounds.hold(found), found
     assert row.bounds.slack(found) == []
     assert found.blocks <= row.kept, "a unit of work leaves objects behind"
