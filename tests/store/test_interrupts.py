@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event, func, insert, select
 
 from mailstack.mail.spool import PART_OCTETS
+from mailstack.store.backups import maildrop
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import Database
 from mailstack.store.events import Kind
@@ -60,8 +61,9 @@ def test_an_interrupted_writer_gives_the_write_lock_back(database: Database) -> 
 
 
 def test_an_interrupted_restore_tells_what_it_brought_back(
-    database: Database, folder: Folder, tmp_path: Path
+    database: Database, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(maildrop, "_STEP_MESSAGES", 1)  # a COMMIT for each, so that some come before it
     maildrops.add_accounts(database, JO)
     for number in range(3):
         maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number + TWO_PARTS, JO)
