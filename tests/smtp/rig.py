@@ -67,6 +67,7 @@ class Rig:
     def __init__(self, store: Store, directory: Path) -> None:
         self.store = store
         self.directory = directory
+        self.peers: list[Peer] = []
         self.tls: ssl.SSLContext | None = None
         self.client_tls: ssl.SSLContext | None = None
         self.reception: Reception
@@ -101,6 +102,7 @@ class Rig:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = Peer(reader, writer)
+        self.peers.append(peer)
         if greeted:
             assert (await peer.line()).startswith(b"220 mx.example.org ")
         return peer
@@ -222,5 +224,7 @@ async def running(
     finally:
         rig.listener.close()
         await rig.listener.drain(2.0)
+        for peer in rig.peers:
+            peer.writer.close()
         await store.close()
         verifier.close()
