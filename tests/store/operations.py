@@ -229,21 +229,20 @@ def _nothing_half_restored(database: Database, folder: Path) -> None:
         assert findings(database) == []
 
 
-def _restore_maildrops(database: Database, folder: Path) -> None:
+def _restore_maildrop(database: Database, folder: Path) -> None:
     backups = Folder(folder / "backups")
     one_at_a_time = patch.object(maildrop, "_STEP_MESSAGES", 1)
     with upgraded(backups, backups.find(None), folder) as copy, one_at_a_time:
-        for mailbox in (JO, KIM):
-            with database.reading() as connection:
-                plan = maildrop.plan(connection, copy, mailbox)
-                target = accounts.find_account(connection, mailbox)
-            _exhaust(maildrop.Return(database, copy, plan, target).run())
+        with database.reading() as connection:
+            plan = maildrop.plan(connection, copy, JO)
+            target = accounts.find_account(connection, JO)
+        _exhaust(maildrop.Return(database, copy, plan, target).run())
 
 
 def _back_up_then_lose(database: Database, folder: Path) -> None:
     _back_up(database, folder)
     with database.writing() as connection:
-        removal.expunge(connection, [Expunge(JO_ID, [7]), Expunge(KIM_ID, [1, 6])])
+        removal.expunge(connection, [Expunge(JO_ID, [1, 7])])
 
 
 def _exhaust(steps: Iterable[Any]) -> None:
@@ -345,8 +344,8 @@ OPERATIONS = (
         into_empty=True,
     ),
     Operation(
-        "restore maildrops",
-        _restore_maildrops,
+        "restore a maildrop",
+        _restore_maildrop,
         whole=False,
         prepare=_back_up_then_lose,
         between=_adds_up,
