@@ -5,16 +5,22 @@ from __future__ import annotations
 from mailstack.cli.locked import with_lock
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
-from mailstack.store import accounts
+from mailstack.store import accounts, leftovers
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
 
 
 def remove(database: Database, settings: Settings, account: Account) -> list[Mailbox]:
-    """Remove the account; return the aliases that named it. Raises MaildropInUse during a session."""
+    """Remove the account, then its mail; return the aliases that named it.
+
+    Raises MaildropInUse during a session. Its mail is noted in the same transaction: if the command is
+    ended meanwhile, the service removes it.
+    """
 
     def in_one_transaction() -> list[Mailbox]:
         with database.writing() as connection:
             return accounts.remove_account(connection, account.mailbox)
 
-    return with_lock(database, settings, account.id, in_one_transaction, holder="mailstack account remove")
+    named = with_lock(database, settings, account.id, in_one_transaction, holder="mailstack account remove")
+    leftovers.finish(database)
+    return named

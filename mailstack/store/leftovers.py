@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, delete, exists, select
@@ -31,6 +32,7 @@ from sqlalchemy import Connection, and_, delete, exists, select
 from mailstack import log
 from mailstack.errors import MailstackError, StoreDamaged
 from mailstack.store import surrogate
+from mailstack.store.engine import Database
 from mailstack.store.fetching import parts
 from mailstack.store.prepared import Prepared, Row, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message, removed
@@ -131,6 +133,20 @@ def _remove(connection: Connection, doomed: list[Row]) -> None:
     content_ids = [number * PARTS_A_MESSAGE + n for number, octets, _ in doomed for n in range(parts(octets))]
     _DELETE_CONTENT.run(connection, packed(content_ids))
     _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in doomed))
+
+
+def finish(database: Database) -> None:
+    """Remove all that is noted, at the pace of `Leftovers.finish`: for a command, which has no event loop.
+
+    It ends at a lost page, and leaves what is behind it to whoever serves, who tells of it.
+    """
+    with suppress(StoreDamaged):
+        more = True
+        while more:
+            began = time.monotonic()
+            with database.writing() as connection:
+                (more,) = sweep(connection, [_SLICE])
+            time.sleep(_OTHERS * (time.monotonic() - began) if more else 0)
 
 
 _ORPHANS = Prepared(

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from mailstack import settings
 from mailstack.auth import passwords, scram
@@ -15,7 +15,7 @@ from mailstack.store import accounts, logins, routes
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
-from mailstack.store.tables import account
+from mailstack.store.tables import account, leftover, message
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
 
@@ -234,6 +234,17 @@ def test_remove_asks_a_person_and_wants_yes_of_a_script(mailstack: CommandLine) 
     assert removed == ["jo@example.org is gone, with 0 messages (0 B)", "it was a target of info@example.org"]
     assert mailstack.good("account", "list", "--json").json == []
     assert mailstack.good("alias", "list", "--json").json == []
+
+
+def test_remove_takes_the_mail_along(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("account", "add", "jo")
+    mailstack.good("account", "add", "kim")
+    maildrops.deposit(store, b"Subject: to both\r\n\r\n", "jo@example.org", "kim@example.org")
+    maildrops.deposit(store, b"Subject: to one\r\n\r\n", "jo@example.org")
+    mailstack.good("account", "remove", "jo", "--yes")
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(message)) == 1
+        assert connection.scalar(select(func.count()).select_from(leftover)) == 0
 
 
 def test_remove_waits_for_no_session(mailstack: CommandLine, store: Database) -> None:

@@ -29,7 +29,7 @@ TO = ((JO_ID,), (JO_ID, KIM_ID), (KIM_ID,), (JO_ID, KIM_ID, LEE_ID))
 
 
 class Batch:
-    """Four deposits, two expunges and a sweep that are written together, and a fault at one point of it."""
+    """Four deposits, three expunges and a sweep that are written together, and a fault at one point of it."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -73,7 +73,7 @@ class Batch:
             return dict(Counter(rows))
 
     def _latest_entries(self) -> list[Expunge]:
-        """Of two maildrops that share the message, so that removing it is everybody's work."""
+        """Of the three maildrops that share the message, so that its content goes, too."""
         with self._database.reading() as connection:
             uids = {
                 account_id: connection.execute(
@@ -81,7 +81,7 @@ class Batch:
                 )
                 .scalars()
                 .first()
-                for account_id in (KIM_ID, LEE_ID)
+                for account_id in (JO_ID, KIM_ID, LEE_ID)
             }
         return [Expunge(account_id, [uid]) for account_id, uid in uids.items() if uid is not None]
 

@@ -103,7 +103,10 @@ async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monk
     event.listen(database.engine, "commit", lambda connection: commits.append(1))
     writer.coming.update(("b", "c"))
     (first,) = await begun(writer.write(note, "a"))
-    writer.coming.discard("b")
+    while not writer._gathering:  # noqa: ASYNC110 (looks from outside)
+        await asyncio.sleep(0.001)
+    with writer._something_to_do:  # which the thread has only given up to wait
+        writer.coming.discard("b")
     (second,) = await begun(writer.write(note, "b"))
     await asyncio.sleep(0)
     assert not commits
