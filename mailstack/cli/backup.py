@@ -266,12 +266,14 @@ def _restore_maildrop(
 
 
 def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> accounts.Account:
-    """The account to restore into; one that was removed is made again, with its old password."""
+    """The account to restore into; one that was removed is made again, as it was."""
+    from mailstack.store.backups import maildrop
+
     with database.writing() as connection:
         try:
             return accounts.find_account(connection, mailbox)
         except NotFound:
-            return accounts.add_account(connection, mailbox, password_hash=plan.password_hash)
+            return maildrop.make_again(connection, mailbox, plan)
 
 
 def _remember(context: typer.Context, identity: int) -> None:

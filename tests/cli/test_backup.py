@@ -95,6 +95,21 @@ def test_what_one_account_lacks_comes_back(filled: CommandLine, store: Database,
     assert [each["unique_id"] for each in after] == [each["unique_id"] for each in before]
 
 
+def test_an_account_that_was_removed_comes_back_as_it_was(
+    filled: CommandLine, store: Database, folder: Path
+) -> None:
+    filled.good("account", "disable", JO)
+    filled.good("account", "quota", JO, "5MiB", "--messages", "70")
+    before = filled.good("account", "show", JO, "--json").json
+    filled.good("database", "backup", folder)
+    filled.good("account", "remove", JO, "--yes")
+    filled.good("backup", "restore", folder, "--account", JO, "--yes")
+    after = filled.good("account", "show", JO, "--json").json
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"created_at", "uid_validity"}
+    assert "disabled" in filled.good("account", "show", JO).out
+
+
 async def test_a_maildrop_in_use_is_left_alone(filled: CommandLine, folder: Path) -> None:
     filled.good("database", "backup", folder)
     locks = FileLocks(settings.load(filled.file, {}).state_dir / "maildrops.lock")

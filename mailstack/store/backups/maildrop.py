@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     """What a restore would bring back."""
 
     account_id: int  # in the backup
-    password_hash: str
+    account: dict[str, Any]  # what was known of it beside its mail: AS_IT_WAS
     missing: tuple[Kept, ...]
     present: int
     damaged: frozenset[str]
@@ -86,10 +86,17 @@ class Plan(NamedTuple):
         return sum(each.octets for each in self.missing)
 
 
+AS_IT_WAS: Final = (
+    "password_hash", "scram_keys", "disabled_at",
+    "quota_octets", "quota_messages", "keep_seconds", "keep_read_seconds", "keep_messages",
+)  # fmt: skip
+"""The columns of an account that are its own, and nothing that its mail adds up to."""
+
+
 def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Sequence[str] = ()) -> Plan:
     """What the backup has for this address and the maildrop has not; raises NotFound."""
     found = copy.rows(
-        "SELECT a.id, a.password_hash FROM account AS a JOIN domain AS d"
+        f"SELECT a.id, {', '.join(f'a.{name}' for name in AS_IT_WAS)} FROM account AS a JOIN domain AS d"
         " ON a.domain_id = coalesce(d.alias_of, d.id) WHERE d.name = ? AND a.local_part = ?",
         (fold_domain(mailbox.domain), fold_local_part(mailbox.local_part)),
     )
@@ -119,7 +126,15 @@ def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Seque
     there = {each.unique_id for each in rows}
     damaged = frozenset(each.unique_id for each in rows if each.damaged_at is not None)
     missing = tuple(each for each in backed_up if each.unique_id not in there or each.unique_id in damaged)
-    return Plan(row[0], row[1], missing, len(backed_up) - len(missing), damaged)
+    known = dict(zip(AS_IT_WAS, row[1:], strict=True))
+    return Plan(row[0], known, missing, len(backed_up) - len(missing), damaged)
+
+
+def make_again(connection: Connection, mailbox: Mailbox, found: Plan) -> Account:
+    """The account, which was removed, as the backup knows it: who was locked out then stays locked out."""
+    made = accounts.add_account(connection, mailbox, password_hash=found.account["password_hash"])
+    connection.execute(update(account).where(account.c.id == made.id).values(found.account))
+    return accounts.find_account(connection, mailbox)
 
 
 class Return:
