@@ -8,10 +8,28 @@ from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from mailstack.peers import ip_of
 
 SILENT_SECONDS: Final = 2.0
 """How long a connection may say nothing while there is no room for another."""
+
+
+class Settings(Protocol):
+    """What `[smtp]` and `[pop3]` say of connections at the same time."""
+
+    @property
+    def max_connections(self) -> int:
+        """In all."""
+
+    @property
+    def max_connections_per_address(self) -> int:
+        """From one address."""
+
+    @property
+    def max_connections_per_network(self) -> int:
+        """From one network."""
 
 
 class Limits(NamedTuple):
@@ -20,6 +38,15 @@ class Limits(NamedTuple):
     in_all: int
     per_address: int
     per_network: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of a protocol's listeners."""
+        return cls(
+            settings.max_connections,
+            settings.max_connections_per_address,
+            settings.max_connections_per_network,
+        )
 
 
 class Refusal(Enum):
@@ -156,11 +183,9 @@ def origin_of(host: str) -> Origin:
     An IPv4 peer of a dual-stack socket counts as IPv4: all of them share one IPv6 /64.
     """
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ip_of(host.partition("%")[0])
     except ValueError:
         return Origin(host, "")
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    address = mapped or address
     if address.is_loopback:
         return Origin(str(address), "")
     prefix = 24 if address.version == 4 else 64

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack.errors import TooManyGuesses
+from mailstack.peers import ip_of
 from mailstack.store.logins import EVERYWHERE, STREAK_SECONDS, Device, History
 
 KNOWN_SECONDS: Final = 30 * 86_400
@@ -49,12 +50,10 @@ def device(peer: str) -> str:
     A host takes new IPv6 addresses of its network as it likes; a unix socket is `local`.
     """
     try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
+        address = ip_of(peer.partition("%")[0])
     except ValueError:
         return "local"
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, 64), strict=False))
     return str(address)
 

@@ -28,14 +28,7 @@ _BACKLOG: Final = 1024
 _CUT_SECONDS: Final = 1.0
 
 
-def limits_of(settings: Pop3) -> Limits:
-    """How many connections a listener may have."""
-    return Limits(
-        settings.max_connections, settings.max_connections_per_address, settings.max_connections_per_network
-    )
-
-
-_DEFAULT: Final = limits_of(Pop3())
+_CONNECTIONS: Final = Limits.of(Pop3())
 
 
 async def serve(
@@ -50,7 +43,7 @@ async def serve(
     login_idle_seconds: float = 60.0,
     login_delay_seconds: int = 0,
     retention: limits.Limits = limits.NO_LIMITS,
-    connections: Limits = _DEFAULT,
+    connections: Limits = _CONNECTIONS,
 ) -> Listener:
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
@@ -106,7 +99,7 @@ class Listener:
             login_idle_seconds=settings.login_idle_seconds,
             login_delay_seconds=settings.login_delay_seconds,
         )
-        self._crowd.adopt(limits_of(settings))
+        self._crowd.adopt(Limits.of(settings))
 
     def told(self) -> list[SessionInfo]:
         """Every session there is now."""

@@ -8,12 +8,13 @@ slow reader that is alive goes on acknowledging, even while its window stays shu
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
+
+from mailstack.peers import ip_of
 
 GONE_SECONDS: Final = 70
 """After so long without a sign of life, the peer has vanished; checked every few seconds."""
@@ -95,9 +96,7 @@ def peer_of(name: object) -> Peer:
 @lru_cache(maxsize=1024)
 def _peer(host: str) -> Peer:
     try:
-        address = ipaddress.ip_address(host)
+        address = ip_of(host)
     except ValueError:
         return Peer(host, False)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    address = mapped or address
     return Peer(str(address), address.is_loopback)

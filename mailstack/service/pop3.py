@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mailstack.crowd import Limits
 from mailstack.directory import Directory
-from mailstack.pop3.listener import Listener, limits_of, serve
+from mailstack.pop3.listener import Listener, serve
 from mailstack.service import roles
 from mailstack.service.contexts import TlsContext
 from mailstack.service.sockets import Sockets
@@ -28,7 +29,7 @@ async def opened(
             login_idle_seconds=settings.pop3.login_idle_seconds,
             login_delay_seconds=settings.pop3.login_delay_seconds,
             retention=Rules.of(settings).default,
-            connections=limits_of(settings.pop3),
+            connections=Limits.of(settings.pop3),
         )
         for name in roles.POP3
         if name in sockets

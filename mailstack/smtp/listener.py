@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from mailstack.crowd import Limits
 from mailstack.settings import Smtp
 from mailstack.smtp import replies
-from mailstack.smtp.receiver import Receiver, Reception, limits_of
+from mailstack.smtp.receiver import Receiver, Reception
 
 BACKLOG: Final = 1024
 _LAST_WORDS_SECONDS: Final = 2.0
@@ -53,7 +54,7 @@ class Listener:
     def adopt(self, settings: Smtp) -> None:
         """Other limits for who connects from now on; the content of a message keeps its own."""
         self._reception.site = replace(self._reception.site, settings=settings)
-        self._reception.connections.adopt(limits_of(settings))
+        self._reception.connections.adopt(Limits.of(settings))
 
     def close(self) -> None:
         """Accept nothing more; what is open goes on."""

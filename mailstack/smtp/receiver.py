@@ -19,7 +19,6 @@ from aiosmtpd.smtp import SMTP
 
 from mailstack import log
 from mailstack.crowd import Crowd, Limits, Refusal, origin_of
-from mailstack.settings import Smtp
 from mailstack.smtp import replies
 from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.session import Answer, Session
@@ -59,14 +58,7 @@ class Reception:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.connections = Crowd(limits_of(self.site.settings))
-
-
-def limits_of(settings: Smtp) -> Limits:
-    """How many connections a listener may have."""
-    return Limits(
-        settings.max_connections, settings.max_connections_per_address, settings.max_connections_per_network
-    )
+        self.connections = Crowd(Limits.of(self.site.settings))
 
 
 class Receiver(SMTP):

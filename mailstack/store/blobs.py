@@ -42,7 +42,7 @@ def pieces(connection: Connection, content_id: int) -> list[bytes]:
 def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[Piece]) -> None:
     """Insert a row of so many octets, which are the pieces one behind the other."""
     if connection.dialect.name != "sqlite":
-        _INSERT.run(connection, content_id, b"".join(pieces))
+        INSERT.run(connection, content_id, b"".join(pieces))
         return
     _INSERT_ZEROS.run(connection, content_id, octets)
     with _opened(connection, content_id, readonly=False) as blob:
@@ -55,7 +55,9 @@ def _opened(connection: Connection, content_id: int, *, readonly: bool) -> sqlit
     return driver.blobopen(content.name, content.c.octets.name, content_id, readonly=readonly)
 
 
-_INSERT: Final = Prepared(insert(content), "id", "octets")
+INSERT: Final = Prepared(insert(content), "id", "octets")
+"""One row, or many, of values that are in one piece."""
+
 _INSERT_ZEROS: Final = Prepared(
     insert(content).values(id=bindparam("id"), octets=func.zeroblob(bindparam("length"))), "id", "length"
 )

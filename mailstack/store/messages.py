@@ -26,7 +26,7 @@ from mailstack.mail.spool import Spool
 from mailstack.store import blobs, digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
+from mailstack.store.tables import PARTS_A_MESSAGE, account, entry, message
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a batch of messages must not be in memory a second time."""
@@ -173,9 +173,9 @@ def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit
             rows.append((key, b"".join(pieces)))
             octets += length
             if octets >= _INSERT_OCTETS:
-                _INSERT_CONTENT.run_many(connection, rows)
+                blobs.INSERT.run_many(connection, rows)
                 rows, octets = [], 0
-    _INSERT_CONTENT.run_many(connection, rows)
+    blobs.INSERT.run_many(connection, rows)
     return found
 
 
@@ -198,7 +198,6 @@ _NEXT_MESSAGE_IDS = Prepared(
 _INSERT_MESSAGE = Prepared(
     insert(message), "id", "octets", "dotted", "reverse_path", "received_at", "mail_id", "digests"
 )
-_INSERT_CONTENT = Prepared(insert(content), "id", "octets")
 _INSERT_ENTRY = Prepared(
     insert(entry), "account_id", "uid", "unique_id", "message_id", "octets", "prefix", "delivered_at"
 )

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -25,6 +25,8 @@ from mailstack.errors import SchemaMismatch, StoreUnavailable
 from mailstack.store import schema
 from mailstack.store.engine import Database
 from mailstack.store.tables import metadata
+
+_WAITING: Final = "another upgrade of this database is running; waiting for it"
 
 Report = Callable[[str], None]
 
@@ -147,11 +149,18 @@ def _alone(database: Database, report: Report) -> AbstractContextManager[None]:
 def _holding_file(path: str, report: Report) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with holding(descriptor, lambda: report(_WAITING)):
+        yield
+
+
+@contextmanager
+def holding(descriptor: int, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of an open file or folder, and close it; `wait` tells that another holds it first."""
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report("another upgrade of this database is running; waiting for it")
+            wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -162,7 +171,7 @@ def _holding_file(path: str, report: Report) -> Iterator[None]:
 def _holding_row(database: Database, report: Report) -> Iterator[None]:
     with database.translated(), _own_connection(database) as connection:
         if not connection.execute(text(f"SELECT pg_try_advisory_lock({_POSTGRESQL_LOCK})")).scalar_one():
-            report("another upgrade of this database is running; waiting for it")
+            report(_WAITING)
             connection.execute(text(f"SELECT pg_advisory_lock({_POSTGRESQL_LOCK})"))
         connection.commit()
         yield

@@ -6,7 +6,6 @@ SQLite's by its own backup, PostgreSQL's by its own programs.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -141,16 +140,9 @@ def _tables(file: sqlite3.Connection) -> list[str]:
 def _alone(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
     """The only rehearsal in this folder; what one that was killed has left is removed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("another rehearsal is running; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with migrate.holding(descriptor, lambda: report("another rehearsal is running; waiting for it")):
         shutil.rmtree(folder / _REHEARSAL, ignore_errors=True)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

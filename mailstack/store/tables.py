@@ -190,14 +190,12 @@ removed = Table(  # entries that can still be brought back; no session sees them
     sqlite_with_rowid=False,
 )
 
-leftover = (
-    Table(  # a note of each entry's message that was removed, until its content is, see store/leftovers.py
-        "leftover",
-        metadata,
-        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-        # No foreign key and no index: writing only ever appends, and a message may have gone by another note.
-        Column("message_id", BigInteger, nullable=False),
-    )
+leftover = Table(  # whose entry was removed, until its content is, too: see store/leftovers.py
+    "leftover",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # No foreign key and no index: writing only ever appends, and a message may have gone by another note.
+    Column("message_id", BigInteger, nullable=False),
 )
 
 REMOVED_BY_CLIENT = "client"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -160,8 +160,17 @@ def test_an_older_schema_has_nothing_left_over(filled: Database) -> None:
 # -- several hosts -----------------------------------------------------------------------------------
 
 
-def test_two_hosts_that_remove_the_last_two_entries_leave_nothing(postgresql_url: str) -> None:
-    here, there = Database(postgresql_url), Database(postgresql_url)
+@pytest.fixture
+def hosts(postgresql_url: str) -> Iterator[tuple[Database, Database]]:
+    """One database, as two hosts have it."""
+    both = Database(postgresql_url), Database(postgresql_url)
+    yield both
+    for each in both:
+        each.dispose()
+
+
+def test_two_hosts_that_remove_the_last_two_entries_leave_nothing(hosts: tuple[Database, Database]) -> None:
+    here, there = hosts
     maildrops.add_accounts(here, JO, KIM)
     maildrops.deposit(here, b"Subject: x\r\n\r\n", JO, KIM)
     with here.writing() as ours, there.writing() as theirs:
@@ -170,12 +179,10 @@ def test_two_hosts_that_remove_the_last_two_entries_leave_nothing(postgresql_url
     assert swept(here, Slice(messages=1, octets=0)) == 1
     assert swept(here) == 1
     assert numbers(here) == []
-    for database in (here, there):
-        database.dispose()
 
 
-def test_the_sweep_between_the_two_leaves_it_to_the_second(postgresql_url: str) -> None:
-    here, there = Database(postgresql_url), Database(postgresql_url)
+def test_the_sweep_between_the_two_leaves_it_to_the_second(hosts: tuple[Database, Database]) -> None:
+    here, there = hosts
     maildrops.add_accounts(here, JO, KIM)
     maildrops.deposit(here, b"Subject: x\r\n\r\n", JO, KIM)
     with there.writing() as theirs:
@@ -185,12 +192,10 @@ def test_the_sweep_between_the_two_leaves_it_to_the_second(postgresql_url: str) 
         assert numbers(here) == [1]
     assert swept(here) == 1
     assert numbers(here) == []
-    for database in (here, there):
-        database.dispose()
 
 
-def test_two_sweeps_take_different_notes(postgresql_url: str) -> None:
-    here, there = Database(postgresql_url), Database(postgresql_url)
+def test_two_sweeps_take_different_notes(hosts: tuple[Database, Database]) -> None:
+    here, there = hosts
     maildrops.add_accounts(here, JO)
     for _ in range(3):
         maildrops.deposit(here, b"Subject: x\r\n\r\n", JO)
@@ -201,12 +206,10 @@ def test_two_sweeps_take_different_notes(postgresql_url: str) -> None:
             assert leftovers.sweep(theirs, [ALL]) == [False]
         assert noted(here) == [1, 2]
     assert (numbers(here), noted(here)) == ([], [])
-    for database in (here, there):
-        database.dispose()
 
 
-def test_a_sweep_waits_for_whoever_enters_the_message_again(postgresql_url: str) -> None:
-    here, there = Database(postgresql_url), Database(postgresql_url)
+def test_a_sweep_waits_for_whoever_enters_the_message_again(hosts: tuple[Database, Database]) -> None:
+    here, there = hosts
     maildrops.add_accounts(here, JO, KIM)
     maildrops.deposit(here, b"Subject: x\r\n\r\n", JO, KIM)
     expunge(here, JO_ID, 1)
@@ -226,8 +229,6 @@ def test_a_sweep_waits_for_whoever_enters_the_message_again(postgresql_url: str)
     assert done == [2]
     assert numbers(here) == [1]
     assert findings(here) == []
-    for database in (here, there):
-        database.dispose()
 
 
 def _await_a_waiting(database: Database) -> None:

@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from mailstack.errors import BadData
-from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, migrate
-from mailstack.store.backups import maildrop, prune
-from mailstack.store.backups.copy import upgraded
+from mailstack.store import migrate
+from mailstack.store.backups import prune
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import PAGE_OCTETS, Database
 from tests.store.test_lost_pages import leaf_in_the_middle
 from tests.support import maildrops
-from tests.support.backups import JO, back_up, exhaust, expunge, mail, restore, verify
+from tests.support.backups import JO, back_up, expunge, mail, restore, restored, verify
 
 MESSAGES = 40
 
@@ -77,22 +75,10 @@ def test_a_page_of_content_costs_the_messages_that_lie_on_it(
     expunge(empty, 1, *lost)
     assert mail(empty, "jo") == kept
     expunge(filled, 1, *range(1, MESSAGES + 1))
-    said = brought_back(filled, folder, tmp_path)
+    said = restored(filled, folder, tmp_path, "jo").findings
     assert said == found
     assert mail(filled, "jo") == kept
     empty.dispose()
-
-
-def brought_back(database: Database, folder: Folder, working: Path) -> list[str]:
-    """Restore Jo's mail; what is said of it."""
-    jo = Mailbox("jo", "example.org")
-    with upgraded(folder, folder.find(None), working) as copy:
-        with database.reading() as connection:
-            plan = maildrop.plan(connection, copy, jo)
-            target = accounts.find_account(connection, jo)
-        run = maildrop.Return(database, copy, plan, target)
-        exhaust(run.run())
-    return run.findings
 
 
 def test_a_list_of_messages_is_told_and_done_without(
@@ -177,5 +163,5 @@ def test_the_rest_is_named_and_not_taken_for_the_store(
     with pytest.raises(BadData, match=said):
         restore(empty, folder, tmp_path)
     with pytest.raises(BadData, match=said):
-        brought_back(filled, folder, tmp_path)
+        restored(filled, folder, tmp_path, "jo")
     empty.dispose()

@@ -50,15 +50,23 @@ def restore(database: Database, folder: Folder, working: Path) -> list[str]:
 
 
 def bring_back(database: Database, folder: Folder, working: Path, name: str, *unique_ids: str) -> int:
-    """Restore one account's mail from the newest backup; how many messages that were."""
+    """Restore one account's mail from the newest backup, which has all of it; how many messages that were."""
+    run = restored(database, folder, working, name, *unique_ids)
+    assert run.findings == []
+    return run.restored
+
+
+def restored(
+    database: Database, folder: Folder, working: Path, name: str, *unique_ids: str
+) -> maildrop.Return:
+    """Restore one account's mail from the newest backup, as far as it has it."""
     with upgraded(folder, folder.find(None), working) as copy:
         with database.writing() as connection:
             found = maildrop.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
             target = accounts.find_account(connection, Mailbox(name, "example.org"))
         run = maildrop.Return(database, copy, found, target)
         exhaust(run.run())
-        assert run.findings == []
-        return run.restored
+        return run
 
 
 def mail(database: Database, name: str) -> dict[str, bytes]:
