@@ -49,15 +49,17 @@ def test_lines_end_with_crlf_and_nothing_else(
 
 def reference(content: bytes) -> tuple[bytes, int]:
     """Octet by octet."""
-    out, bare, at = b"", 0, 0
+    out, bare, at = bytearray(), 0, 0
     while at < len(content):
         if content[at : at + 2] == b"\r\n":
-            out, at = out + b"\r\n", at + 2
+            out += b"\r\n"
+            at += 2
             continue
         octet = content[at : at + 1]
         bare += octet in b"\r\n"
-        out, at = out + {b"\r": b" ", b"\n": b"\r\n"}.get(octet, octet), at + 1
-    return (out if not out or out.endswith(b"\r\n") else out + b"\r\n"), bare
+        out += {b"\r": b" ", b"\n": b"\r\n"}.get(octet, octet)
+        at += 1
+    return bytes(out if not out or out.endswith(b"\r\n") else out + b"\r\n"), bare
 
 
 LINES = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b".", b" ", b"\x85", b"\xff\x00"])).map(
