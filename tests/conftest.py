@@ -8,8 +8,11 @@ import itertools
 import shutil
 import signal
 import ssl
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -109,9 +112,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
+    with _origins_unnoted(), asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@contextmanager
+def _origins_unnoted() -> Iterator[None]:
+    """Spare debug mode the stack that it takes of every handle: half of the time of a conversation.
+
+    Only the repr of a handle shows it. The loop asks for it without the lines' text, as nobody else does.
+    """
+    extract = traceback.StackSummary.extract
+
+    def without_those(*arguments: Any, lookup_lines: bool = True, **options: Any) -> traceback.StackSummary:
+        return extract(*arguments, **options) if lookup_lines else traceback.StackSummary()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traceback.StackSummary, "extract", without_those)
+        yield
 
 
 @pytest.fixture
