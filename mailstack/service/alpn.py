@@ -3,9 +3,9 @@
 A browser that is led to the POP3 port must not have its request answered here. OpenSSL leaves the
 decision to a callback, and CPython's own (set_alpn_protocols) goes on without a protocol when none
 fits; nor does it show afterwards what the client had offered. So the ClientHello is looked at where
-CPython shows it to those who debug (`SSLContext._msg_callback`, in 3.8 to 3.14 at least), and the
-handshake is refused where it takes an answer (`sni_callback`, which comes after it, with or without
-a server name). Where a later Python has no such callback, a foreign ALPN is ignored as it was.
+CPython shows it to those who debug (`_msg_callback`, in 3.8 to 3.14 at least), and the handshake is
+refused where it takes an answer (`sni_callback`, which comes after it, with or without a server
+name). Where a later Python has no such callback, a foreign ALPN is ignored as it was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ _NO_APPLICATION_PROTOCOL: Final = 120  # the alert of RFC 7301 §3.2
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _ALPN: Final = 16  # RFC 7301 §6
+_SIGN: Final = _ALPN.to_bytes(2)  # without these octets there is no such extension, and nothing to take apart
+
+_shown: Final = getattr(ssl.SSLContext.__base__, "_msg_callback", None)
+"""The callback as it is in C: `ssl` would make an enumeration's member of each number first."""
 
 
 def offered(client_hello: bytes) -> list[bytes] | None:
@@ -60,9 +64,9 @@ def insist(context: ssl.SSLContext, serving: ssl.SSLContext, protocol: str) -> N
     refused: WeakSet[Any] = WeakSet()
 
     def look(
-        connection: Any, _direction: str, _version: Any, content_type: Any, kind: Any, data: bytes
+        connection: Any, _direction: str, _version: int, content_type: int, kind: int, data: bytes
     ) -> None:
-        if content_type == _HANDSHAKE and kind == _CLIENT_HELLO:
+        if content_type == _HANDSHAKE and kind == _CLIENT_HELLO and _SIGN in data:
             names = offered(data)
             if names is not None and wanted not in names:
                 refused.add(connection)
@@ -73,6 +77,6 @@ def insist(context: ssl.SSLContext, serving: ssl.SSLContext, protocol: str) -> N
         connection.context = serving
         return None
 
-    if hasattr(context, "_msg_callback"):
-        context._msg_callback = look
+    if _shown is not None:
+        _shown.__set__(context, look)
         context.sni_callback = decide

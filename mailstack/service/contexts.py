@@ -55,6 +55,7 @@ class TlsContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_ciphers(_CIPHERS)
+        context.num_tickets = 1  # a program has one connection at a time, and each new one brings the next
         if self._protocol is not None:
             context.set_alpn_protocols([self._protocol])
         try:

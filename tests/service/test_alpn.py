@@ -71,6 +71,22 @@ def test_smtp_has_no_protocol_to_insist_on(files) -> None:
     assert shake_hands(server, client)[0].selected_alpn_protocol() is None
 
 
+def test_octets_that_only_look_like_the_extension_refuse_nobody(files) -> None:
+    server, client = TlsContext(*files, protocol="pop3")(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = server.wrap_bio(to_server, to_client, server_side=True)
+    there = client.wrap_bio(to_client, to_server, server_hostname="sixteen.example.")  # its length is 0x0010
+    with pytest.raises(ssl.SSLWantReadError):
+        there.do_handshake()
+    hello = to_server.read()
+    assert b"\x00\x10" in hello
+    to_server.write(hello)
+    with pytest.raises(ssl.SSLWantReadError):  # and no refusal
+        here.do_handshake()
+    assert here.context is not server
+
+
 @given(st.binary(max_size=120))
 def test_a_broken_hello_breaks_nothing(octets: bytes) -> None:
     assert offered(octets) is None or isinstance(offered(octets), list)
