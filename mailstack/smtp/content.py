@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
 from mailstack.smtp.data import ChunkReader, DotReader
 
-Begin = Callable[[], Intake | None]
-"""Makes the intake, or None where there is no transaction: then the octets are read and dropped."""
-
 
 class Content:
-    """What a session is reading, if it is, and where the octets go."""
+    """What a session is reading from its first octet to its last, and where the octets go."""
 
-    __slots__ = ("_framing", "_intake", "_last_chunk", "by_chunks", "octets", "seen_at")
+    __slots__ = ("_framing", "_intake", "_last_chunk", "octets", "seen_at")
 
-    def __init__(self) -> None:
-        self.by_chunks = False
-        """Whether BDAT has begun this message, so that only BDAT can end it (RFC 3030 §2)."""
+    def __init__(self, intake: Intake | None) -> None:
+        """Without an intake there is no transaction: the octets are read and dropped."""
         self.octets = 0
         """How many octets have come."""
         self.seen_at: float | None = None
         """When whoever watches over its speed saw it first."""
-        self._intake: Intake | None = None
+        self._intake = intake
         self._framing: DotReader | ChunkReader | None = None
         self._last_chunk = True
 
     @property
     def wanted(self) -> bool:
-        """Whether the next octets are content."""
+        """Whether the next octets are content; else they are a command, and between chunks of it."""
         return self._framing is not None
-
-    @property
-    def under_way(self) -> bool:
-        """Whether the content has begun and not ended."""
-        return self.by_chunks or self._framing is not None
 
     @property
     def failure(self) -> Exception | None:
@@ -49,18 +39,14 @@ class Content:
         """Whether what has ended is the message, and not only one of its chunks."""
         return self._last_chunk
 
-    def begin_data(self, begin: Begin) -> None:
+    def begin_data(self) -> None:
         """The content comes with dots, up to CRLF.CRLF (RFC 5321 §4.5.2)."""
-        self._intake = begin()
         self._framing = DotReader()
 
-    def begin_chunk(self, octets: int, begin: Begin, *, last: bool) -> None:
-        """The next so many octets are content as they are."""
-        if self._intake is None:
-            self._intake = begin()
+    def begin_chunk(self, octets: int, *, last: bool) -> None:
+        """The next so many octets are content as they are (RFC 3030 §2)."""
         if self._intake is not None:
             self._intake.expect(octets)
-        self.by_chunks = True
         self._last_chunk = last
         self._framing = ChunkReader(octets) if octets else None
 

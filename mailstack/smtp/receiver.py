@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,8 +19,8 @@ from aiosmtpd.smtp import SMTP
 from mailstack import log
 from mailstack.crowd import Crowd, Limits, Refusal, origin_of
 from mailstack.smtp import replies
-from mailstack.smtp.lines import LineCutter
-from mailstack.smtp.session import Answer, Session
+from mailstack.smtp.content import Content
+from mailstack.smtp.session import Session
 from mailstack.smtp.site import Peer, Site
 from mailstack.smtp.transport import describe_tls, has_spoken
 from mailstack.tls import Tls
@@ -29,11 +28,11 @@ from mailstack.tls import Tls
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
 
-_TURN_SECONDS: Final = 0.005
-"""How long one connection is obeyed at a time."""
+_TURN_COMMANDS: Final = 64
+"""How many commands of one connection are obeyed at a time: some milliseconds, where all are costly."""
 
-_SHORT_SECONDS: Final = 0.001
-"""What takes no longer needs no pause behind it."""
+_TURN_OCTETS: Final = 64 * 1024
+"""What comes in larger pieces may be followed at once by the next, which has to wait for others, too."""
 
 _CONTENT_PATIENCE: Final = 15
 """How many times as long within the content of a message, which is worth more than a connection."""
@@ -68,7 +67,6 @@ class Receiver(SMTP):
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._loop = asyncio.get_running_loop()
-        self._lines = LineCutter()
         self._input = b""
         self._awaiting = False  # a task is under way; its reply comes before the next line is obeyed
         self._ended = False  # the peer has said all it will say
@@ -122,10 +120,9 @@ class Receiver(SMTP):
             self._refuse_early_talker()
             return
         self._input = self._input + data if self._input else data
-        if not self._awaiting:
-            self._proceed()
-        elif len(self._input) > _MAX_INPUT:
+        if self._awaiting and len(self._input) > _MAX_INPUT:
             self._pause_reading()
+        self._proceed()
 
     def eof_received(self) -> bool:
         """The peer has closed its side: what it is still owed is sent first."""
@@ -151,23 +148,22 @@ class Receiver(SMTP):
     def resume_writing(self) -> None:
         """Go on."""
         self._write_paused = False
-        if not self._awaiting:
-            self._proceed()
+        self._proceed()
 
     # -- the command loop ------------------------------------------------------------------------
 
     def _proceed(self) -> None:
-        """Obey as much of the input as there is, then write all replies at once."""
+        """Obey as much of the input as there is, as far as nothing is awaited; write all replies at once."""
         conversation = self.conversation
         out: list[bytes] = []
         given, position = self._input, 0
         self._input = b""
-        answer: Answer | None
-        began = time.monotonic()
-        while position < len(given) and not (conversation.closing or self._awaiting or self._write_paused):
-            if out and time.monotonic() - began > _TURN_SECONDS:
-                break
-            answer, position = self._next_answer(given, position)
+        while (
+            position < len(given)
+            and len(out) < _TURN_COMMANDS
+            and not (conversation.closing or self._awaiting or self._write_paused)
+        ):
+            answer, position = conversation.answer(given, position)
             if answer is None:
                 break
             if isinstance(answer, bytes):
@@ -177,31 +173,21 @@ class Receiver(SMTP):
                     return
             else:
                 self._await(answer)
+        if out or conversation.wants_content:
+            self._progress()
         self._input = given[position:]
         if out:
             self._write(b"".join(out))
         if self._awaiting or self._write_paused:
             return
-        if time.monotonic() - began > _SHORT_SECONDS and not conversation.closing:
-            self._let_others_go_first()
-        elif conversation.closing or self._ended:
+        if conversation.closing:
             self._close(linger=conversation.broken_off)
-        else:
+        elif len(out) == _TURN_COMMANDS or len(given) > _TURN_OCTETS:
+            self._let_others_go_first()
+        elif self._ended:
+            self._close(linger=False)
+        elif self._read_paused:
             self._resume_reading()
-
-    def _next_answer(self, given: bytes, position: int) -> tuple[Answer | None, int]:
-        """What there is to say to the input from there on, and where it ends; None: more has to come."""
-        conversation = self.conversation
-        if conversation.wants_content:
-            self._progress()
-            return conversation.take(given, position) or (None, len(given))
-        line, position = self._lines.cut(given, position)
-        if line is None:
-            return None, position
-        self._progress()
-        if isinstance(line, bytes):
-            return conversation.obey(line), position
-        return conversation.misframed(line), position
 
     def _let_others_go_first(self) -> None:
         self._awaiting = True
@@ -298,16 +284,16 @@ class Receiver(SMTP):
         """End what takes too long: silence, a command, or the content of a message."""
         if self.deadline < now:
             self.time_out()
-        elif self.conversation.content.under_way and not self._awaiting and self._too_slow(now):
+        elif (content := self.conversation.content) and not self._awaiting and self._too_slow(content, now):
             self.end(replies.TOO_SLOW, linger=True)
 
-    def _too_slow(self, now: float) -> bool:
+    def _too_slow(self, content: Content, now: float) -> bool:
         """Whether the content has had its time, or trickles to keep the connection.
 
         A sender may be silent for `idle_seconds`, and so may a slow line of an honest one; what is
         asked of it is asked of the rest of the time.
         """
-        limits, content = self._reception.site.settings, self.conversation.content
+        limits = self._reception.site.settings
         if content.seen_at is None:
             content.seen_at = now
         seconds = now - content.seen_at
@@ -336,7 +322,7 @@ class Receiver(SMTP):
         if self._awaiting and not self.conversation.starting_tls:
             return 0.0
         seconds = now - self.deadline + self._reception.site.settings.idle_seconds
-        return seconds / _CONTENT_PATIENCE if self.conversation.content.under_way else seconds
+        return seconds / _CONTENT_PATIENCE if self.conversation.content else seconds
 
     def give_way(self) -> None:
         """Make room for somebody else, at once."""

@@ -14,7 +14,7 @@ _TOLD: Final = 100
 
 
 class Refusals:
-    """Gathers refusals until `tell`."""
+    """Gathers refusals, the first of which is its reason to be, until `tell`."""
 
     __slots__ = ("_number", "_reverse_path", "_told")
 
@@ -22,9 +22,6 @@ class Refusals:
         self._told: list[tuple[str, str]] = []
         self._number = 0
         self._reverse_path: Mailbox | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._told)
 
     def add(
         self,
@@ -52,7 +49,7 @@ class Refusals:
             self._told.append((str(forward_path or ""), text))
 
     def tell(self, delivery: Delivery, arrival: Arrival, *, session_id: str) -> None:
-        """Have them remembered as one event, and begin anew."""
+        """Have them remembered as one event."""
         delivery.note_refused(
             session_id,
             arrival,
@@ -60,4 +57,3 @@ class Refusals:
             refused=self._told,
             number=self._number,
         )
-        self._told, self._number = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack import errors
@@ -35,6 +36,23 @@ def multiline(code: int, lines: list[str]) -> bytes:
     """A reply of several lines (RFC 5321 §4.2.1)."""
     *first, last = lines
     return "".join([*(f"{code}-{line}\r\n" for line in first), f"{code} {last}\r\n"]).encode()
+
+
+@lru_cache(maxsize=8)
+def hello(hostname: str, *, max_octets: int, max_recipients: int, starttls: bool) -> bytes:
+    """The reply to EHLO, with what we can do (RFC 5321 §4.1.1.1)."""
+    keywords = [
+        hostname,
+        "PIPELINING",
+        f"SIZE {max_octets}",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        f"LIMITS RCPTMAX={max_recipients}",
+        *(["STARTTLS"] if starttls else []),
+    ]
+    return multiline(250, keywords)
 
 
 def refuses(reply: bytes) -> bool:

@@ -16,7 +16,7 @@ from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
 from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
-from mailstack.smtp.lines import Fault
+from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.site import Peer, Site
 from mailstack.store import clock
@@ -33,6 +33,7 @@ class Session:
         "_commands",
         "_esmtp",
         "_helo",
+        "_lines",
         "_mails",
         "_refusals",
         "_refused",
@@ -56,28 +57,41 @@ class Session:
         """Set with it where it is our wish, so that the peer may still be talking."""
         self.starting_tls = False
         """Set when the TLS handshake is to begin behind the last reply."""
-        self.content = Content()
-        """What is being read of a message; another object for each message."""
+        self.content: Content | None = None
+        """What is being read of a message, from DATA or the first BDAT on."""
         self._site = site
         self._helo = ""
+        self._lines = LineCutter()
         self._esmtp = False
         self._mails = 0
         self._commands = 0  # since the last message
         self._refusals = 0
-        self._refused = Refusals()  # of the transaction under way
+        self._refused: Refusals | None = None  # of the transaction under way
         self._began_at = clock.now()
 
     # -- what the connection calls ---------------------------------------------------------------
 
     @property
     def wants_content(self) -> bool:
-        """Whether the next octets are content for `take`, not a line for `obey`."""
-        return self.content.wanted
+        """Whether the next octets are content, not a command."""
+        return self.content is not None and self.content.wanted
 
     def greeting(self) -> bytes:
         """What the server says first (RFC 5321 §3.1)."""
         kind = "LMTP" if self._site.lmtp else "ESMTP"
         return f"220 {self._site.hostname} {kind} mailstack\r\n".encode()
+
+    def answer(self, given: bytes, position: int) -> tuple[Answer | None, int]:
+        """What there is to say to the next line or content, and where that ends; None: more has to come."""
+        if self.content is not None and self.content.wanted:
+            end = self.content.take(given, position)
+            return (None, len(given)) if end is None else (self._content_ended(self.content), end)
+        line, position = self._lines.cut(given, position)
+        if isinstance(line, bytes):
+            return self.obey(line), position
+        if line is None:
+            return None, position
+        return self._hang_up(line.reply) if line.hopeless else self._counted(line.reply), position
 
     def obey(self, line: bytes) -> Answer:
         """The answer to one command line, given without its CRLF."""
@@ -102,18 +116,9 @@ class Session:
             answer = handover.failed(error, session_id=self.id)
         return self._counted(answer) if isinstance(answer, bytes) else answer
 
-    def take(self, given: bytes, position: int) -> tuple[Answer, int] | None:
-        """Take content from there on; once it has ended, the answer, and where the next command begins."""
-        end = self.content.take(given, position)
-        return None if end is None else (self._content_ended(), end)
-
-    def misframed(self, fault: Fault) -> bytes:
-        """The answer to octets that are no command line."""
-        return self._hang_up(fault.reply) if fault.hopeless else self._counted(fault.reply)
-
     def abandon(self) -> None:
         """The connection is gone, or begins anew under TLS: forget the transaction."""
-        if self.content.wanted:
+        if self.content is not None and self.content.wanted:
             self.content.note_lost(self._site.delivery, session_id=self.id)
         self._reset()
 
@@ -130,19 +135,12 @@ class Session:
         if not self._said_hello(argument):
             return replies.WRONG_HELO
         self._esmtp = True
-        keywords = [
+        return replies.hello(
             self._site.hostname,
-            "PIPELINING",
-            f"SIZE {self._site.delivery.max_message_octets}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-            "CHUNKING",
-            f"LIMITS RCPTMAX={self._site.settings.max_recipients}",
-        ]
-        if self.peer.tls is None and self._site.tls_available():
-            keywords.append("STARTTLS")
-        return replies.multiline(250, keywords)
+            max_octets=self._site.delivery.max_message_octets,
+            max_recipients=self._site.settings.max_recipients,
+            starttls=self.peer.tls is None and self._site.tls_available(),
+        )
 
     def _said_hello(self, name: str) -> bool:
         name = name.removesuffix(".")  # the root, which DNS has and RFC 5321 has not; some hosts say it
@@ -188,7 +186,7 @@ class Session:
         envelope = self.envelope
         if envelope is None:
             return replies.MAIL_FIRST
-        if self.content.by_chunks:
+        if self.content is not None:
             return replies.BDAT_UNDER_WAY
         forward_path = commands.rcpt(argument, utf8=envelope.utf8)
         if len(envelope.forward_paths) >= self._site.settings.max_recipients:
@@ -220,6 +218,8 @@ class Session:
         return self._noted(reply, self.envelope.reverse_path if self.envelope else None, forward_path)
 
     def _noted(self, reply: bytes, reverse_path: Mailbox | None, forward_path: Mailbox | None) -> bytes:
+        if self._refused is None:
+            self._refused = Refusals()
         self._refused.add(
             reply,
             session_id=self.id,
@@ -231,25 +231,27 @@ class Session:
 
     def data(self, argument: str) -> Answer:
         """DATA, RFC 5321 §4.1.1.4."""
-        if self.content.by_chunks:
+        if self.content is not None:
             return replies.BDAT_UNDER_WAY
         if not self._ready_for_content:
             return self._no_transaction()
         self._site.delivery.flight.require(0)
-        self.content.begin_data(self._intake)
+        self.content = Content(self._intake())
+        self.content.begin_data()
         return replies.GO_AHEAD
 
     def bdat(self, argument: str) -> Answer:
         """BDAT, RFC 3030 §2: its octets follow at once, so they are read whatever the answer will be."""
         try:
             command = commands.bdat(argument)
-            self.content.begin_chunk(command.octets, self._intake, last=command.last)
+            content = self.content = self.content or Content(self._intake())
+            content.begin_chunk(command.octets, last=command.last)
         except Exception as error:
             # Nobody takes the chunk now, and its octets must not be taken for commands.
             return self._hang_up(handover.failed(error, session_id=self.id))
         if command.octets and self._ready_for_content:
             self._commands -= 1  # the size of a message bounds them, and some senders make them small
-        return b"" if self.content.wanted else self._content_ended()
+        return b"" if content.wanted else self._content_ended(content)
 
     def rset(self, argument: str) -> Answer:
         """RSET, RFC 5321 §4.1.1.5."""
@@ -314,13 +316,13 @@ class Session:
         )
         return Arrival(self._helo, self.peer.address, protocol, self.peer.tls, self.id, self._began_at)
 
-    def _content_ended(self) -> Answer:
-        if self.content.ended:
-            intake = self.content.hand_over()
-            refusal = self._no_transaction()
+    def _content_ended(self, content: Content) -> Answer:
+        if content.ended:
+            intake = content.hand_over()
+            answer = self._counted(self._no_transaction()) if intake is None else self._delivered(intake)
             self._reset()
-            return self._counted(refusal) if intake is None else self._delivered(intake)
-        if (failure := self.content.failure) is not None:
+            return answer
+        if (failure := content.failure) is not None:
             self._reset()  # RFC 3030 §2: the sender must not go on, and what is under way already is dropped
             return self._counted(handover.failed(failure, session_id=self.id))
         if self._ready_for_content:
@@ -343,10 +345,12 @@ class Session:
     # -- the end of things -----------------------------------------------------------------------
 
     def _reset(self) -> None:
-        if self._refused:
+        if self._refused is not None:
             self._refused.tell(self._site.delivery, self._arrival(utf8=False), session_id=self.id)
-        self.content.close()
-        self.content = Content()
+            self._refused = None
+        if self.content is not None:
+            self.content.close()
+            self.content = None
         self.envelope = None
 
     def _counted(self, reply: bytes) -> bytes:

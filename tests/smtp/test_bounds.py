@@ -159,7 +159,7 @@ async def test_octets_of_a_refused_chunk_take_neither_memory_nor_disk(start):
     async with start() as rig:
         peer = await begun(rig, b"BDAT 1000001 LAST\r\n" + b"x" * 700_000)
         (connection,) = rig.reception.connections
-        await rig.until(lambda: connection.conversation.content.octets == 700_000)
+        await rig.until(lambda: (read := connection.conversation.content) and read.octets == 700_000)
         assert rig.reception.site.delivery.flight.octets == 0
         peer.send(b"x" * 300_001)
         assert (await peer.one_reply()).startswith(b"552 5.3.4 ")

@@ -259,3 +259,25 @@ async def test_octets_between_starttls_and_the_handshake_are_never_obeyed():
     assert connection.transport.said.endswith(b"220 2.0.0 ready to start TLS\r\n")
     assert connection.transport.closing
     assert not connection.reception.connections
+
+
+async def test_many_commands_are_obeyed_some_at_a_time_and_others_come_in_between():
+    connection = Connection(max_commands=1000)
+    others: list[int] = []
+    connection.receiver.data_received(b"NOOP\r\n" * 300)
+    while connection.receiver._awaiting:
+        assert connection.transport.reading_paused
+        others.append(connection.transport.said.count(b"250 2.0.0 ok\r\n"))
+        await asyncio.sleep(0)
+    assert others == [64, 128, 192, 256]
+    assert connection.transport.said.count(b"250 2.0.0 ok\r\n") == 300
+    assert not connection.transport.reading_paused
+
+
+async def test_behind_much_content_others_come_first():
+    connection = Connection()
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\nDATA\r\n")
+    connection.receiver.data_received(b"x" * 65_537)
+    assert connection.transport.reading_paused
+    await connection.settled()
+    assert not connection.transport.reading_paused
