@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,9 @@ class Account:
     its children, as all of these do, loses none of them.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, owes: Callable[[], bool] = lambda: False) -> None:
+        """`owes`: whether the server itself says that it has put off something that it has to do."""
+        self._owes = owes
         self._roots: list[int] = []
         v2 = (_CGROUPS / "cgroup.controllers").exists()
         base = _CGROUPS if v2 else _CGROUPS / "cpuacct"
@@ -56,16 +58,20 @@ class Account:
         """CPU seconds so far."""
         return Used(self._seconds(), time.monotonic())
 
-    def settle(self, most_seconds: float = 20) -> None:
-        """Wait until the server rests: what it still owes for its last work is done, and counted."""
+    def settle(self, most_seconds: float = 90) -> None:
+        """Wait until the server rests and owes nothing: what it has put off is done, and counted.
+
+        Raises RuntimeError where that does not come.
+        """
         until = time.monotonic() + most_seconds
         before = self._seconds()
         while time.monotonic() < until:
             time.sleep(_REST_SECONDS)
             now = self._seconds()
-            if now - before < _REST_SECONDS * _RESTING:
+            if now - before < _REST_SECONDS * _RESTING and not self._owes():
                 return
             before = now
+        raise RuntimeError("the server does not come to rest")
 
     def _seconds(self) -> float:
         if self._group is None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy import exists, select
+
 from bench.accounting import Account
 from mailstack import settings
 from mailstack.auth import passwords
@@ -20,6 +22,7 @@ from mailstack.cli import main
 from mailstack.mail.address import Mailbox
 from mailstack.store import accounts
 from mailstack.store.engine import Database
+from mailstack.store.tables import leftover
 
 SECRET = "secret"
 """The password of every account."""
@@ -47,6 +50,16 @@ def made(directory: Path, names: Iterable[str], domain: str = "example.org") -> 
         accounts.add_accounts(connection, new)
     database.dispose()
     return directory / "mailstack.toml"
+
+
+def is_left_over(file: Path) -> bool:
+    """Whether the store has content of deleted messages that is still to be removed."""
+    database = Database(settings.load(file, {}).url)
+    try:
+        with database.reading() as connection:
+            return bool(connection.scalar(select(exists().select_from(leftover))))
+    finally:
+        database.dispose()
 
 
 def free_ports(count: int) -> list[int]:

@@ -73,7 +73,7 @@ def mailstack(folder: Path, users: int) -> Iterator[Server]:
     file = users_file(folder, users)
     settings = ours.made(folder / "mail", (login for login, _ in logins(file)), DOMAIN)
     smtp, pop3, pop3s = ours.free_ports(3)
-    account = Account("mailstack")
+    account = Account("mailstack", owes=lambda: ours.is_left_over(settings))
     listening = {
         "MAILSTACK_DEFAULT_DOMAIN": DOMAIN,
         "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{smtp}",

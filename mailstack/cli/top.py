@@ -98,7 +98,14 @@ def _rate(name: str, before: Picture, after: Picture) -> float:
 
 
 def _fields(before: Picture, after: Picture) -> dict[str, Any]:
-    names = ("smtp_connections", "pop3_sessions", "octets_in_flight", "writer_jobs", "writer_octets")
+    names = (
+        "smtp_connections",
+        "pop3_sessions",
+        "octets_in_flight",
+        "writer_jobs",
+        "writer_octets",
+        "leftover_octets",
+    )
     return {
         "now": {name: after.now(name) for name in names},
         "per_second": {name: round(_rate(name, before, after), 3) for name in _RATES},
@@ -115,7 +122,7 @@ def _lines(before: Picture, after: Picture) -> Iterator[str]:
         f" {show.counted(after.now('pop3_sessions'), 'POP3 session')},"
         f" {show.octets(after.now('octets_in_flight'))} on the way in,"
         f" {show.counted(after.now('writer_jobs'), 'job')} ({show.octets(after.now('writer_octets'))})"
-        " waiting for the disk"
+        f" waiting for the disk, {show.octets(after.now('leftover_octets'))} deleted and to be removed"
     )
     yield ""
     yield f"{'':<20}{'a second':>10}{'in all':>12}"

@@ -51,6 +51,9 @@ NOW: Final = (
     Measure("mailstack_in_flight_bytes", "octets_in_flight", "Octets of messages being received or stored."),
     Measure("mailstack_writer_queue_jobs", "writer_jobs", "What waits for the next commit."),
     Measure("mailstack_writer_queue_bytes", "writer_octets", "The memory that it holds."),
+    Measure(
+        "mailstack_leftover_bytes", "leftover_octets", "Octets of deleted messages that wait to be removed."
+    ),
     Measure("mailstack_resident_memory_bytes", "resident_octets", "Memory of the process."),
     Measure("mailstack_cpu_seconds_total", "cpu_seconds", "CPU time of the process."),
     Measure("mailstack_open_files", "open_files", "Open files and sockets of the process."),

@@ -39,6 +39,7 @@ def numbers(
             "octets_in_flight": octets_in_flight,
             "writer_jobs": waiting_jobs,
             "writer_octets": waiting_octets,
+            "leftover_octets": store.leftovers.octets,
             **_process(),
         },
         "commits": {"jobs": commits.jobs, "seconds": commits.seconds, "steps": list(commits.steps)},

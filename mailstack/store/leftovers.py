@@ -1,8 +1,13 @@
 """Content that nobody has any more goes after its entries, in slices: so nobody waits for a big removal.
 
 Whoever removes entries notes their messages in the table `leftover`, in the same transaction. A sweep
-takes notes, oldest first, and removes what is in no maildrop of theirs, by one short transaction after
-the other, in turn with all others that write. A message goes whole: content that is there is complete.
+takes notes and removes what is in no maildrop of theirs, by one short transaction after the other, in
+turn with all others that write. A message goes whole: content that is there is complete.
+
+Small messages of many maildrops lie mixed, three on a page of SQLite's. A page that loses one of them is
+read, logged and copied back; one that loses all of them at once falls free without being written. So a
+sweep waits until nobody has deleted anything for a while, and for so much or so long at most, and takes
+messages in the order in which they lie. The notes are on disk: to wait loses nothing.
 
 - A kill at any moment: a note goes with its content, in one transaction. What is noted is found by
   whoever sweeps next, which the next process to serve and housekeeping do without being asked.
@@ -38,8 +43,17 @@ from mailstack.store.prepared import Prepared, Row, is_among, packed
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message, removed
 from mailstack.store.writer import Writer
 
-_AFTER_SECONDS: Final = 0.1
-"""So long after the first note a sweep begins: the others of one moment are done together."""
+QUIET_SECONDS: Final = 2.0
+"""A sweep begins so long after the last note of this process: what others wait for is done by then."""
+
+LATEST_SECONDS: Final = 30.0
+"""It begins so long after the first note, however many follow."""
+
+ENOUGH_OCTETS: Final = 64 * 1024 * 1024
+"""It begins with so much to remove: new mail finds no room where that lies, and lets the file grow."""
+
+_WINDOW: Final = 20_000
+"""Among so many notes, oldest first, a slice has those whose messages lie first: 2 ms for each look."""
 
 _OTHERS: Final = 3
 """For so many times as long as a slice took, the writer is everybody else's."""
@@ -61,8 +75,8 @@ class Slice(NamedTuple):
     """After so long it begins no other bundle: what 5 MB cost depends on how they lie, 0.4 ms to 20."""
 
 
-# Mail of many senders lies mixed: the more of it goes at once, the fewer pages are changed twice. 500 small
-# messages cost 12 us each, 2,000 cost 7, some 15 ms together; 4,000 cost as much each.
+# The more goes at once, the fewer pages are changed twice. 500 small messages cost 12 us each, 2,000 cost
+# 7, some 15 ms together; 4,000 cost as much each.
 _SLICE: Final = Slice(messages=2000, octets=64 * 1024 * 1024, seconds=0.02)
 _BUNDLE_OCTETS: Final = 1024 * 1024
 _ONE: Final = Slice(messages=1, octets=0)
@@ -114,8 +128,11 @@ def _bundles(rows: list[Row], most_octets: int) -> Iterator[list[Row]]:
 
 
 def _notes(connection: Connection, job: Slice) -> Sequence[Any]:
-    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id).limit(job.messages)
-    return connection.execute(wanted.with_for_update(skip_locked=True)).all()
+    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id)
+    if connection.dialect.name == "sqlite":  # where messages lie in the order of their ids
+        window = wanted.limit(_WINDOW).subquery()
+        wanted = select(window).order_by(window.c.message_id)
+    return connection.execute(wanted.limit(job.messages).with_for_update(skip_locked=True)).all()
 
 
 def _orphans(connection: Connection, message_ids: set[int]) -> list[Row]:
@@ -172,14 +189,28 @@ class Leftovers:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._asked = False
+        self._loop = asyncio.get_running_loop()
+        self.octets = 0
+        """Noted here since the last sweep began, and still there."""
+        self._asked = False  # since then
+        self._asked_at = 0.0  # for the last time
+        self._at_once = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def ask(self) -> None:
-        """Have all that is left over removed, soon and beside the work of others."""
+    def ask(self, octets: int = 0) -> None:
+        """Have all that is left over removed, with what others leave soon; so much is new."""
+        self.octets += octets
         self._asked = True
+        self._asked_at = self._loop.time()
+        if self.octets >= ENOUGH_OCTETS:
+            self._at_once.set()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = self._loop.create_task(self._run())
+
+    def hurry(self) -> None:
+        """Have it removed now: somebody needs the room."""
+        self._at_once.set()
+        self.ask()
 
     async def slice(self) -> bool:
         """Remove one slice now; return whether there may be more."""
@@ -202,13 +233,22 @@ class Leftovers:
     async def _run(self) -> None:
         try:
             while self._asked:
-                await asyncio.sleep(_AFTER_SECONDS)
-                self._asked = False  # what is noted from now on asks again
+                await self._quiet(self._loop.time() + LATEST_SECONDS)
+                self.octets, self._asked = 0, False  # what is noted from now on asks again
+                self._at_once.clear()
                 await self.finish()
         except MailstackError as error:  # the notes stay, and the next one who asks does it
             log.failure("removal of content", error)
         finally:
             self._task = None
+
+    async def _quiet(self, latest: float) -> None:
+        """Wait until nobody has asked for a while, but not beyond `latest`, nor where it is wanted now."""
+        while (until := min(self._asked_at + QUIET_SECONDS, latest)) > self._loop.time():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._at_once.wait()
+                    return
 
     async def close(self) -> None:
         """Leave the rest to the next process; a slice that is under way is finished by the writer."""

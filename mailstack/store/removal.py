@@ -28,26 +28,34 @@ class Expunge(NamedTuple):
     backend: int | None = None  # the PostgreSQL session that has to hold the maildrop's lock
 
 
-def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[int]:
-    """Remove entries, and note which messages lost one; return how many each job removed."""
+class Expunged(NamedTuple):
+    """What a job has removed."""
+
+    messages: int
+    octets: int
+
+
+def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[Expunged]:
+    """Remove entries, and note which messages lost one; return what each job removed."""
     if connection.dialect.name == "postgresql":
         numbering(connection, {job.account_id for job in jobs})  # one order for everybody, as in `deposit`
-    counts = []
+    done = []
     for account_id, uids, removed_by, backend in jobs:
         if backend is not None and HELD.row(connection, account_id, backend) is None:
             raise StoreUnavailable("the lock of the maildrop was lost")
         numbers = packed(uids)
-        ((count, octets, surrogates, in_ascii),) = _SUMS.rows(connection, account_id, numbers)
+        ((count, total, surrogates, in_ascii),) = _SUMS.rows(connection, account_id, numbers)
+        octets = int(total or 0)
         if removed_by is None:
             _NOTE_ENTRIES.run(connection, account_id, numbers)
         else:
             _KEEP.run(connection, now(), removed_by, account_id, numbers)
         _DELETE_ENTRIES.run(connection, account_id, numbers)
-        _SHRINK.run(connection, count, int(octets or 0), account_id)
+        _SHRINK.run(connection, count, octets, account_id)
         if surrogates:
             surrogate.COUNT.run(connection, -surrogates, -int(in_ascii), account_id)
-        counts.append(count)
-    return counts
+        done.append(Expunged(count, octets))
+    return done
 
 
 def note(connection: Connection, message_ids: Iterable[int]) -> None:

@@ -162,14 +162,17 @@ class Store:
         What users delete goes free within the file, some of it at once; it must count, or else a full
         disk would refuse mail for ever. Half the reserve is left for the log all the same.
         """
-        disk = os.statvfs(self._disk)
-        free = disk.f_bavail * disk.f_frsize
+        free = self._free_octets()
         space = free - self._reserve_octets
         if space < _LEAST_OCTETS and free > self._reserve_octets // 2:
             if await self.leftovers.slice():
-                self.leftovers.ask()
+                self.leftovers.hurry()
             return max(space, 0) + await self.read(reusable_octets)
         return space
+
+    def _free_octets(self) -> int:
+        disk = os.statvfs(self._disk)
+        return disk.f_bavail * disk.f_frsize
 
     # -- maildrops -------------------------------------------------------------------------------
 
@@ -228,6 +231,8 @@ class Store:
             if self._removed_by is None:
                 self.reads.drop(account_id, uids)
             job = Expunge(account_id, uids, self._removed_by, lock.backend)
-            await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
+            done = await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
             if self._removed_by is None:
-                self.leftovers.ask()
+                self.leftovers.ask(done.octets)
+                if self._free_octets() - self._reserve_octets < _LEAST_OCTETS:
+                    self.leftovers.hurry()  # who deletes makes room for what is refused now

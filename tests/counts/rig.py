@@ -65,13 +65,16 @@ class Counted:
 
     def now(self) -> Counts:
         """What it has done until it was still: what follows a reply is counted, too."""
-        found, before = self._told(), None
+        before = None
         deadline = time.monotonic() + 20
-        while found[:-1] != (before or ())[:-1] or self._is_left_over():
-            assert time.monotonic() < deadline, "it is never still"
+        while time.monotonic() < deadline:
+            owes = self._is_left_over()  # asked first: what is done right behind it is still counted
+            found = self._told()
+            if not owes and before is not None and found[:-1] == before[:-1]:
+                return found
+            before = found
             time.sleep(0.05)
-            found, before = self._told(), found
-        return found
+        raise AssertionError("it is never still")
 
     def _is_left_over(self) -> bool:
         """Whether content is still to be removed of what was deleted."""

@@ -16,6 +16,7 @@ from tests.counts.rig import CONTENT, HUGE, LARGE, Before, Counted, Counts, Work
 
 UNITS: Final = 30
 LISTED: Final = 500
+SESSIONS: Final = 10
 
 NOISE: Final = 0.35
 """Of a count for each unit, which happens now and then whatever is done."""
@@ -139,12 +140,13 @@ def _drain_pipelined(server: Counted) -> int:
     return UNITS
 
 
-def _deleting_session(server: Counted) -> int:
-    """One session that deletes as many as UNITS."""
-    with server.session("drained") as session:
-        session.say(*(b"DELE %d" % (number + 1) for number in range(UNITS)))
-        session.lines(UNITS)
-    return 1
+def _deleting_sessions(server: Counted) -> int:
+    """Sessions that delete as many as UNITS, each."""
+    for _ in range(SESSIONS):
+        with server.session("drained") as session:
+            session.say(*(b"DELE %d" % (number + 1) for number in range(UNITS)))
+            session.lines(UNITS)
+    return SESSIONS
 
 
 def _list_and_uidl(server: Counted) -> int:
@@ -157,6 +159,10 @@ def _list_and_uidl(server: Counted) -> int:
 
 def _fill(server: Counted) -> None:
     server.fill("drained", UNITS)
+
+
+def _fill_for_sessions(server: Counted) -> None:
+    server.fill("drained", UNITS * SESSIONS)
 
 
 class Bounds(NamedTuple):
@@ -241,8 +247,14 @@ ROWS: Final = (
         Bounds(125, 0.9, 0.1, 0.25, 0.4, 0.25),
         (2.8, 0.1),
     ),
-    # QUIT has one commit. Content goes in another, which the sessions of a moment share.
-    Row("a session that deletes 30", _deleting_session, _fill, Bounds(1500, 17, 2, 3, 5, 2), (22, 2)),
+    # QUIT has one commit. Content goes in another, which all sessions share.
+    Row(
+        "a session that deletes 30, of ten",
+        _deleting_sessions,
+        _fill_for_sessions,
+        Bounds(1250, 12, 1.4, 2.4, 5, 1.4),
+        (15, 1.4),
+    ),
     Row("LIST and UIDL of 500", _list_and_uidl, None, Bounds(500, 7, 0.1, 2.2, 7, 0.1), (11, 1)),
 )
 

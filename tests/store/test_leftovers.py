@@ -70,6 +70,12 @@ def noted(database: Database) -> list[int]:
         return list(connection.execute(select(leftover.c.message_id).order_by(leftover.c.id)).scalars())
 
 
+def octets(database: Database) -> int:
+    """What all maildrops hold."""
+    with database.reading() as connection:
+        return int(connection.execute(select(func.sum(accounts.account.c.octets))).scalar_one())
+
+
 def parts(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(content)).scalar_one())
 
@@ -255,14 +261,87 @@ async def quit_after_deleting(store: Store, account_id: int, *uids: int) -> None
     await lock.released()
 
 
-async def test_content_goes_soon_after_quit(filled: Database, tmp_path: Path) -> None:
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[Slice]:
+    """Which sweeps there were. None begins by itself, unless a test says when."""
+    seen: list[Slice] = []
+
+    def sweep(connection: Connection, jobs: Sequence[Slice]) -> list[bool]:
+        seen.extend(jobs)
+        return leftovers.sweep(connection, jobs)
+
+    monkeypatch.setattr(leftovers, "_ATTEMPTS", ((sweep, ALL),) * 3)
+    monkeypatch.setattr(leftovers, "QUIET_SECONDS", 1000.0)
+    monkeypatch.setattr(leftovers, "LATEST_SECONDS", 1000.0)
+    return seen
+
+
+async def test_content_of_several_sessions_goes_together_once_nobody_deletes(
+    filled: Database, tmp_path: Path, sweeps: list[Slice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = octets(filled)
     async with opened(filled, tmp_path) as store:
-        await quit_after_deleting(store, JO_ID, 4, 6)
-        assert noted(filled) == [4, 6]
+        await quit_after_deleting(store, JO_ID, 4)
+        await quit_after_deleting(store, KIM_ID, 1)
+        await quit_after_deleting(store, JO_ID, 6)
+        assert (noted(filled), sweeps) == ([4, 1, 6], [])
+        assert store.leftovers.octets == full - octets(filled)
+    monkeypatch.setattr(leftovers, "QUIET_SECONDS", 0.05)
+    async with opened(filled, tmp_path) as store:
+        store.leftovers.ask()  # as a server does that starts
         await until_nothing_is_left(filled)
         await quit_after_deleting(store, JO_ID, 5)
         await until_nothing_is_left(filled)
+        assert store.leftovers.octets == 0
     assert numbers(filled) == [1, 2, 3]
+    assert len(sweeps) == 2
+
+
+async def test_content_does_not_wait_for_ever_for_those_who_delete(
+    filled: Database, tmp_path: Path, sweeps: list[Slice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "LATEST_SECONDS", 0.05)
+    async with opened(filled, tmp_path) as store:
+        await quit_after_deleting(store, JO_ID, 4)
+        while noted(filled):
+            store.leftovers.ask()
+            await asyncio.sleep(0.001)
+    assert numbers(filled) == [1, 2, 3, 5, 6]
+
+
+async def test_much_content_goes_at_once(
+    filled: Database, tmp_path: Path, sweeps: list[Slice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "ENOUGH_OCTETS", 2 * PART_OCTETS)
+    async with opened(filled, tmp_path) as store:
+        await quit_after_deleting(store, JO_ID, 4, 5)
+        assert (noted(filled), sweeps) == ([4, 5], [])
+        await quit_after_deleting(store, JO_ID, 6)
+        await until_nothing_is_left(filled)
+
+
+async def test_who_deletes_on_a_full_disk_makes_room_at_once(
+    filled: Database, tmp_path: Path, sweeps: list[Slice]
+) -> None:
+    store = Store(filled, state_dir=tmp_path, reserve_octets=2 * _free_octets(tmp_path))
+    try:
+        await quit_after_deleting(store, JO_ID, 4)
+        await until_nothing_is_left(filled)
+    finally:
+        await store.close()
+
+
+def test_what_lies_first_goes_first(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, JO)
+    for _ in range(4):
+        maildrops.deposit(database, b"Subject: x\r\n\r\n", JO)
+    expunge(database, JO_ID, 4)
+    expunge(database, JO_ID, 2)
+    expunge(database, JO_ID, 3)
+    assert swept(database, Slice(messages=2, octets=1 << 20)) == 2
+    assert numbers(database) == [1, 4]
+    database.dispose()
 
 
 async def test_what_a_process_has_left_the_next_one_removes(filled: Database, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ async def test_both_go_with_the_last_entry(office: Database, tmp_path: Path) -> 
     await deliver(office, tmp_path, MAIL, sender="eve@example.net")
     for account_id, left in ((1, 2), (2, 0)):
         with office.writing() as connection:
-            assert removal.expunge(connection, [Expunge(account_id, [1])]) == [1]
+            assert removal.expunge(connection, [Expunge(account_id, [1])])[0].messages == 1
         assert findings(office) == []
         with office.writing() as connection:
             maildrops.sweep(connection)
