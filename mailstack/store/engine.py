@@ -89,27 +89,35 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a write transaction: committed and synced when the block ends, else undone."""
-        with self.translated(), self._pen, self._pens_connection() as connection, connection.begin():
-            yield connection
+        with self.translated(), self._pen:
+            if self.is_sqlite:
+                yield from self._written_at_pen()
+            else:
+                with self.engine.begin() as connection:
+                    yield connection
 
-    @contextmanager
-    def _pens_connection(self) -> Iterator[Connection]:
-        """The connection to write on; SQLite's is kept, for all of its page cache is still true next time."""
-        connection, self._at_pen = self._at_pen, None
-        if connection is None:
-            connection = self._connected_to_write()
+    def _written_at_pen(self) -> Iterator[Connection]:
+        """SQLite's connection is kept, for all of its page cache is still true next time.
+
+        SQLAlchemy would take longer to begin and to commit than a small batch takes to be written.
+        """
+        connection, self._at_pen = self._at_pen or self._connected_to_write(), None
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         try:
+            driver.execute("BEGIN IMMEDIATE")
             yield connection
+            if connection.in_transaction():  # SQLAlchemy has noticed
+                connection.commit()
+            else:
+                driver.commit()
         except BaseException:
+            connection.invalidate()  # SQLAlchemy need not know of a transaction that is still open
             connection.close()
             raise
-        if self.is_sqlite:
-            self._at_pen = connection
-        else:
-            connection.close()
+        self._at_pen = connection
 
     def _connected_to_write(self) -> Connection:
-        connection = self.engine.connect().execution_options(**{_WRITING: True})
+        connection = self.engine.connect().execution_options(**{_BEGUN: True})
         wanted = min(self.octets // _WRITING_CACHE_SHARE, _WRITING_CACHE_OCTETS)
         if wanted > _CACHE_OCTETS:
             driver = connection.connection.driver_connection

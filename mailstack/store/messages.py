@@ -7,7 +7,7 @@ once, so that the number of statements does not grow with the number of messages
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -78,64 +78,57 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
 
     An account that was removed since RCPT is passed over; raises NoSuchMailbox where none is left.
     """
-    accounts = numbering(connection, {r.account_id for d in deposits for r in d.recipients})
-    if any(all(r.account_id not in accounts for r in d.recipients) for d in deposits):
+    wanted = {r.account_id for d in deposits for r in d.recipients}
+    accounts = numbering(connection, wanted)
+    if len(accounts) < len(wanted) and any(
+        all(r.account_id not in accounts for r in d.recipients) for d in deposits
+    ):
         raise NoSuchMailbox("the account was removed while its mail was on the way")
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
-    found = _store_content(connection, numbered)
     _INSERT_MESSAGE.run_many(
         connection,
         [
-            (number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id, found[number])
-            for number, d in numbered
+            (number, d.spool.octets, d.dotted, d.reverse_path, d.at, d.mail_id, found)
+            for (number, d), found in zip(numbered, _store_content(connection, numbered), strict=True)
         ],
     )
     if surrogates:
         originals = (number for number, d in numbered if d.surrogate is not None)
         surrogate.LINK.run_many(connection, list(zip(ids[len(deposits) :], originals, strict=False)))
     entries: list[tuple[int, int, str, int, int, bytes, int]] = []
+    in_ascii: list[tuple[int, bytes, int, int, int]] = []
     events_of: list[Row] = []
-    growth: dict[int, list[int]] = {}
-    for number, d in numbered[: len(deposits)]:
-        first = len(entries)
-        for account_id, prefix, _, unique_id in d.recipients:
+    growth = {account_id: [0, 0] for account_id in accounts}
+    for number, d in zip(ids, deposits, strict=False):
+        content_octets = d.spool.octets
+        entered = []
+        for account_id, prefix, surrogate_prefix, unique_id in d.recipients:
             if account_id not in accounts:
                 continue
             next_uid, uid_validity = accounts[account_id]
-            grown = growth.setdefault(account_id, [0, 0])
+            grown = growth[account_id]
             uid = next_uid + grown[0]
-            octets = len(prefix) + d.spool.octets
+            octets = len(prefix) + content_octets
             grown[0] += 1
             grown[1] += octets
             known_as = unique_id or f"{uid_validity}.{uid}"
             entries.append((account_id, uid, known_as, number, octets, prefix, d.at))
+            entered.append((account_id, uid))
+            if surrogate_prefix is not None:
+                others = len(surrogate_prefix) + (d.surrogate or d.spool).octets
+                in_ascii.append((others, surrogate_prefix, account_id, uid, others - octets))
         if d.event is not None:
-            events_of.append(d.event.entered([each[:2] for each in entries[first:]]))
+            events_of.append(d.event.entered(entered))
     _INSERT_ENTRY.run_many(connection, entries)
-    _GROW.run_many(
-        connection, [(messages, octets, key) for key, (messages, octets) in sorted(growth.items())]
-    )
+    _GROW.run_many(connection, [(*growth[account_id], account_id) for account_id in accounts])
     if events_of:
         events.INSERT.run_many(connection, events_of)
-    _note_surrogates(
-        connection, [(d, r) for d in deposits for r in d.recipients if r.account_id in accounts], entries
-    )
+    if in_ascii:  # what a client sees without UTF8
+        surrogate.ENTER.run_many(connection, [each[:4] for each in in_ascii])
+        surrogate.COUNT.run_many(connection, [(1, more, key) for _, _, key, _, more in in_ascii])
     return ids[: len(deposits)]
-
-
-def _note_surrogates(
-    connection: Connection, added: Sequence[tuple[Deposit, Recipient]], entries: Sequence[Any]
-) -> None:
-    """Note at new entries, which are in the same order, what a client sees without UTF8."""
-    if all(r.surrogate_prefix is None for _, r in added):
-        return
-    for (_, uid, _, _, octets, *_), (d, r) in zip(entries, added, strict=True):
-        if r.surrogate_prefix is not None:
-            in_ascii = len(r.surrogate_prefix) + (d.surrogate or d.spool).octets
-            surrogate.ENTER.run(connection, in_ascii, r.surrogate_prefix, r.account_id, uid)
-            surrogate.COUNT.run(connection, 1, in_ascii - octets, r.account_id)
 
 
 def numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
@@ -157,16 +150,16 @@ def new_message_ids(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in _NEXT_MESSAGE_IDS.rows(connection, count))
 
 
-def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit]]) -> dict[int, bytes]:
-    """Insert the parts of every message; returns their digests."""
-    found: dict[int, bytes] = {}
+def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit]]) -> list[bytes]:
+    """Insert the parts of every message; returns the digests of each."""
+    found: list[bytes] = []
     rows: list[tuple[int, bytes]] = []
     octets = 0
     for number, d in numbered:
-        found[number] = b""
-        for part, pieces in enumerate(d.spool.parts_in_turn()):
-            found[number] += digests.of_part(*pieces)
-            key, length = number * PARTS_A_MESSAGE + part, sum(map(len, pieces))
+        of_message = b""
+        for key, pieces in enumerate(d.spool.parts_in_turn(), number * PARTS_A_MESSAGE):
+            of_message += digests.of_part(*pieces)
+            length = sum(map(len, pieces))
             if length > _LARGE_OCTETS:
                 blobs.put(connection, key, length, pieces)
                 continue
@@ -175,6 +168,7 @@ def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit
             if octets >= _INSERT_OCTETS:
                 blobs.INSERT.run_many(connection, rows)
                 rows, octets = [], 0
+        found.append(of_message)
     blobs.INSERT.run_many(connection, rows)
     return found
 

@@ -140,7 +140,8 @@ class Prepared:
     def run_many(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         """Run once for each row of values, for the effect."""
         text, arrange = self._texts[connection.dialect.name]
-        _cursor(connection).executemany(text, [arrange(values) for values in rows])
+        arranged = rows if arrange is _as_given else [arrange(values) for values in rows]
+        _cursor(connection).executemany(text, arranged)
 
 
 class _Texts(dict[str, _Text]):
@@ -170,6 +171,10 @@ def _cursor(connection: Connection) -> Any:
     return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
 
 
+def _as_given(values: Sequence[object]) -> Sequence[object]:
+    return values
+
+
 def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -> _Text:
     if not isinstance(statement, Executable):
         statement = statement(dialect.name)
@@ -179,6 +184,6 @@ def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -
     order = compiled.positiontup or []
     assert set(order) == set(parameters), f"{statement} has the parameters {order}"
     if list(order) == list(parameters):
-        return str(compiled), lambda values: values
+        return str(compiled), _as_given
     places = [parameters.index(name) for name in order]
     return str(compiled), lambda values: [values[place] for place in places]

@@ -51,13 +51,25 @@ class Stop:
         return [None] * len(jobs)
 
 
+def commits_of(database: Database) -> list[int]:
+    """A list that gets another item with each commit of this process."""
+    commits: list[int] = []
+    if not database.is_sqlite:
+        event.listen(database.engine, "commit", lambda connection: commits.append(1))
+        return commits
+    with database.writing() as connection:  # which is kept for all that is written later
+        driver = connection.connection.driver_connection
+    driver.set_trace_callback(lambda statement: commits.append(1) if statement == "COMMIT" else None)
+    return commits
+
+
 @asynccontextmanager
 async def held_up(database: Database, stop: Stop | None = None) -> AsyncIterator[tuple[Writer, list[int]]]:
-    """A writer whose thread is busy until the block ends; and what it commits from then on."""
-    writer, stop, commits = Writer(database), stop or Stop(), []
+    """A writer whose thread is busy until the block ends; and what it commits, that included."""
+    commits = commits_of(database)
+    writer, stop = Writer(database), stop or Stop()
     busy = asyncio.create_task(writer.write(stop, None))
     await asyncio.to_thread(stop.reached.wait)
-    event.listen(database.engine, "commit", lambda connection: commits.append(1))
     try:
         yield writer, commits
     finally:
@@ -99,8 +111,7 @@ async def test_work_of_two_kinds_shares_a_commit_too(database):
 
 async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
-    writer, commits = Writer(database), []
-    event.listen(database.engine, "commit", lambda connection: commits.append(1))
+    writer, commits = Writer(database), commits_of(database)
     writer.coming.update(("b", "c"))
     (first,) = await begun(writer.write(note, "a"))
     while not writer._gathering:  # noqa: ASYNC110 (looks from outside)
