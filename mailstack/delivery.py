@@ -265,9 +265,9 @@ class Delivery:
                 event=self._event(intake),
             )
         )
-        self.counts.add("messages_accepted")
-        self.counts.add("octets_accepted", intake.octets)
-        self.counts.add("deliveries", len(recipients))
+        self.counts["messages_accepted"] += 1
+        self.counts["octets_accepted"] += intake.octets
+        self.counts["deliveries"] += len(recipients)
         return number
 
     def _event(self, intake: Intake) -> Row | None:

@@ -20,16 +20,14 @@ import time
 import traceback
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from types import TracebackType
 from typing import Final, TextIO
 
 Value = str | int | float | bool | None
 """What a field may hold; None leaves the field out."""
 
-_PLAIN: Final = re.compile(r"[\w.,:;@/+*<>()\[\]{}!?$%&^~|#'-]+", re.ASCII)
-_UNSAFE: Final = re.compile(r'["\\]')
 _LONGEST: Final = 1000  # characters of one value: a stranger's input may be a megabyte
+_PLAIN: Final = re.compile(rf"[\w.,:;@/+*<>()\[\]{{}}!?$%&^~|#'-]{{1,{_LONGEST}}}", re.ASCII)
 _GATHER_SECONDS: Final = 0.01  # a line waits no longer, and so much a killed process does not tell
 _random: Final = random.Random()  # which asks the system for its seed, once
 os.register_at_fork(after_in_child=_random.seed)  # or two workers would number sessions alike
@@ -74,26 +72,21 @@ def line(name: str, level: str, fields: dict[str, Value]) -> str:
     """One record as text, without its time and without a line end."""
     written = f"level={level} event={_written(name)}"
     for key, value in fields.items():
-        if type(value) is str and len(value) <= _LONGEST:
-            written += f" {key}={_quoted(value)}"
+        if type(value) is int or (type(value) is str and _PLAIN.fullmatch(value)):
+            written += f" {key}={value}"
         elif value is not None:
-            written += f" {key}={value if type(value) is int else _written(value)}"
+            written += f" {key}={_written(value)}"
     return written
 
 
 def _written(value: Value) -> str:
+    """Any value, in quotes where it needs them."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
-    return _quoted(text)
-
-
-@lru_cache(maxsize=512)  # most of what a line tells, those before it have told: who, whence, for whom
-def _quoted(text: str) -> str:
-    """The text as a value, in quotes where it needs them."""
     if _PLAIN.fullmatch(text):
         return text
-    text = _UNSAFE.sub(r"\\\g<0>", text)
+    text = text.replace("\\", r"\\").replace('"', r"\"")
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return f'"{text}"'

@@ -86,7 +86,7 @@ class Answers:
         """Add to what this process has done."""
         for name, number in numbers.items():
             if number:
-                self._store.counts.add(name, number)
+                self._store.counts[name] += number
 
     def note(self, session_id: str, **told: Any) -> None:
         """Have it remembered what this session did."""

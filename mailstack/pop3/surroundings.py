@@ -44,7 +44,7 @@ class Surroundings:
     def refusal(self, address: str, why: Refusal) -> Reply:
         """What is said in place of the greeting to a connection that is one too many (RFC 3206 §4)."""
         log.event("pop3.refused", address=address, why=why.value)
-        self.store.counts.add("pop3_connections_refused")
+        self.store.counts["pop3_connections_refused"] += 1
         return negative(f"{why.value}, try again later", "SYS/TEMP")
 
     def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:

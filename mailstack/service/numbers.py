@@ -32,7 +32,7 @@ def numbers(
     commits = store.commits
     return {
         "pid": os.getpid(),
-        "counts": store.counts.told(),
+        "counts": dict(store.counts),
         "now": {
             "smtp_connections": sum(each.sessions for each in smtp),
             "pop3_sessions": sum(each.sessions for each in pop3),

@@ -86,11 +86,11 @@ class Receiver(SMTP):
         address = peername[0] if isinstance(peername, tuple) else ""
         self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
         delay = self._reception.site.settings.greeting_delay_milliseconds
-        self._reception.site.delivery.counts.add("smtp_connections")
+        self._reception.site.delivery.counts["smtp_connections"] += 1
         if why := self._reception.connections.join(self, address, self._loop.time()):
             refusal = _REFUSALS[why]
             log.event("connection refused", address=address, reply=refusal.decode().strip())
-            self._reception.site.delivery.counts.add("smtp_connections_refused")
+            self._reception.site.delivery.counts["smtp_connections_refused"] += 1
             self.end(refusal, linger=False)
         elif has_spoken(transport):
             self._refuse_early_talker()
@@ -108,7 +108,7 @@ class Receiver(SMTP):
 
     def _refuse_early_talker(self) -> None:
         log.event("connection refused", address=self.conversation.peer.address, reply="it spoke first")
-        self._reception.site.delivery.counts.add("smtp_connections_refused")
+        self._reception.site.delivery.counts["smtp_connections_refused"] += 1
         self.conversation.broken_off = True
         self.end(replies.EARLY_TALKER, linger=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
@@ -22,8 +23,7 @@ class Site:
     settings: Smtp = field(default_factory=Smtp)
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """Who is at the other end, and how it is connected."""
 
     address: str  # "" for a unix socket

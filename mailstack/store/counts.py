@@ -10,26 +10,14 @@ SLOW_SECONDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0)
 """The steps by which commits are told apart."""
 
 
-class Counts:
+class Counts(Counter[str]):
     """Belongs to the event loop; a name with a label is `name:label`."""
 
-    __slots__ = ("_numbers",)
-
-    def __init__(self) -> None:
-        self._numbers: Counter[str] = Counter()
-
-    def add(self, name: str, number: int = 1) -> None:
-        """So many more."""
-        self._numbers[name] += number
+    __slots__ = ()
 
     def add_replies(self, name: str, replies: Iterable[str]) -> None:
         """One more for each reply, told apart by its code."""
-        for reply in replies:
-            self._numbers[f"{name}:{reply[:3]}"] += 1
-
-    def told(self) -> dict[str, int]:
-        """All of them."""
-        return dict(self._numbers)
+        self.update(f"{name}:{reply[:3]}" for reply in replies)
 
 
 class Commits:

@@ -168,7 +168,8 @@ def _dialect(name: str) -> Dialect:
 
 
 def _cursor(connection: Connection) -> Any:
-    return connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
+    # Those of the drivers in use are DB-API connections themselves, and this one asks nobody.
+    return connection.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
 
 
 def _as_given(values: Sequence[object]) -> Sequence[object]:

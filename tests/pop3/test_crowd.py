@@ -35,7 +35,7 @@ async def test_who_has_not_logged_in_makes_room_for_a_newcomer(start, patience):
     async with start(connections=Limits(2, 9, 9)) as rig:
         reader, silent = await rig.log_in(), await rig.connect()
         await refused(rig)
-        assert rig.store.counts.told()["pop3_connections_refused"] == 1
+        assert rig.store.counts["pop3_connections_refused"] == 1
         patience(0)
         await asyncio.sleep(0.01)
         newcomer = await rig.connect()
