@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from mailstack.store import domains
-from mailstack.store.engine import Database
+from mailstack.store.engine import Database, Reading
 from mailstack.store.tables import domain
 
 
@@ -60,5 +60,18 @@ def test_a_large_database_is_written_with_more_of_it_in_memory(
     with database.writing() as connection:
         assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -expected
     with database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -(8 << 10)
+    database.dispose()
+
+
+def test_a_reader_thread_has_little_of_it_in_memory_and_the_writer_as_much_as_ever(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    reading = Reading(database)
+    with reading.transaction() as connection:
+        assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -512
+        reader = connection.connection.driver_connection
+    reading.close()
+    assert written_on(database, "one.example") is reader
+    with database.writing() as connection:
         assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -(8 << 10)
     database.dispose()
