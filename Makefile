@@ -3,7 +3,8 @@
 PYTHON ?= python3
 DIRECTORY ?= .run
 PORTS ?=
-WORKERS ?= 2
+# Twice as many as CI has cores: tests also wait, for timers, disks and servers that start.
+WORKERS ?= 4
 ROUNDS ?= 5
 SCALE ?= 0.5
 PEER ?= sdbox
@@ -17,6 +18,9 @@ export PIP_CONSTRAINT := $(CURDIR)/requirements/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Tests start hundreds of processes: each would compile all that it imports, where nothing may be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -29,7 +33,7 @@ run: debian-run $(VENV)/run.stamp  ## start a demo server on this machine; Ctrl-
 	@$(BIN)/mailstack demo --directory $(DIRECTORY) $(if $(PORTS),--base-port $(PORTS))
 
 test: lint  ## check style and types, then run all tests but the long ones: what CI runs
-	@$(BIN)/pytest -n $(WORKERS) -m "not long"
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long"
 
 test-appliance: debian-test $(VENV)/test.stamp  ## install the Debian package on a Debian that boots here (root only)
 	@$(BIN)/pytest -m appliance -rs

@@ -94,7 +94,8 @@ def built_wheel(work: Path) -> Path:
 def installed(wheel: Path, target: Path, version: str) -> Path:
     """mailstack and all that it needs, for one Python."""
     chosen = ("--only-binary=:all:", "--implementation=cp", f"--python-version={version}")
-    pip("install", "--no-compile", *chosen, "--target", target, f"{wheel}[postgresql]")
+    # Conflicts would be looked for in the environment that builds, which gets nothing of this.
+    pip("install", "--no-compile", "--no-warn-conflicts", *chosen, "--target", target, f"{wheel}[postgresql]")
     shutil.rmtree(target / "bin", ignore_errors=True)
     for note in [each for name in NOTES for each in target.glob(f"*.dist-info/{name}")]:
         note.unlink()

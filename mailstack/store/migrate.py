@@ -104,11 +104,11 @@ def _migrate(
 ) -> bool:
     with _alone(database, report), database.translated():
         with _own_connection(database) as connection:
-            before = schema.revision(connection)
+            before, head = schema.revision(connection), newest()
             connection.rollback()
-            if before is not None and before > newest():
+            if before is not None and before > head:
                 schema.check(connection)
-            if before is not None and before < newest():
+            if before is not None and before < head:
                 first(before)
             if database.is_sqlite:
                 # A table that a migration rebuilds must not take the rows of its children along.
