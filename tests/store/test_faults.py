@@ -10,7 +10,8 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,32 +26,43 @@ from tests.support.faults import Faults, Kind
 _numbers = itertools.count()
 
 
+class Copies(NamedTuple):
+    """Two databases, and what makes more like them: URLs of one kind of database."""
+
+    empty: str
+    furnished: str
+    of: Callable[[str], str]
+
+
 class Stores:
     """Makes stores that are alike: furnished, prepared for one operation, and opened."""
 
-    def __init__(self, copy: Callable[[str], str], folder: Path, operation: Operation) -> None:
-        self._copy = copy
+    def __init__(self, copies: Copies, folder: Path, operation: Operation) -> None:
+        self._copies = copies
         self._folder = folder
-        self._operation = operation
-        self._opened: list[Database] = []
+        self._opened: Database | None = None
+        # Preparing may take longer than the operation itself; so it is done once, and copied.
+        self._prepared = folder / "prepared"
+        self._prepared.mkdir()
+        furnished = copies.of(copies.furnished)
+        database = Database(furnished)
+        operation.prepare(database, self._prepared)
+        if database.is_sqlite:
+            database.checkpoint("RESTART")
+        database.dispose()
+        self._source = copies.empty if operation.into_empty else furnished
 
     def fresh(self) -> tuple[Database, Path]:
         """A store nobody has touched, and a folder of its own."""
         self.close()
         folder = self._folder / f"fresh{next(_numbers)}"
-        folder.mkdir()
-        source = Database(self._copy("furnished"))
-        self._opened.append(source)
-        self._operation.prepare(source, folder)
-        if not self._operation.into_empty:
-            return source, folder
-        empty = Database(self._copy("empty"))
-        self._opened.append(empty)
-        return empty, folder
+        shutil.copytree(self._prepared, folder)
+        self._opened = Database(self._copies.of(self._source))
+        return self._opened, folder
 
     def close(self) -> None:
-        while self._opened:
-            self._opened.pop().dispose()
+        if self._opened is not None:
+            self._opened.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +91,27 @@ def furnished_postgresql(postgresql_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """Makes a copy of one of the two and gives its URL; the parameter says on which kind of database."""
-    made: list[str] = []
+def copies(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Copies]:
+    """The parameter says on which kind of database."""
     if request.param == "sqlite":
         folder = request.getfixturevalue("furnished_sqlite")
 
-        def on_sqlite(name: str) -> str:
-            target = tmp_path / f"{name}{next(_numbers)}.db"
-            shutil.copy(folder / f"{name}.db", target)
+        def on_sqlite(url: str) -> str:
+            target = tmp_path / f"copy{next(_numbers)}.db"
+            shutil.copy(url.removeprefix("sqlite:///"), target)
             return f"sqlite:///{target}"
 
-        yield on_sqlite
+        yield Copies(*(f"sqlite:///{folder / name}.db" for name in ("empty", "furnished")), on_sqlite)
         return
-    server = request.getfixturevalue("furnished_postgresql")
+    server, made = request.getfixturevalue("furnished_postgresql"), []
 
-    def on_postgresql(name: str) -> str:
-        made.append(f"{name}{next(_numbers)}")
-        return postgresql.create_database(server, made[-1], template=name)
+    def on_postgresql(url: str) -> str:
+        made.append(f"copy{next(_numbers)}")
+        return postgresql.create_database(server, made[-1], template=urlsplit(url).path[1:])
 
-    yield on_postgresql
+    yield Copies(
+        *(server.replace("/postgres?", f"/{name}?") for name in ("empty", "furnished")), on_postgresql
+    )
     for name in made:
         postgresql.drop_database(server, name)
 
@@ -161,11 +174,9 @@ def cases() -> list[object]:
     return made
 
 
-@pytest.mark.parametrize(("copy", "operation", "kind"), cases(), indirect=["copy"])
-def test_a_fault_at_every_point(
-    copy: Callable[[str], str], operation: Operation, kind: Kind, tmp_path: Path
-) -> None:
-    stores = Stores(copy, tmp_path, operation)
+@pytest.mark.parametrize(("copies", "operation", "kind"), cases(), indirect=["copies"])
+def test_a_fault_at_every_point(copies: Copies, operation: Operation, kind: Kind, tmp_path: Path) -> None:
+    stores = Stores(copies, tmp_path, operation)
     wanted = after(stores, operation)
     check = _all_or_nothing if operation.whole else _goes_on
     number = check(stores, operation, kind, wanted)
