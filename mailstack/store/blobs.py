@@ -51,7 +51,7 @@ def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[P
 
 
 def _opened(connection: Connection, content_id: int, *, readonly: bool) -> sqlite3.Blob:
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
     return driver.blobopen(content.name, content.c.octets.name, content_id, readonly=readonly)
 
 

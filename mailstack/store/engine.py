@@ -105,7 +105,7 @@ class Database:
         SQLAlchemy would take longer to begin and to commit than a small batch takes to be written.
         """
         connection, self._at_pen = self._at_pen or self._connected_to_write(), None
-        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
         try:
             driver.execute("BEGIN IMMEDIATE")
             yield connection
@@ -179,7 +179,7 @@ class Reading:
             return
         with self._database.translated():
             connection, self._kept = self._kept or self._connected(), None
-            driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
             try:
                 driver.execute("BEGIN")
                 yield connection
@@ -275,7 +275,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _have_cache(connection: Connection, octets: int) -> None:
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
     driver.execute(f"PRAGMA cache_size=-{octets // 1024}")
 
 

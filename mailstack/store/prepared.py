@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Delete, Dialect, Executable, Insert, Select, TableValuedAlias, Update
@@ -186,5 +187,4 @@ def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -
     assert set(order) == set(parameters), f"{statement} has the parameters {order}"
     if list(order) == list(parameters):
         return str(compiled), _as_given
-    places = [parameters.index(name) for name in order]
-    return str(compiled), lambda values: [values[place] for place in places]
+    return str(compiled), itemgetter(*map(parameters.index, order))
