@@ -40,6 +40,7 @@ from mailstack.store import surrogate
 from mailstack.store.engine import Database
 from mailstack.store.fetching import parts
 from mailstack.store.prepared import Prepared, Row, is_among, packed
+from mailstack.store.readers import Readers
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message, removed
 from mailstack.store.writer import Writer
 
@@ -53,7 +54,7 @@ ENOUGH_OCTETS: Final = 64 * 1024 * 1024
 """It begins with so much to remove: new mail finds no room where that lies, and lets the file grow."""
 
 _WINDOW: Final = 20_000
-"""Among so many notes, oldest first, a slice has those whose messages lie first: 2 ms for each look."""
+"""So many notes, the oldest, are put in order at a time: some 10 ms on a reading thread, and 1 MB."""
 
 _OTHERS: Final = 3
 """For so many times as long as a slice took, the writer is everybody else's."""
@@ -73,6 +74,8 @@ class Slice(NamedTuple):
     octets: int
     seconds: float = 60.0
     """After so long it begins no other bundle: what 5 MB cost depends on how they lie, 0.4 ms to 20."""
+    notes: Sequence[int] = ()
+    """Which notes, as many as `messages` at most; none named: the oldest ones."""
 
 
 # The more goes at once, the fewer pages are changed twice. 500 small messages cost 12 us each, 2,000 cost
@@ -110,7 +113,7 @@ def _swept(connection: Connection, job: Slice) -> bool:
             octets += size
     done = [number for number, message_id in notes if message_id not in put_off]
     _DROP_NOTES.run(connection, packed(done))
-    return bool(put_off) or len(notes) == job.messages
+    return bool(put_off) or (not job.notes and len(notes) == job.messages)
 
 
 def _bundles(rows: list[Row], most_octets: int) -> Iterator[list[Row]]:
@@ -128,11 +131,16 @@ def _bundles(rows: list[Row], most_octets: int) -> Iterator[list[Row]]:
 
 
 def _notes(connection: Connection, job: Slice) -> Sequence[Any]:
-    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id)
-    if connection.dialect.name == "sqlite":  # where messages lie in the order of their ids
-        window = wanted.limit(_WINDOW).subquery()
-        wanted = select(window).order_by(window.c.message_id)
-    return connection.execute(wanted.limit(job.messages).with_for_update(skip_locked=True)).all()
+    if job.notes:
+        return _NOTED.rows(connection, packed(job.notes))
+    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id).limit(job.messages)
+    return connection.execute(wanted.with_for_update(skip_locked=True)).all()
+
+
+def in_order(connection: Connection) -> list[int]:
+    """The oldest notes, in the order in which SQLite has their messages on its pages."""
+    oldest = select(leftover.c.message_id, leftover.c.id).order_by(leftover.c.id).limit(_WINDOW)
+    return [number for _, number in sorted(map(tuple, connection.execute(oldest)))]
 
 
 def _orphans(connection: Connection, message_ids: set[int]) -> list[Row]:
@@ -160,12 +168,29 @@ def finish(database: Database) -> None:
     with suppress(StoreDamaged):
         more = True
         while more:
-            began = time.monotonic()
-            with database.writing() as connection:
-                (more,) = sweep(connection, [_SLICE])
-            time.sleep(_OTHERS * (time.monotonic() - began) if more else 0)
+            with database.reading() as connection:
+                notes = in_order(connection)
+            more = len(notes) == _WINDOW
+            for some in _sliced(notes, _SLICE):
+                began = time.monotonic()
+                with database.writing() as connection:
+                    (put_off,) = sweep(connection, [some])
+                more |= put_off
+                time.sleep(_OTHERS * (time.monotonic() - began))
 
 
+def _sliced(notes: Sequence[int], how_much: Slice) -> Iterator[Slice]:
+    for first in range(0, len(notes), how_much.messages):
+        yield how_much._replace(notes=notes[first : first + how_much.messages])
+
+
+_NOTED = Prepared(
+    select(leftover.c.id, leftover.c.message_id)
+    .where(is_among(leftover.c.id, "ids"))
+    .order_by(leftover.c.id)
+    .with_for_update(skip_locked=True),
+    "ids",
+)
 _ORPHANS = Prepared(
     select(message.c.id, message.c.octets, message.c.surrogate_id)
     .where(is_among(message.c.id, "ids"), IN_NO_MAILDROP)
@@ -187,8 +212,9 @@ _ATTEMPTS: Final[Sequence[tuple[Callable[[Connection, Sequence[Slice]], list[boo
 class Leftovers:
     """One process's sweeps; belongs to the event loop. Nothing runs while nobody asks."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, readers: Readers) -> None:
         self._writer = writer
+        self._readers = readers
         self._loop = asyncio.get_running_loop()
         self.octets = 0
         """Noted here since the last sweep began, and still there."""
@@ -212,23 +238,27 @@ class Leftovers:
         self._at_once.set()
         self.ask()
 
-    async def slice(self) -> bool:
-        """Remove one slice now; return whether there may be more."""
+    async def slice(self, wanted: Slice | None = None) -> bool:
+        """Remove one slice now, the oldest or the one that is wanted; return whether there may be more."""
         for work, how_much in _ATTEMPTS[:-1]:
             try:
-                return await self._writer.write(work, how_much)
+                return await self._writer.write(work, wanted or how_much)
             except StoreDamaged as error:
-                damage = error
+                damage, wanted = error, None
         log.failure("removal of content", damage)
         work, how_much = _ATTEMPTS[-1]
         return await self._writer.write(work, how_much)
 
     async def finish(self) -> None:
         """Remove all of it; between two slices others have the writer for longer than a slice took."""
-        began = time.monotonic()
-        while await self.slice():
-            await asyncio.sleep(_OTHERS * (time.monotonic() - began))
-            began = time.monotonic()
+        more = True
+        while more:
+            notes = await self._readers.read(in_order)
+            more = len(notes) == _WINDOW
+            for some in _sliced(notes, _ATTEMPTS[0][1]):
+                began = time.monotonic()
+                more |= await self.slice(some)
+                await asyncio.sleep(_OTHERS * (time.monotonic() - began))
 
     async def _run(self) -> None:
         try:

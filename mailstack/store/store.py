@@ -65,7 +65,7 @@ class Store:
         self._glance = Glance(database)
         self._writer = Writer(database)
         self.reads = Reads(self._writer)
-        self.leftovers = Leftovers(self._writer)
+        self.leftovers = Leftovers(self._writer, self._readers)
         self._source = Source(self._readers, self._writer, self.reads)
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()

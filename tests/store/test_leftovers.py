@@ -331,17 +331,33 @@ async def test_who_deletes_on_a_full_disk_makes_room_at_once(
         await store.close()
 
 
-def test_what_lies_first_goes_first(sqlite_url: str) -> None:
-    database = Database(sqlite_url)
-    maildrops.add_accounts(database, JO)
-    for _ in range(4):
-        maildrops.deposit(database, b"Subject: x\r\n\r\n", JO)
-    expunge(database, JO_ID, 4)
-    expunge(database, JO_ID, 2)
-    expunge(database, JO_ID, 3)
-    assert swept(database, Slice(messages=2, octets=1 << 20)) == 2
-    assert numbers(database) == [1, 4]
-    database.dispose()
+async def test_what_lies_first_goes_first(
+    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[list[int]] = []
+
+    def sweep(connection: Connection, jobs: Sequence[Slice]) -> list[bool]:
+        there.append(list(connection.execute(select(message.c.id).order_by(message.c.id)).scalars()))
+        return leftovers.sweep(connection, jobs)
+
+    monkeypatch.setattr(leftovers, "_ATTEMPTS", ((sweep, Slice(2, 1 << 30)),) * 3)
+    for uid in (6, 4, 5):
+        expunge(filled, JO_ID, uid)
+    async with opened(filled, tmp_path) as store:
+        await store.leftovers.finish()
+    assert there == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 6]]
+    assert (numbers(filled), noted(filled)) == ([1, 2, 3], [])
+
+
+def test_a_note_whose_number_is_another_ones_now_is_taken_for_what_it_says(filled: Database) -> None:
+    expunge(filled, JO_ID, 4)
+    with filled.reading() as connection:
+        notes = leftovers.in_order(connection)
+    assert swept(filled) == 1
+    with filled.writing() as connection:  # SQLite gives the number again
+        connection.execute(insert(leftover).values(id=notes[0], message_id=1))
+    assert swept(filled, ALL._replace(notes=notes)) == 1
+    assert (numbers(filled), noted(filled)) == ([1, 2, 3, 5, 6], [])
 
 
 async def test_what_a_process_has_left_the_next_one_removes(filled: Database, tmp_path: Path) -> None:
