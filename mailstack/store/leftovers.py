@@ -56,6 +56,9 @@ ENOUGH_OCTETS: Final = 64 * 1024 * 1024
 _WINDOW: Final = 20_000
 """So many notes, the oldest, are put in order at a time: some 10 ms on a reading thread, and 1 MB."""
 
+_MANY_OCTETS: Final = 1024 * 1024
+"""Less is one slice, as a rule, within which the notes need no order."""
+
 _OTHERS: Final = 3
 """For so many times as long as a slice took, the writer is everybody else's."""
 
@@ -264,9 +267,11 @@ class Leftovers:
         try:
             while self._asked:
                 await self._quiet(self._loop.time() + LATEST_SECONDS)
-                self.octets, self._asked = 0, False  # what is noted from now on asks again
+                octets, self.octets = self.octets, 0
+                self._asked = False  # what is noted from now on asks again
                 self._at_once.clear()
-                await self.finish()
+                if octets >= _MANY_OCTETS or await self.slice():
+                    await self.finish()
         except MailstackError as error:  # the notes stay, and the next one who asks does it
             log.failure("removal of content", error)
         finally:

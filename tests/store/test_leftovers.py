@@ -297,6 +297,24 @@ async def test_content_of_several_sessions_goes_together_once_nobody_deletes(
     assert len(sweeps) == 2
 
 
+async def test_content_that_is_more_than_a_slice_goes_as_a_whole(
+    filled: Database, tmp_path: Path, sweeps: list[Slice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((sweep, _), *_) = leftovers._ATTEMPTS
+    monkeypatch.setattr(leftovers, "_ATTEMPTS", ((sweep, Slice(1, 1 << 30)),) * 3)
+    monkeypatch.setattr(leftovers, "QUIET_SECONDS", 0.05)
+    async with opened(filled, tmp_path) as store:
+        await quit_after_deleting(store, JO_ID, 6, 5, 4)
+        await until_nothing_is_left(filled)
+        assert [len(each.notes) for each in sweeps[:3]] == [0, 1, 1]
+        monkeypatch.setattr(leftovers, "_MANY_OCTETS", 1)
+        sweeps.clear()
+        await quit_after_deleting(store, JO_ID, 1, 2)
+        await until_nothing_is_left(filled)
+        assert [len(each.notes) for each in sweeps] == [1, 1]
+    assert numbers(filled) == [1, 2, 3]
+
+
 async def test_content_does_not_wait_for_ever_for_those_who_delete(
     filled: Database, tmp_path: Path, sweeps: list[Slice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
