@@ -29,7 +29,7 @@ from mailstack.store.events import Kind, account_mark
 from mailstack.store.limits import Expiry
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
-from mailstack.store.walk import Walk
+from mailstack.store.walk import Content, Walk
 
 
 class Answers:
@@ -113,6 +113,10 @@ class Answers:
             return self._walk and self._walk.at_once(ask.uid, peek=ask.peek)
         return self._polled(ask) if isinstance(ask, LogIn) else None
 
+    def read_ahead(self, uid: int) -> Content | None:
+        """A message that RETR wants, where the walk has read it already."""
+        return None if self._walk is None else self._walk.at_once(uid)
+
     def _polled(self, ask: LogIn) -> Snapshot | None:
         """The answer to most polls."""
         if self._login_delay_seconds:
@@ -143,10 +147,10 @@ class Answers:
             # The lock died with its database connection; another session may work here by now.
             raise StoreUnavailable("the lock of the maildrop was lost")
         match ask:
-            case OpenMessage(uid, peek, surrogates):
+            case OpenMessage(uid, peek, behind, surrogates):
                 if self._walk is None:
                     self._walk = self._store.walk(self.account_id, self._last_uid, surrogates=surrogates)
-                return await self._walk.open(uid, peek=peek)
+                return await self._walk.open(uid, peek=peek, behind=behind)
             case LoadLayout():
                 return await self._store.layout(self.account_id, self._last_uid)
             case LoadListing(first_uid, last_uid, surrogates):

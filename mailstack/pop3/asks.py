@@ -76,11 +76,12 @@ class OpenMessage:
     """The answer is the entry's Content, its first part read already.
 
     A `peek` (TOP) tells that the rest will probably not be wanted, and that the client is not
-    walking through its maildrop.
+    walking through its maildrop; `behind`, how many more may have been asked for already.
     """
 
     uid: int
     peek: bool
+    behind: int = 0
     surrogates: bool = False
 
 

@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._active_at = self._loop.time()
         self._pulse.settled = False
         try:
-            turn = self._session.obey(line, more=len(self._inlet) > 0)
+            turn = self._session.obey(line, more=self._inlet.more)
             reply = turn if isinstance(turn, Reply) else turns.begin(turn, self._answers)
         except Exception as error:
             turn = reply = self._unforeseen(error)
@@ -249,7 +249,8 @@ class Connection(asyncio.Protocol):
             return reply
         if reply.message is not None:
             self._session.tally.finish_sending()
-        self._end_if_over()
+        if self._session.ended is not None or self._inlet.endless or self._draining:
+            self._end_if_over()
         return None
 
     def _end_if_over(self) -> None:
@@ -330,7 +331,7 @@ class Connection(asyncio.Protocol):
         self._tls = tls and tls.version()
         end_point = tls and end_point_of(tls.context)
         channel = self._surroundings.channel(self._peer, tls=tls is not None, end_point=end_point)
-        self._session = Session(channel)
+        self._session = Session(channel, self._answers.read_ahead)
 
     async def _start_tls(self) -> None:
         """Shake hands and begin anew (RFC 2595 §4)."""

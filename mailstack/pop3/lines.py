@@ -21,7 +21,7 @@ class LineReader:
     most one cut line.
     """
 
-    __slots__ = ("_at", "_cut", "_held", "_skipped", "endless")
+    __slots__ = ("_at", "_cut", "_held", "_skipped", "endless", "more")
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -29,6 +29,8 @@ class LineReader:
         self._cut: bytes | None = None  # the beginning of a long line, while its end is awaited
         self._skipped = 0
         self.endless = False
+        self.more = 0
+        """How many octets waited behind the line that was taken last."""
 
     def __len__(self) -> int:
         """The octets that wait to be taken."""
@@ -52,7 +54,8 @@ class LineReader:
         line = bytes(self._held[start : min(end, start + longest + 2)])
         whole = end - start == len(line)
         self._at = end + 1
-        if self._at == len(self._held):
+        self.more = len(self._held) - self._at
+        if not self.more:
             self.clear()
         elif self._at > _TAKEN_OCTETS:
             del self._held[: self._at]
@@ -76,6 +79,7 @@ class LineReader:
             self._skipped = 0
         self._skipped += waiting
         self.clear()
+        self.more = 0
         if self._skipped < ENDLESS_OCTETS:
             return None
         self.endless = True

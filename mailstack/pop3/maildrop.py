@@ -13,7 +13,8 @@ from typing import Final
 
 from mailstack.pop3.commands import Refused
 from mailstack.pop3.pages import Asking, Entry, Pages
-from mailstack.pop3.replies import END, Lines
+from mailstack.pop3.replies import Lines
+from mailstack.pop3.stuffing import END
 from mailstack.store.messages import Snapshot
 
 SLICE_LINES: Final = 1000
@@ -79,7 +80,8 @@ class Maildrop:
 
     def at_hand(self, number: int) -> Entry | None:
         """The message of that number, which has to be there and not deleted; None: ask for `entry`."""
-        self.check(number)
+        if number > self._all_messages or (self._marks and self._marks[number - 1]):
+            self.check(number)
         return self._pages.at_hand(number)
 
     def entry(self, number: int) -> Asking[Entry]:

@@ -7,6 +7,7 @@ One connection may so hold at most the transport's high water mark and two parts
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 HIGH_WATER: Final = 64 * 1024
@@ -51,6 +52,14 @@ class Outlet:
         if self._held + octets > _ENOUGH:
             self.flush()
         self._pieces.append(piece)
+        self._held += octets
+
+    def write_together(self, pieces: Sequence[bytes]) -> None:
+        """The same for the pieces of one small reply, which are handed on together."""
+        octets = sum(map(len, pieces))
+        if self._held + octets > _ENOUGH:
+            self.flush()
+        self._pieces += pieces
         self._held += octets
 
     def flush(self) -> None:

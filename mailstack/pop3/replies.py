@@ -20,24 +20,19 @@ from mailstack.errors import (
 )
 from mailstack.pop3.asks import Ask, Content
 from mailstack.pop3.commands import Refused
-from mailstack.pop3.stuffing import Transfer
 
 MAX_LINE_OCTETS: Final = 512
 """The longest status line, its CRLF included (RFC 1939 §3)."""
-
-END: Final = b".\r\n"
-"""The line that ends a multi-line reply (RFC 1939 §3)."""
-
 
 Lines = Generator[Ask | bytes, Any, None]
 """Slices of whole lines, the final dot included; and asks, where the next one has to be read."""
 
 
 class Message(NamedTuple):
-    """The content that follows a status line, and how it is dressed for the wire."""
+    """The content that follows a status line: all of it, or its top with so many lines of the body."""
 
     content: Content
-    transfer: Transfer
+    lines: int | None = None
 
 
 class Reply(NamedTuple):

@@ -9,6 +9,7 @@ from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
 from mailstack.pop3.outlet import Outlet
 from mailstack.pop3.replies import Lines, Message, Reply
+from mailstack.pop3.stuffing import Transfer, dressed
 
 _AT_ONCE_OCTETS: Final = 64 * 1024
 """So much of a message is written before the outlet is asked whether it has room.
@@ -53,20 +54,18 @@ def at_once(outlet: Outlet, reply: Reply) -> bool:
             return False
         outlet.write(text)
         return True
-    content, transfer = sent
+    content, of_body = sent
     pieces = content.whole() if content.octets <= _AT_ONCE_OCTETS else None
     if pieces is None:
         return False
-    outlet.write(text)
-    for piece in pieces:
-        outlet.write(transfer.feed(piece))
-    outlet.write(transfer.finish())
+    outlet.write_together([text, *dressed(pieces, dotted=content.dotted, lines=of_body)])
     return True
 
 
 async def message(outlet: Outlet, sent: Message) -> None:
     """Send a message, or the top of one, piece by piece, and the final dot; raises Gone as above."""
-    content, transfer = sent
+    content, of_body = sent
+    transfer = Transfer(dotted=content.dotted, lines=of_body)
     held = 0
     async for piece in content:
         outlet.write(transfer.feed(piece))

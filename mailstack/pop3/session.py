@@ -14,14 +14,13 @@ from typing import Any, Final, NamedTuple
 from mailstack.auth import sasl
 from mailstack.errors import MailstackError, StoreUnavailable
 from mailstack.pop3 import asks, authentication, capabilities, commands
-from mailstack.pop3.asks import Ask
+from mailstack.pop3.asks import Ask, Content
 from mailstack.pop3.authentication import Dialogue
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.commands import BadCommand, Refused
 from mailstack.pop3.lines import LONGEST_OCTETS
 from mailstack.pop3.maildrop import Maildrop
 from mailstack.pop3.replies import Lines, Message, Reply, challenge, negative, ok, positive, reply_to
-from mailstack.pop3.stuffing import Transfer
 from mailstack.pop3.tally import Tally
 from mailstack.store.messages import Snapshot
 from mailstack.store.runs import Runs
@@ -31,6 +30,9 @@ MAX_BAD_COMMANDS: Final = 20
 
 LANGUAGES: Final = {"i-default": "Default language", "en": "English"}
 """The languages of our texts, by their tags (RFC 6856 §3); i-default is that of RFC 2277 §4.5."""
+
+_RETR_OCTETS: Final = len(b"RETR 1\r\n")
+"""What waits cannot ask for more messages than of these."""
 
 Turn = Generator[Ask, Any, Reply]
 """A command under way; the type of an answer is told by its ask."""
@@ -54,13 +56,21 @@ class Authorization:
 class Session:
     """The states of RFC 1939 §3; its owner obeys one line at a time, in order."""
 
-    __slots__ = ("_bad", "_channel", "_more", "_state", "ended", "mechanism", "tally", "trouble")
+    # fmt: off
+    __slots__ = (
+        "_bad", "_channel", "_more", "_read_ahead", "_state", "ended", "mechanism", "tally", "trouble",
+    )
+    # fmt: on
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(
+        self, channel: Channel, read_ahead: Callable[[int], Content | None] = lambda _uid: None
+    ) -> None:
+        """`read_ahead` gives a message of the open maildrop, by its uid, where it is in memory."""
         self._channel = channel
+        self._read_ahead = read_ahead
         self._state: Authorization | Maildrop = Authorization()
         self._bad = 0
-        self._more = False
+        self._more = 0
         self.ended: str | None = None  # why, once the connection is to be closed
         self.mechanism: str | None = None  # by which somebody has logged in
         self.trouble: str | None = None  # why the store did not do something, as the log tells it
@@ -83,8 +93,8 @@ class Session:
         """The first line; without a timestamp, since there is no APOP (RFC 1939 §7)."""
         return _READY
 
-    def obey(self, line: bytes, *, more: bool = False) -> Reply | Turn:
-        """Obey one line, without its CRLF; `more` tells that octets wait behind it already."""
+    def obey(self, line: bytes, *, more: int = 0) -> Reply | Turn:
+        """Obey one line, without its CRLF; `more` tells how many octets wait behind it already."""
         if self.ended is not None:  # from outside, between two commands
             return reply_to(StoreUnavailable(self.ended))
         self._more = more
@@ -253,13 +263,24 @@ class Session:
             return ok(f"{number} {entry.octets}")
         return (yield from _listed(positive(str(maildrop)), maildrop.sizes()))
 
-    def retr(self, maildrop: Maildrop, number: int) -> Turn:
+    def retr(self, maildrop: Maildrop, number: int) -> Reply | Turn:
         """RETR (RFC 1939 §5)."""
-        entry = maildrop.at_hand(number) or (yield from maildrop.entry(number))
-        content = yield asks.OpenMessage(entry.uid, peek=False, surrogates=maildrop.surrogates)
+        entry = maildrop.at_hand(number)
+        content = entry and self._read_ahead(entry.uid)
+        if entry is None or content is None:
+            return self._retr(maildrop, number)
+        return self._sent(entry.uid, content)
+
+    def _retr(self, maildrop: Maildrop, number: int) -> Turn:
+        entry = yield from maildrop.entry(number)
+        behind, surrogates = self._more // _RETR_OCTETS, maildrop.surrogates
+        content = yield asks.OpenMessage(entry.uid, peek=False, behind=behind, surrogates=surrogates)
+        return self._sent(entry.uid, content)
+
+    def _sent(self, uid: int, content: Content) -> Reply:
         octets = content.octets
-        self.tally.begin_sending(entry.uid, octets)
-        return Reply(b"+OK %d octets\r\n" % octets, message=Message(content, Transfer(dotted=content.dotted)))
+        self.tally.sending = uid, octets
+        return Reply(b"+OK %d octets\r\n" % octets, message=Message(content))
 
     def dele(self, maildrop: Maildrop, number: int) -> Reply | Turn:
         """DELE (RFC 1939 §5): only a mark, until QUIT."""
@@ -286,8 +307,7 @@ class Session:
         """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
         entry = yield from maildrop.entry(number)
         content = yield asks.OpenMessage(entry.uid, peek=True, surrogates=maildrop.surrogates)
-        transfer = Transfer(dotted=content.dotted, lines=lines)
-        return Reply(positive("top of message follows"), message=Message(content, transfer))
+        return Reply(positive("top of message follows"), message=Message(content, lines))
 
     def uidl(self, maildrop: Maildrop, number: int | None) -> Turn:
         """UIDL (RFC 1939 §7): the ids that the store keeps, never made up here."""

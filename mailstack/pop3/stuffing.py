@@ -6,10 +6,23 @@ LF alone also means that a client which takes a bare LF for a line end never see
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 HEADER: Final = -1
 """No blank line seen yet: the header goes out whole, whatever TOP's count of lines."""
+
+
+END: Final = b".\r\n"
+"""The line that ends a multi-line reply (RFC 1939 §3)."""
+
+
+def dressed(pieces: Sequence[bytes], *, dotted: bool, lines: int | None = None) -> list[bytes]:
+    """A content that is here as a whole, as it goes over the wire; see Transfer."""
+    if not dotted and lines is None and pieces[-1].endswith(b"\r\n"):
+        return [*pieces, END]
+    transfer = Transfer(dotted=dotted, lines=lines)
+    return [*map(transfer.feed, pieces), transfer.finish()]
 
 
 class Transfer:
@@ -45,7 +58,7 @@ class Transfer:
 
     def finish(self) -> bytes:
         """What ends the reply; a last line that has no CRLF gets one first."""
-        return b".\r\n" if self._tail.endswith(b"\r\n") else b"\r\n.\r\n"
+        return END if self._tail.endswith(b"\r\n") else b"\r\n.\r\n"
 
     def _cut(self, part: bytes, lines: int) -> bytes:
         """The share of `part` that belongs to the header or to the first `lines` of the body."""

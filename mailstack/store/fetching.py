@@ -32,6 +32,20 @@ _SMALL_OCTETS: Final = 16 * 1024
 _PIECE: Final[ColumnElement[int]] = literal_column(str(blobs.PIECE_OCTETS))
 
 
+class Ahead(NamedTuple):
+    """How much to read of what follows a message."""
+
+    octets: int = 0
+    """All that fits into so many..."""
+    asked: int = 0
+    """...and so many messages, which the client has asked for already, ..."""
+    most: int = 0
+    """...as far as they fit into so many, which are no fewer."""
+
+
+NOTHING: Final = Ahead()
+
+
 class Opened(NamedTuple):
     """An entry found, with its first octets: prefix and first part, in pieces (see `blobs`)."""
 
@@ -41,6 +55,7 @@ class Opened(NamedTuple):
     content_octets: int
     dotted: bool
     first: Sequence[bytes]
+    held: int  # octets of those
     digests: bytes | None
     unread: bool  # never sent whole by RETR
 
@@ -58,15 +73,15 @@ def open_messages(
     account_id: int,
     uid: int,
     *,
-    ahead: int = 0,
+    ahead: Ahead = NOTHING,
     last_uid: int = 0,
     surrogates: bool = False,
 ) -> list[Opened]:
-    """The same for an entry and those behind it up to `last_uid`, as far as they fit into `ahead` octets.
+    """The same for an entry and those behind it up to `last_uid`, as far as `ahead` goes.
 
     Of those a damaged one is left out, with all behind it: that is told to whoever asks for it.
     """
-    until = _until(connection, account_id, uid, last_uid, ahead) if ahead else uid
+    until = _until(connection, account_id, uid, last_uid, ahead) if ahead.most else uid
     rows = (_OPEN_SURROGATES if surrogates else _OPEN).rows(connection, account_id, uid, until)
     if not rows or rows[0][0] != uid:
         raise MessageGone("the message is no longer in the maildrop")
@@ -79,12 +94,13 @@ def open_messages(
     return found
 
 
-def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahead: int) -> int:
+def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahead: Ahead) -> int:
     """The uid up to which what follows `uid` fits."""
-    until = uid
-    for following, octets in _FOLLOWING.rows(connection, account_id, uid, min(last_uid, uid + _AT_ONCE)):
-        ahead -= min(octets, PART_OCTETS)
-        if ahead < 0:
+    until, held = uid, 0
+    rows = _FOLLOWING.rows(connection, account_id, uid, min(last_uid, uid + _AT_ONCE))
+    for number, (following, octets) in enumerate(rows, 1):
+        held += min(octets, PART_OCTETS)
+        if held > (ahead.most if number <= ahead.asked else ahead.octets):
             break
         until = following
     return until
@@ -101,7 +117,8 @@ def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
         _check(message_id, content_octets, known, 0, pieces)
     pieces = (prefix + pieces[0],) if content_octets <= _SMALL_OCTETS else (prefix, *pieces)
     unread = first_read_at is None
-    return Opened(uid, message_id, octets, content_octets, bool(dotted), pieces, known, unread)
+    held = sum(map(len, pieces))
+    return Opened(uid, message_id, octets, content_octets, bool(dotted), pieces, held, known, unread)
 
 
 def number(connection: Connection, account_id: int, uid: int) -> int:

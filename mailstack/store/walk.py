@@ -12,7 +12,7 @@ from typing import Final
 
 from mailstack.errors import MessageDamaged, StoreDamaged
 from mailstack.store import damage, digests, fetching
-from mailstack.store.fetching import Opened
+from mailstack.store.fetching import NOTHING, Ahead, Opened
 from mailstack.store.readers import Readers
 from mailstack.store.reads import Reads
 from mailstack.store.writer import Writer
@@ -67,28 +67,22 @@ class Content:
     busy.
     """
 
-    __slots__ = ("_done", "_opened", "_source")
+    __slots__ = ("_done", "_opened", "_source", "dotted", "octets")
 
     def __init__(self, source: Source, opened: Opened, done: Callable[[], None] | None) -> None:
         """`done` is called when all octets have been taken."""
         self._source = source
         self._opened = opened
         self._done = done
-
-    @property
-    def octets(self) -> int:
+        self.octets: Final = opened.octets
         """How many octets all pieces have together."""
-        return self._opened.octets
-
-    @property
-    def dotted(self) -> bool:
+        self.dotted: Final = opened.dotted
         """Whether some line begins with a dot, so that it must be stuffed."""
-        return self._opened.dotted
 
     def whole(self) -> Sequence[bytes] | None:
         """All its pieces, where they are here already."""
         opened = self._opened
-        if _held(opened) != opened.octets:
+        if opened.held != opened.octets:
             return None
         if self._done is not None:
             self._done()
@@ -138,14 +132,15 @@ class Walk:
         self._window = 0
         self._closed = False
 
-    async def open(self, uid: int, *, peek: bool = False) -> Content:
+    async def open(self, uid: int, *, peek: bool = False, behind: int = 0) -> Content:
         """Find a message and read its first part; raises MessageGone or MessageDamaged.
 
-        Unless it is a `peek`, the message is known to be read once all its parts have been taken.
+        Unless it is a `peek`, the message is known to be read once all its parts have been taken. Those
+        that come `behind` it, so many at most, have been asked for, too.
         """
         content = self.at_once(uid, peek=peek)
         if content is None:
-            opened = await (self._found(uid, 0) if peek else self._step(uid))
+            opened = await (self._found(uid, NOTHING) if peek else self._step(uid, behind))
             content = self._content(opened[0], peek=peek)
         return content
 
@@ -157,7 +152,7 @@ class Walk:
         if not peek:
             self._at = uid
             del self._ahead[uid]
-            self._source.budget.give(_held(opened))
+            self._source.budget.give(opened.held)
         return self._content(opened, peek=peek)
 
     def close(self) -> None:
@@ -173,13 +168,14 @@ class Walk:
 
     def _forget(self) -> None:
         for opened in self._ahead.values():
-            self._source.budget.give(_held(opened))
+            self._source.budget.give(opened.held)
         self._ahead.clear()
 
-    async def _step(self, uid: int) -> list[Opened]:
+    async def _step(self, uid: int, behind: int) -> list[Opened]:
         """Read the entry, and ahead of it where all that was read ahead so far has been wanted.
 
         A jump from there ends no walk: where it goes on behind it, it does so at the pace it had.
+        What was asked for already is read without waiting to see the pace.
         """
         near = self._at < uid <= self._at + _NEAR or not self._at
         if self._ahead:
@@ -189,17 +185,18 @@ class Walk:
         self._at = uid
         self._forget()
         budget, left = self._source.budget, 0
-        granted = budget.take(self._window if near else 0)
+        pace = self._window if near else 0
+        granted = budget.take(_MOST_OCTETS if pace and behind else pace)
         try:
-            found = await self._found(uid, granted)
+            found = await self._found(uid, Ahead(min(pace, granted), behind, granted))
             if not self._closed:
                 self._ahead = {opened.uid: opened for opened in found[1:]}
-                left = sum(map(_held, found[1:]))
+                left = sum(opened.held for opened in found[1:])
         finally:
             budget.give(granted - left)
         return found
 
-    async def _found(self, uid: int, ahead: int) -> list[Opened]:
+    async def _found(self, uid: int, ahead: Ahead) -> list[Opened]:
         readers, account_id = self._source.readers, self._account_id
         last_uid, surrogates = self._last_uid, self._surrogates
         try:
@@ -209,12 +206,7 @@ class Walk:
                 )
             )
         except StoreDamaged as error:
-            if ahead:  # it may be only what comes behind this one
-                return await self._found(uid, 0)
+            if ahead.most:  # it may be only what comes behind this one
+                return await self._found(uid, NOTHING)
             message_id = await readers.read(lambda connection: fetching.number(connection, account_id, uid))
             raise digests.damaged(message_id) from error
-
-
-def _held(opened: Opened) -> int:
-    """How many octets of it are in memory."""
-    return sum(map(len, opened.first))

@@ -38,6 +38,7 @@ from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.lines import LineReader
 from mailstack.pop3.replies import Lines, Reply, reply_to
 from mailstack.pop3.session import Session
+from mailstack.pop3.stuffing import Transfer
 from mailstack.store.digests import damaged
 from mailstack.store.limits import Expiry
 from mailstack.store.listing import Layout, Listing, UniqueIds
@@ -137,7 +138,7 @@ class PureServer:
         sent = []
         self._reader.feed(octets)
         while not self.closed and not self.start_tls and (line := self._next_line()) is not None:
-            reply = self._run(self.session.obey(line, more=len(self._reader) > 0))
+            reply = self._run(self.session.obey(line, more=self._reader.more))
             self.replies += 1
             sent.append(self._rendered(reply))
             self.start_tls = reply.start_tls
@@ -247,8 +248,9 @@ class PureServer:
         if reply.lines is not None:
             sent += self._listed(reply.lines)
         elif reply.message is not None:
-            content, transfer = reply.message
+            content, of_body = reply.message
             assert isinstance(content, LiteralContent)
+            transfer = Transfer(dotted=content.dotted, lines=of_body)
             sent += [*map(transfer.feed, content.parts), transfer.finish()]
         return b"".join(sent)
 

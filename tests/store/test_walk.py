@@ -121,6 +121,35 @@ async def test_a_walk_that_does_not_take_what_was_read_ahead_begins_anew(filled,
         assert held[-1] <= walk._FIRST_OCTETS < held[-3]
 
 
+async def test_what_was_asked_for_already_is_read_at_once(filled, tmp_path):
+    async with opened(filled, tmp_path) as store:
+        on_foot = store.walk()
+        for uid in range(1, COUNT + 1):
+            assert there(await on_foot.open(uid, behind=COUNT - uid)) == octets_of(uid)
+        assert len(store.questions) == 1
+
+
+async def test_what_was_asked_for_already_is_not_read_behind_a_jump(filled, tmp_path):
+    async with opened(filled, tmp_path) as store:
+        jumping = store.walk()
+        await jumping.open(1)
+        for uid in (35, 3, 33):
+            await jumping.open(uid, behind=COUNT)
+            assert store.left == walk._ALL_OCTETS
+
+
+async def test_what_was_asked_for_already_is_read_up_to_its_bound(filled, tmp_path, monkeypatch):
+    most = 10 * len(octets_of(10))
+    monkeypatch.setattr(walk, "_FIRST_OCTETS", 1)
+    monkeypatch.setattr(walk, "_MOST_OCTETS", most)
+    async with opened(filled, tmp_path) as store:
+        for behind, read in ((0, 0), (3, 3), (COUNT, 10)):
+            on_foot = store.walk()
+            await on_foot.open(10, behind=behind)
+            assert walk._ALL_OCTETS - store.left == read * len(octets_of(10))
+            on_foot.close()
+
+
 async def test_a_client_that_jumps_is_not_read_ahead_for(filled, tmp_path):
     async with opened(filled, tmp_path) as store:
         jumping = store.walk()
