@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 HANDSHAKE_SECONDS: Final = 30.0
 """A handshake that is not done by then is a scanner's, or a dead client's."""
@@ -28,6 +28,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     __slots__ = (
         "_blocked",
+        "_done",
         "_ended",
         "_eof",
         "_error",
@@ -38,8 +39,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         "_outgoing",
         "_paused",
         "_plain",
+        "_reads",
         "_session",
-        "_shaken",
         "_timer",
         "_waiting",
     )
@@ -53,7 +54,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._session: asyncio.Protocol | None = session
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._shaken: asyncio.Future[None] | None = loop.create_future()  # until hands are shaken
+        self._done: Callable[[Exception | None], None] | None = None  # while hands are shaken
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = b""  # what came while the session read nothing
         self._paused = True  # the session reads nothing
@@ -62,49 +63,59 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._heard = False  # and TLS, or there was nothing more to decrypt: the session knows
         self._ended = False  # this side sends no more
         self._error: Exception | None = None
+        self._reads = False  # the session is given what comes: nothing of the above
 
-    async def shake_hands(self, transport: asyncio.Transport) -> None:
-        """Take the transport over and do the handshake.
+    def begin(self, transport: asyncio.Transport, done: Callable[[Exception | None], None]) -> None:
+        """Take the transport over and do the handshake; `done` is called once, with what went wrong.
 
-        Raises OSError, of which ssl.SSLError, ConnectionError and TimeoutError are kinds; then the
+        That is an OSError, of which ssl.SSLError, ConnectionError and TimeoutError are kinds; then the
         transport is closed, and the session is not told.
         """
-        assert self._shaken is not None
         self._plain = transport
+        self._done = done
         self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._fail, TimeoutError("handshake"))
+        transport.set_protocol(self)
+
+    async def shake_hands(self, transport: asyncio.Transport) -> None:
+        """The same for whoever waits for it, on a transport that is not read; raises what went wrong."""
+        session, self._session = self._session, None  # it hears nothing before it is told
+        if transport.is_closing():
+            raise ConnectionResetError("closed before the handshake")
+        shaken = self._loop.create_future()
+        self.begin(transport, lambda error: _tell(shaken, error))
+        transport.resume_reading()
         try:
-            if transport.is_closing():
-                raise ConnectionResetError("closed before the handshake")
-            transport.set_protocol(self)
-            transport.resume_reading()
-            await self._shaken
-            if self._ended:
-                raise ConnectionResetError("closed after the handshake")
+            await shaken
         except BaseException:
-            self._session = None
+            self._settle()
             raise
-        finally:
+        if self._ended:
+            raise ConnectionResetError("closed after the handshake")
+        self._session = session
+
+    def _settle(self) -> Callable[[Exception | None], None] | None:
+        """The handshake is over, or nobody waits for it; who is to be told."""
+        done, self._done = self._done, None
+        if done is not None and self._timer is not None:
             self._timer.cancel()
-            self._shaken = self._timer = None
+            self._timer = None
+        return done
 
-    def _reads(self) -> bool:
-        return not (self._paused or self._blocked or self._ended or self._heard)
+    def _give_up(self, error: Exception) -> None:
+        if done := self._settle():
+            self._session = None
+            done(error)
 
-    @property
-    def _shaking(self) -> bool:
-        return self._shaken is not None and not self._shaken.done()
+    def _weigh(self) -> None:
+        self._reads = not (self._paused or self._blocked or self._ended or self._heard)
 
     # -- the protocol of the plain transport -----------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of a connection that begins with the handshake; the other side may be quicker than we are."""
-        self._plain = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Decrypt it, and have the session receive it."""
         if self._ended:
             return
-        if self._waiting or not (self._reads() or self._shaking):
+        if self._waiting or not (self._reads or self._done):
             self._waiting += data
         else:
             self._take(data)
@@ -112,7 +123,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         """The other side has ended TCP, with or without ending TLS first."""
         self._eof = True
-        if self._shaking:
+        if self._done:
             self._fail(ConnectionResetError("closed in the handshake"))
         elif self._ended:
             self._plain.close()
@@ -126,7 +137,8 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         OpenSSL answers by itself: a KeyUpdate (RFC 8446 §4.6.3), a renegotiation that it refuses.
         """
         self._blocked = True
-        if not (self._shaking or self._ended or self._plain.is_closing()):
+        self._weigh()
+        if not (self._done or self._ended or self._plain.is_closing()):
             self._plain.pause_reading()
         if self._session is not None:
             self._session.pause_writing()
@@ -134,21 +146,20 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def resume_writing(self) -> None:
         """The plain transport wants more."""
         self._blocked = False
+        self._weigh()
         self._loop.call_soon(self._resume)
         if self._session is not None:
             self._session.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits; nothing is called afterwards."""
-        self._ended = True
+        self._ended, self._reads = True, False
+        self._give_up(exc or ConnectionResetError("lost in the handshake"))
         if self._timer is not None:
             self._timer.cancel()
         session, self._session = self._session, None
-        if self._shaken is None:
-            if session is not None:
-                session.connection_lost(exc or self._error)
-        elif not self._shaken.done():
-            self._shaken.set_exception(exc or ConnectionResetError("lost in the handshake"))
+        if session is not None:
+            session.connection_lost(exc or self._error)
 
     # -- the transport of the session ------------------------------------------------------------
 
@@ -168,8 +179,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """Encrypt it and send it."""
         if self._ended:
             return
-        view = memoryview(data)
         try:
+            if len(data) <= _RECORD_OCTETS:
+                self._object.write(data)
+                self._plain.write(self._outgoing.read())
+                return
+            view = memoryview(data)
             for at in range(0, len(view), _RECORD_OCTETS):
                 self._object.write(view[at : at + _RECORD_OCTETS])
                 self._plain.write(self._outgoing.read())
@@ -183,13 +198,14 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Have the session receive nothing more; what is here already waits."""
-        self._paused = True
+        self._paused, self._reads = True, False
         if not self._plain.is_closing():
             self._plain.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on, at the end of this turn of the loop."""
         self._paused = False
+        self._weigh()
         self._loop.call_soon(self._resume)
 
     def is_closing(self) -> bool:
@@ -203,7 +219,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         """
         if self._ended:
             return
-        self._ended = True
+        self._ended, self._reads = True, False
         with suppress(ssl.SSLError):  # it waits for the other side's close_notify; ours is written
             self._object.unwrap()
         self._flush()
@@ -216,7 +232,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._ended = True
+        self._ended, self._reads = True, False
         self._plain.abort()
 
     def _cut(self) -> None:
@@ -233,7 +249,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             for at in range(0, len(data), _RECORD_OCTETS):
                 self._incoming.write(data[at : at + _RECORD_OCTETS])
                 self._step()
-                if not (self._reads() or self._shaking):
+                if not (self._reads or self._done):
                     self._waiting = data[at + _RECORD_OCTETS :]
                     break
         except ssl.SSLError as error:
@@ -242,11 +258,12 @@ class Tls(asyncio.Transport, asyncio.Protocol):
     def _step(self) -> None:
         """Go as far as what is here allows; raises ssl.SSLError."""
         try:
-            if self._shaken is None:
+            if not self._done:
                 self._read()
-            elif not self._shaken.done():
+            else:
                 self._object.do_handshake()
-                self._shaken.set_result(None)
+                if done := self._settle():
+                    done(None)
                 return  # the rest leaves with the session's first word
         except ssl.SSLWantReadError:
             pass
@@ -254,7 +271,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             self._flush()
 
     def _read(self) -> None:
-        while self._reads():
+        while self._reads:
             try:
                 octets = self._object.read(_RECORD_OCTETS)
             except ssl.SSLZeroReturnError:
@@ -268,17 +285,15 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def _resume(self) -> None:
         """What waited first, then what comes."""
-        if not self._reads():
-            return
-        try:
-            self._step()  # what OpenSSL has already
-        except ssl.SSLError as error:
-            self._fail(error)
-        if not self._reads():
-            return
-        waiting, self._waiting = self._waiting, b""
-        self._take(waiting)
-        if not self._reads():
+        if self._reads and self._incoming.pending:  # which OpenSSL has not seen
+            try:
+                self._step()
+            except ssl.SSLError as error:
+                self._fail(error)
+        if self._reads and self._waiting:
+            waiting, self._waiting = self._waiting, b""
+            self._take(waiting)
+        if not self._reads:
             return
         if self._eof:
             self._end_of_input()
@@ -287,7 +302,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
 
     def _end_of_input(self) -> None:
         """The session hears nothing more, and may still have something to say (RFC 8446 §6.1)."""
-        self._heard = True
+        self._heard, self._reads = True, False
         if self._session is None or not self._session.eof_received():
             self.close()
 
@@ -300,8 +315,16 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         if self._ended:
             return
         self._error = error
-        self._ended = True
+        self._ended, self._reads = True, False
         self._flush()
-        if self._shaken is not None and not self._shaken.done():
-            self._shaken.set_exception(error)
+        self._give_up(error)
         self._plain.close()
+
+
+def _tell(shaken: asyncio.Future[None], error: Exception | None) -> None:
+    if shaken.done():  # cancelled
+        return
+    if error is None:
+        shaken.set_result(None)
+    else:
+        shaken.set_exception(error)

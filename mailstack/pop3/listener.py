@@ -13,10 +13,10 @@ from mailstack.crowd import Crowd, Limits
 from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.expiry import Expiries
+from mailstack.pop3.handshake import Handshake
 from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.surroundings import Surroundings, TlsProvider
 from mailstack.pop3.tcp import keep_alive
-from mailstack.pop3.tlsserver import TlsServer
 from mailstack.settings import Pop3
 from mailstack.store import limits
 from mailstack.store.store import Store
@@ -63,10 +63,7 @@ async def serve(
     )
     listener = Listener(surroundings, Crowd(connections), asyncio.get_running_loop())
     for bound in sockets:
-        if implicit_tls:
-            listener.accept_tls_on(bound)
-        else:
-            await listener.accept_on(bound)
+        await listener.accept_on(bound, implicit_tls=implicit_tls)
     return listener
 
 
@@ -78,7 +75,8 @@ class Listener:
     ) -> None:
         self._surroundings = surroundings
         self._loop = loop
-        self._servers: list[asyncio.Server | TlsServer] = []
+        self._servers: list[asyncio.Server] = []
+        self._handshakes: set[Handshake] = set()
         self._crowd = crowd
         shortest = min(surroundings.idle_seconds, surroundings.login_idle_seconds)
         self._look_seconds = min(_LOOK_SECONDS, shortest / 4)
@@ -111,28 +109,28 @@ class Listener:
         await asyncio.gather(*(connection.kick() for connection in kicked))
         return len(kicked)
 
-    async def accept_on(self, bound: socket.socket) -> None:
+    async def accept_on(self, bound: socket.socket, *, implicit_tls: bool) -> None:
         """Listen on one more socket."""
         keep_alive(bound)
         server = await self._loop.create_server(
-            self._connection,
+            self._handshake if implicit_tls else self._connection,
             sock=bound,
             backlog=_BACKLOG,
         )
         self._servers.append(server)
 
-    def accept_tls_on(self, bound: socket.socket) -> None:
-        """Listen on one more socket, where the handshake comes first."""
-        keep_alive(bound)
-        self._servers.append(TlsServer(bound, self._connection, self._crowd, self._surroundings, self._loop))
-
     def _connection(self) -> Connection:
         return Connection(self._surroundings, self._crowd, self._loop)
 
+    def _handshake(self) -> Handshake:
+        return Handshake(self._connection(), self._crowd, self._surroundings, self._loop, self._handshakes)
+
     def close(self) -> None:
-        """Stop accepting; the sessions go on."""
+        """Stop accepting; the sessions go on, but handshakes do not."""
         for server in self._servers:
             server.close()
+        for handshake in tuple(self._handshakes):
+            handshake.abort("shutdown")
 
     async def drain(self, timeout_seconds: float) -> None:
         """End every session: at once where nothing is under way, after its command elsewhere.
