@@ -29,9 +29,7 @@ def mailstack(appliance: Appliance, *arguments: str) -> subprocess.CompletedProc
 
 
 def told(appliance: Appliance, *arguments: str) -> Any:
-    done = mailstack(appliance, "trace", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(appliance.obey("trace", *arguments, "--json"))
 
 
 def kinds(appliance: Appliance, *arguments: str) -> list[str]:
@@ -91,13 +89,13 @@ def test_a_mail_is_followed_from_the_connection_to_its_end(any_appliance: Applia
 
 def test_people_read_sentences_in_the_order_of_time(appliance: Appliance) -> None:
     mail_id = lived(appliance)
-    said = mailstack(appliance, "trace", mail_id).stdout
+    said = appliance.obey("trace", mail_id).decode()
     assert f"{mail_id}: <sender@example.net> to {ANNA}, {BEN}, " in said
     assert f"{ANNA} downloaded 1 message" in said
     assert f"deleted 1 message: {mail_id}" in said
     assert f"{mail_id} is no longer in the maildrop of {ANNA}" in said
     assert f"{mail_id} is in the maildrop of {BEN} as " in said
-    refused = mailstack(appliance, "trace", f"nobody@{DOMAIN}").stdout
+    refused = appliance.obey("trace", f"nobody@{DOMAIN}").decode()
     assert f"<sender@example.net> to nobody@{DOMAIN}: 550 5.1.1" in refused
     times = re.findall(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)  ", said, re.MULTILINE)
     assert times == sorted(times)
@@ -132,17 +130,17 @@ def test_what_housekeeping_removes_and_people_bring_back_is_told(any_appliance: 
         asyncio.run(_keep_house(appliance, undo_seconds=86_400))
     assert kinds(appliance, mail_id) == ["accepted", "removed"]
     assert told(appliance, mail_id)["now"][0]["state"] == "removed"
-    assert "can be brought back" in mailstack(appliance, "trace", mail_id).stdout
-    assert mailstack(appliance, "maildrop", "restore", ANNA, "--all").returncode == 0
+    assert "can be brought back" in appliance.obey("trace", mail_id).decode()
+    appliance.obey("maildrop", "restore", ANNA, "--all")
     assert kinds(appliance, mail_id) == ["accepted", "removed", "restored"]
     with appliance.database() as database, database.writing() as connection:
         connection.execute(update(entry).values(delivered_at=now() - 100 * 86_400_000_000))
     asyncio.run(_keep_house(appliance, undo_seconds=86_400))
     asyncio.run(_keep_house(appliance, undo_seconds=0))
     assert kinds(appliance, mail_id)[-1] == "forgotten"
-    assert mailstack(appliance, "account", "remove", ANNA, "--yes").returncode == 0
+    appliance.obey("account", "remove", ANNA, "--yes")
     assert kinds(appliance, mail_id)[-1] == "removed"
-    assert "was removed with all its mail" in mailstack(appliance, "trace", mail_id).stdout
+    assert "was removed with all its mail" in appliance.obey("trace", mail_id).decode()
 
 
 async def _keep_house(appliance: Appliance, *, undo_seconds: int) -> None:
