@@ -24,6 +24,7 @@ from tests.appliance.clients import (
 )
 from tests.appliance.conftest import MakeBox
 from tests.appliance.package import OLDER, older_package, package
+from tests.appliance.seeing import what_happens_can_be_seen
 from tests.support.appliance import wait_until
 
 # The first of them makes a Debian and the package, if nobody has yet.
@@ -77,6 +78,7 @@ def test_the_package_on_a_fresh_debian(fresh: MakeBox) -> None:
     assert "mailstack setup you@example.org" in install(box, package())
     set_up(box)
     for check in (
+        what_happens_can_be_seen,
         mail_flows_in_and_out,
         services_run_without_any_right,
         a_secret_reaches_the_service_alone,
@@ -90,10 +92,11 @@ def test_the_package_on_a_fresh_debian(fresh: MakeBox) -> None:
 
 
 def mail_flows_in_and_out(box: Box) -> None:
+    before = subjects(box)
     send(box, "by TLS")
     send_by_curl(box, "by IPv6", "smtp://[::1]/client.example.net")
-    assert subjects(box) == ["by TLS", "by IPv6"]
-    assert "Subject: by TLS" in curl(box, "pop3://127.0.0.1/1")
+    assert subjects(box) == [*before, "by TLS", "by IPv6"]
+    assert "Subject: by TLS" in curl(box, f"pop3://127.0.0.1/{len(before) + 1}")
     box.good("systemctl", "enable", "--quiet", "--now", "mailstack-lmtp.socket")
     done = box.run(
         *("python3", "-c"),

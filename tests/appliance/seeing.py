@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
+from tests.appliance.box import Box
 from tests.appliance.clients import ADDRESS, send
-from tests.appliance.conftest import MakeBox
-from tests.appliance.package import package
-from tests.appliance.test_appliance import install, set_up
-
-pytestmark = [pytest.mark.appliance, pytest.mark.timeout(900)]
 
 
-def test_what_happens_can_be_seen(fresh: MakeBox) -> None:
-    box = fresh("bookworm")
-    install(box, package())
-    set_up(box)
+def what_happens_can_be_seen(box: Box) -> None:
+    """On a box that has been set up and has had no mail yet."""
     send(box, "hello")
     events = json.loads(box.good("mailstack", "trace", ADDRESS, "--json"))["events"]
     assert [each["event"] for each in events] == ["accepted"]
