@@ -70,12 +70,12 @@ class Intake:
         "_flight",
         "_header",
         "_limits",
-        "_octets",
         "_octets_in_flight",
         "arrival",
         "envelope",
         "failure",
         "mail_id",
+        "octets",
         "spool",
         "surrogate",
     )
@@ -99,10 +99,11 @@ class Intake:
         self.surrogate: Spool | None = None  # what clients get that know ASCII headers only (RFC 6858)
         self.failure: Exception | None = None
         """Why this content will not be delivered, as far as that is known already."""
+        self.octets = 0
+        """The size of the canonical content so far, without our own trace fields."""
         self._canonicaliser = Canonicaliser()
         self._header = HeaderFilter()
         self._limits = limits
-        self._octets = 0
         self._flight = flight
         self._octets_in_flight = 0
         self._coming = coming
@@ -111,7 +112,7 @@ class Intake:
 
     def expect(self, octets: int) -> None:
         """So many octets are announced to come next; what cannot fit is dropped from the first of them."""
-        if self._octets + octets > self._limits.octets:
+        if self.octets + octets > self._limits.octets:
             self._fail(MessageTooBig(f"the message is larger than {self._limits.octets} octets"))
 
     def write(self, chunk: bytes) -> None:
@@ -140,11 +141,6 @@ class Intake:
         """Whether some line of the content begins with a dot."""
         return self._header.dotted
 
-    @property
-    def octets(self) -> int:
-        """The size of the canonical content, without our own trace fields."""
-        return self._octets
-
     def close(self) -> None:
         """Give memory and disk back."""
         self._coming.discard(self)
@@ -155,10 +151,10 @@ class Intake:
         self._octets_in_flight = 0
 
     def _take(self, chunk: bytes) -> None:
-        self._octets += len(chunk)
+        self.octets += len(chunk)
         if self.failure is not None:
             return
-        if self._octets > self._limits.octets:
+        if self.octets > self._limits.octets:
             self.expect(0)
             return
         self._keep(self._header.feed(chunk))
@@ -244,10 +240,10 @@ class Delivery:
         intake.finish(reject_bare_newlines=self._reject_bare_newlines)
         envelope = intake.envelope
         top = trace.return_path(envelope.reverse_path)
-        recipients = tuple(
+        recipients = [
             Recipient(account_id, top + trace.delivered_to(forward_path))
             for account_id, forward_path in envelope.accounts.items()
-        )
+        ]
         if envelope.utf8:
             async with self._making_surrogates:
                 intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
@@ -334,11 +330,11 @@ def _message_id(spool: Spool) -> str | None:
     return found[1].decode("ascii")
 
 
-def _with_surrogates(recipients: tuple[Recipient, ...], *, always: bool) -> tuple[Recipient, ...]:
+def _with_surrogates(recipients: list[Recipient], *, always: bool) -> list[Recipient]:
     """The recipients with trace fields for clients that have not said UTF8, where anything differs."""
-    return tuple(
+    return [
         recipient._replace(surrogate_prefix=in_ascii(recipient.prefix))
         if always or not recipient.prefix.isascii()
         else recipient
         for recipient in recipients
-    )
+    ]

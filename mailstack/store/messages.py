@@ -53,7 +53,7 @@ class Deposit(NamedTuple):
     reverse_path: str
     spool: Spool
     dotted: bool
-    recipients: tuple[Recipient, ...]
+    recipients: Sequence[Recipient]
     at: int  # microseconds since the epoch
     surrogate: Spool | None = None  # the content for clients that have not said UTF8, if that differs
     event: Row | None = None  # what is told of it; the entries that it gets are added here

@@ -123,8 +123,14 @@ class Store:
 
         Raises StoreFull, StoreBusy, StoreUnavailable, or NoSuchMailbox when an account has gone.
         """
-        if not await self._has_space(_LEAST_OCTETS + _COPIES * deposit.spool.octets):
+        octets = _LEAST_OCTETS + _COPIES * deposit.spool.octets
+        # Between two looks at the disk the octets of this process's own deposits are counted, so that
+        # many senders at once do not get through to the reserve before the next look.
+        if time.monotonic() - self._space_checked >= _SPACE_CHECK_SECONDS or octets >= self._space_left:
+            await self._look_at_disk()
+        if octets >= self._space_left:
             raise StoreFull("the disk is nearly full")
+        self._space_left -= octets
         in_memory = deposit.spool.in_memory + (deposit.surrogate.in_memory if deposit.surrogate else 0)
         return await self.write(messages.deposit, deposit, octets=in_memory)
 
@@ -136,25 +142,13 @@ class Store:
     async def require_space(self, octets: int) -> None:
         """Raise StoreFull where a message of so many octets has no room on the disk now."""
         if not self.surely_fits(octets):
-            self._space_checked = time.monotonic()
-            self._space_left = await self._measured_space()
+            await self._look_at_disk()
             if not self.surely_fits(octets):
                 raise StoreFull("the disk is nearly full")
 
-    async def _has_space(self, octets: int) -> bool:
-        """Whether the reserve stays free behind so many octets; deleting needs room in the log, too.
-
-        Between two looks at the disk the octets of this process's own deposits are counted, so that
-        many senders at once do not get through to the reserve before the next look.
-        """
-        now = time.monotonic()
-        if now - self._space_checked >= _SPACE_CHECK_SECONDS or octets >= self._space_left:
-            self._space_checked = now
-            self._space_left = await self._measured_space()
-        if octets >= self._space_left:
-            return False
-        self._space_left -= octets
-        return True
+    async def _look_at_disk(self) -> None:
+        self._space_checked = time.monotonic()
+        self._space_left = await self._measured_space()
 
     async def _measured_space(self) -> int:
         """Octets above the reserve, on the disk and, where that is not enough, in the database file.
