@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
@@ -29,6 +29,7 @@ def counted(database: Database) -> int:
         return int(connection.execute(select(func.count()).select_from(event)).scalar_one())
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), unique=True))
 def test_runs_name_the_numbers_that_they_were_made_of(numbers: list[int]) -> None:
     text = str(Runs.of(numbers))
@@ -65,9 +66,9 @@ async def test_what_is_too_much_for_the_memory_is_lost_and_counted(
         for number in range(5):
             store.journal.note(f"session{number}", Kind.SESSION, [], account_id=1)
     assert counted(database) == 3
-    assert [(record.getMessage(), record.fields) for record in caplog.records] == [
-        ("events lost", {"number": 2})
-    ]
+    # On a busy machine asyncio, too, has something to say.
+    lost = [record for record in caplog.records if record.getMessage() == "events lost"]
+    assert [record.fields for record in lost] == [{"number": 2}]
 
 
 async def test_what_the_database_refuses_is_written_later(database: Database, tmp_path: Path) -> None:
