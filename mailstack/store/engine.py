@@ -57,6 +57,11 @@ _PRAGMAS: Final = (
     f"PRAGMA journal_size_limit={128 * 1024 * 1024}",
 )
 
+# Of a value of another type than int, float, str and bytearray that has no adapter, the driver asks both
+# sides for one, and makes and drops an error: as long as half of an INSERT's other work for five values.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(bool, int)
+
 
 class Database:
     """One database and its pooled connections; safe to use from any thread."""

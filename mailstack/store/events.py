@@ -72,7 +72,7 @@ def row(at: int, name: str, kind: Kind, about: Iterable[str], told: dict[str, An
     if None in told.values():
         told = {key: value for key, value in told.items() if value is not None}
     found = "\n".join(about).casefold()
-    return Row(at, name, kind, f"\n{found}\n", _written(told))
+    return Row(at, name, str(kind), f"\n{found}\n", _written(told))  # the driver knows str better than Kind
 
 
 _written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
