@@ -119,6 +119,8 @@ def copies(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Copies]:
 def test_a_cut_takes_the_write_lock_along_whoever_remembers_a_statement(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     faults, before = Faults(database), contents(database)
+    with database.writing():  # the connection that is kept is made, and asked for nothing but to write
+        pass
     cursors: list[Any] = []
 
     def write() -> None:
