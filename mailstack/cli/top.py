@@ -60,7 +60,7 @@ class Picture:
 
     def now(self, name: str) -> int:
         """How much of it there is."""
-        return int(sum(each["now"][name] for each in self.processes))
+        return int(sum(each["now"].get(name, 0) for each in self.processes))
 
 
 def top(

@@ -157,7 +157,8 @@ def _now(measure: measures.Measure, told: Sequence[Mapping[str, Any]]) -> Metric
     kind = CounterMetricFamily if measure.name.endswith("_total") else GaugeMetricFamily
     family = kind(measure.name, measure.meaning, labels=("pid",))
     for each in told:
-        family.add_metric((str(each["pid"]),), each["now"][measure.source])
+        if measure.source in each["now"]:  # a process that was started before an upgrade has not all
+            family.add_metric((str(each["pid"]),), each["now"][measure.source])
     return family
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from hypothesis import Phase, settings, strategies
@@ -317,12 +318,12 @@ def _on_sqlite(template: Path, folder: Path) -> Callable[[], str]:
 
 
 def _on_postgresql(server: str) -> Callable[[], str]:
-    numbers = iter(range(1_000_000))
+    made: list[str] = []
 
     def make() -> str:
-        name = f"history{next(numbers)}"
-        if name != "history0":
-            postgresql.drop_database(server, f"history{int(name.removeprefix('history')) - 1}")
-        return postgresql.create_database(server, name, template="template")
+        while made:
+            postgresql.drop_database(server, made.pop())
+        made.append(f"history_{uuid4().hex}")  # another test has left its last one behind
+        return postgresql.create_database(server, made[-1], template="template")
 
     return make

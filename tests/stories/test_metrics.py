@@ -14,11 +14,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mailstack.service import measures
+from mailstack.service.metrics import Numbers, Observer
+from mailstack.store.counts import SLOW_SECONDS
 from tests.support.appliance import DOMAIN, Appliance, wait_until
 
 PORT = 9154
@@ -102,6 +104,25 @@ def test_health_asks_the_store_and_says_why_not(watched: Appliance) -> None:
     assert code == 503
     assert "9999" in json.loads(said)["reasons"][0]
     assert numbers(watched)["mailstack_up"] == 0
+
+
+def test_a_process_that_an_upgrade_has_not_reached_tells_what_it_knows() -> None:
+    class Older:
+        def is_well(self) -> bool:
+            return True
+
+        def processes(self, _question: str) -> list[dict[str, Any]]:
+            steps = [0] * (len(SLOW_SECONDS) + 1)
+            now = {"writer_jobs": 3}
+            told = {"pid": 7, "version": "0.0", "sockets": ["smtp"], "counts": {}, "now": now}
+            return [told | {"commits": {"steps": steps, "seconds": 0.0}}]
+
+        def whole(self) -> dict[str, int]:
+            return {}
+
+    families = {family.name: family.samples for family in Numbers(cast(Observer, Older())).collect()}
+    assert [sample.value for sample in families["mailstack_writer_queue_jobs"]] == [3]
+    assert families["mailstack_leftover_bytes"] == []
 
 
 def test_the_page_names_every_metric_and_no_other() -> None:
