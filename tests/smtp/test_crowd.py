@@ -37,7 +37,7 @@ FULL = b"421 4.7.0 too many connections, try again later\r\n"
 
 @pytest.mark.parametrize("under_tls", [False, True])
 async def test_who_says_nothing_makes_room_for_a_newcomer(start, tls, monkeypatch, under_tls):
-    monkeypatch.setattr(crowd, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(crowd, "SILENT_SECONDS", 1000.0)  # as long as nobody is to count as silent
     async with start(tls=tls, max_connections=3) as rig:
         connect = rig.connect_under_tls if under_tls else rig.connect
         oldest, busy, trickling = [await connect() for _ in range(3)]
@@ -48,9 +48,11 @@ async def test_who_says_nothing_makes_room_for_a_newcomer(start, tls, monkeypatc
             trickling.send(b"N")
             await asyncio.sleep(0.05)
         newcomers = []
+        monkeypatch.setattr(crowd, "SILENT_SECONDS", 0.5)
         for silent in (oldest, trickling):
             newcomers.append(await rig.connect())
             assert await silent.rest() == GIVES_WAY
+        monkeypatch.setattr(crowd, "SILENT_SECONDS", 1000.0)
         await refused(rig)
         assert (await busy.reply(b"x\r\n.")).startswith(b"250 2.0.0 ")
         for newcomer in newcomers:
