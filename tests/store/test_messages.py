@@ -273,6 +273,14 @@ class Drop:
 
 
 sizes = st.sampled_from([0, 1, 2, 300, 5000, PART_OCTETS, PART_OCTETS + 1])
+# Hypothesis invents every field of a named tuple, those with defaults too, and numbers that no note can have.
+slices = st.builds(
+    Slice,
+    st.integers(1, 4),
+    st.sampled_from([0, 5000, PART_OCTETS]),
+    seconds=st.sampled_from([0.0, 60.0]),
+    notes=st.lists(st.integers(1, 40), max_size=1),
+)
 deposits = st.tuples(sizes, st.sets(st.sampled_from(NAMES), min_size=1), st.binary(max_size=3))
 steps = st.one_of(
     st.tuples(st.just("deposit"), st.lists(deposits, min_size=1, max_size=4)),
@@ -280,10 +288,7 @@ steps = st.one_of(
         st.just("expunge"),
         st.lists(st.tuples(st.sampled_from(NAMES), st.sets(st.integers(1, 12), max_size=6)), max_size=3),
     ),
-    st.tuples(
-        st.just("sweep"),
-        st.lists(st.builds(Slice, st.integers(1, 4), st.sampled_from([0, 5000, PART_OCTETS])), max_size=2),
-    ),
+    st.tuples(st.just("sweep"), st.lists(slices, max_size=2)),
 )
 
 
