@@ -321,6 +321,11 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         self._plain.close()
 
 
+def reason_of(error: Exception) -> str:
+    """Why a handshake came to nothing, in a word for the log."""
+    return getattr(error, "reason", None) or type(error).__name__
+
+
 def _tell(shaken: asyncio.Future[None], error: Exception | None) -> None:
     if shaken.done():  # cancelled
         return

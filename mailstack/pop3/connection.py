@@ -249,8 +249,7 @@ class Connection(asyncio.Protocol):
             return reply
         if reply.message is not None:
             self._session.tally.finish_sending()
-        if self._session.ended is not None or self._inlet.endless or self._draining:
-            self._end_if_over()
+        self._end_if_over()
         return None
 
     def _end_if_over(self) -> None:

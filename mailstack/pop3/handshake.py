@@ -14,7 +14,7 @@ from mailstack.crowd import Crowd
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.surroundings import Surroundings
 from mailstack.pop3.tcp import peer_of
-from mailstack.tls import Tls
+from mailstack.tls import Tls, reason_of
 
 
 class Handshake(asyncio.Protocol):
@@ -89,7 +89,7 @@ class Handshake(asyncio.Protocol):
     def _done(self, error: Exception | None) -> None:
         self._under_way.discard(self)
         if error is not None:
-            self._fail(self._why or getattr(error, "reason", None) or type(error).__name__)
+            self._fail(self._why or reason_of(error))
         else:
             self._crowd.admit(self, self._session)
             self._session.connection_made(self._tls)

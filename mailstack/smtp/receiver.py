@@ -23,7 +23,7 @@ from mailstack.smtp.content import Content
 from mailstack.smtp.session import Session
 from mailstack.smtp.site import Peer, Site
 from mailstack.smtp.transport import describe_tls, has_spoken
-from mailstack.tls import Tls
+from mailstack.tls import Tls, reason_of
 
 _MAX_INPUT: Final = 64 * 1024
 """Octets that may wait while a reply is awaited; then the peer has to wait, too."""
@@ -261,8 +261,7 @@ class Receiver(SMTP):
                 await transport.shake_hands(self.transport)
                 shaken = True
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
-            reason = getattr(error, "reason", None) or type(error).__name__
-            log.event("tls failed", session=plain.id, address=plain.peer.address, reason=reason)
+            log.event("tls failed", session=plain.id, address=plain.peer.address, reason=reason_of(error))
         self._awaiting = False
         # Everything that was learned before the handshake is forgotten (RFC 3207 §4.2).
         plain.abandon()

@@ -17,6 +17,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from mailstack.mail.spool import Piece
+from mailstack.store.engine import driver_of
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import content
 
@@ -51,8 +52,7 @@ def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[P
 
 
 def _opened(connection: Connection, content_id: int, *, readonly: bool) -> sqlite3.Blob:
-    driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
-    return driver.blobopen(content.name, content.c.octets.name, content_id, readonly=readonly)
+    return driver_of(connection).blobopen(content.name, content.c.octets.name, content_id, readonly=readonly)
 
 
 INSERT: Final = Prepared(insert(content), "id", "octets")

@@ -31,7 +31,6 @@ _WRITING_CACHE_OCTETS: Final = 32 * 1024 * 1024
 _READING_CACHE_OCTETS: Final = 512 * 1024
 _BUSY_MILLISECONDS: Final = 10_000
 _CONNECTIONS: Final = 8
-_WRITING: Final = "mailstack_writing"
 _BEGUN: Final = "mailstack_begun"
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
 _CORRUPTED: Final = ("XX001", "XX002")  # PostgreSQL: data, or an index, is corrupted
@@ -110,8 +109,9 @@ class Database:
         SQLAlchemy would take longer to begin and to commit than a small batch takes to be written.
         """
         connection, self._at_pen = self._at_pen or self._connected_to_write(), None
-        driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
+        driver = driver_of(connection)
         try:
+            # Whoever begins as a reader may find its snapshot stale when it writes, and be refused.
             driver.execute("BEGIN IMMEDIATE")
             yield connection
             if connection.in_transaction():  # SQLAlchemy has noticed
@@ -184,7 +184,7 @@ class Reading:
             return
         with self._database.translated():
             connection, self._kept = self._kept or self._connected(), None
-            driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
+            driver = driver_of(connection)
             try:
                 driver.execute("BEGIN")
                 yield connection
@@ -279,17 +279,18 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection; of SQLite only."""
+    return connection.connection.dbapi_connection  # type: ignore[return-value]
+
+
 def _have_cache(connection: Connection, octets: int) -> None:
-    driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
-    driver.execute(f"PRAGMA cache_size=-{octets // 1024}")
+    driver_of(connection).execute(f"PRAGMA cache_size=-{octets // 1024}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if not options.get(_BEGUN):
-        # A writer that began as a reader could find its snapshot stale and be refused: it begins as a writer.
-        begin = "BEGIN IMMEDIATE" if options.get(_WRITING) else "BEGIN"
-        connection.connection.cursor().execute(begin)
+    if not connection.get_execution_options().get(_BEGUN):
+        driver_of(connection).execute("BEGIN")
 
 
 def _undo_sqlite(connection: sqlite3.Connection, _record: object) -> None:
