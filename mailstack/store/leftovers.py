@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, exists, select
+from sqlalchemy import Connection, and_, bindparam, delete, exists, literal_column, select
 
 from mailstack import log
 from mailstack.errors import MailstackError, StoreDamaged
@@ -136,14 +136,13 @@ def _bundles(rows: list[Row], most_octets: int) -> Iterator[list[Row]]:
 def _notes(connection: Connection, job: Slice) -> Sequence[Any]:
     if job.notes:
         return _NOTED.rows(connection, packed(job.notes))
-    wanted = select(leftover.c.id, leftover.c.message_id).order_by(leftover.c.id).limit(job.messages)
-    return connection.execute(wanted.with_for_update(skip_locked=True)).all()
+    return _OLDEST_TO_REMOVE.rows(connection, job.messages)
 
 
 def in_order(connection: Connection) -> list[int]:
     """The oldest notes, in the order in which SQLite has their messages on its pages."""
-    oldest = select(leftover.c.message_id, leftover.c.id).order_by(leftover.c.id).limit(_WINDOW)
-    return [number for _, number in sorted(map(tuple, connection.execute(oldest)))]
+    notes = _OLDEST.rows(connection, _WINDOW)
+    return [number for _, number in sorted((message_id, number) for number, message_id in notes)]
 
 
 def _orphans(connection: Connection, message_ids: set[int]) -> list[Row]:
@@ -187,6 +186,15 @@ def _sliced(notes: Sequence[int], how_much: Slice) -> Iterator[Slice]:
         yield how_much._replace(notes=notes[first : first + how_much.messages])
 
 
+# An offset, or SQLAlchemy makes a parameter of its own of one for SQLite.
+_OLDEST_NOTES = (
+    select(leftover.c.id, leftover.c.message_id)
+    .order_by(leftover.c.id)
+    .limit(bindparam("most"))
+    .offset(literal_column("0"))
+)
+_OLDEST = Prepared(_OLDEST_NOTES, "most")
+_OLDEST_TO_REMOVE = Prepared(_OLDEST_NOTES.with_for_update(skip_locked=True), "most")
 _NOTED = Prepared(
     select(leftover.c.id, leftover.c.message_id)
     .where(is_among(leftover.c.id, "ids"))
