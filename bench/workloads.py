@@ -34,9 +34,6 @@ def _timed(server: Server, kind: str, units: str, **options: object) -> Figures:
     return figures
 
 
-_BEGUN_SECONDS: Final = 4
-"""What a server does once when it has begun, as to look for deleted content, is no connection's memory."""
-
 RATES: Final = (50, 100, 200, 400, 800, 1200, 1600, 2400, 3200, 4800)
 """Messages a second, for `open_loop`."""
 
@@ -223,7 +220,7 @@ def idle(server: Server, _scale: float, *, smtp: bool, state: str, tls: bool = F
     port = server.smtp if smtp else server.pop3s if tls else server.pop3
     options = {"port": port, "users": server.users, "state": state, "smtp": smtp, "tls": tls}
     with load.held(connections=10, **options):  # have it load what it needs for any
-        time.sleep(_BEGUN_SECONDS)
+        time.sleep(0.5)
     server.account.settle()
     before = server.account.pss_kib()
     with load.held(connections=1000, **options) as found:
