@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Final
 from mailstack.auth.binding import BindingContext, end_point
 from mailstack.errors import BadSetting
 from mailstack.service import alpn
+from mailstack.service.tickets import TicketKeys
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption alone (RFC 9325 §4.2); TLS 1.3 has no other."""
@@ -18,7 +21,9 @@ _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 class TlsContext:
     """The current server-side context.
 
-    With `protocol`, a client that offers others by ALPN and not this one is refused (RFC 7301).
+    With `protocol`, a client that offers others by ALPN and not this one is refused (RFC 7301). With
+    `tickets`, a session is resumed by every context that has the same ones, the same certificate and
+    the same protocol; else by the one that it began with.
     """
 
     def __init__(
@@ -28,10 +33,12 @@ class TlsContext:
         *,
         channel_binding: bool = False,
         protocol: str | None = None,
+        tickets: TicketKeys | None = None,
     ) -> None:
         self._channel_binding = channel_binding
         self._protocol = protocol
-        self._current = self._whole(certificate, private_key)
+        self._tickets = tickets
+        self._use(*self._whole(certificate, private_key))
 
     def __call__(self) -> ssl.SSLContext:
         """The context for a connection that begins now."""
@@ -41,14 +48,25 @@ class TlsContext:
     def reload(cls, contexts: Sequence[TlsContext], certificate: Path, private_key: Path) -> None:
         """Use these files from now on, for all or for none; raises BadSetting where they do not fit."""
         made = [context._whole(certificate, private_key) for context in contexts]
-        for context, new in zip(contexts, made, strict=True):
-            context._current = new
+        for context, whole in zip(contexts, made, strict=True):
+            context._use(*whole)
 
-    def _whole(self, certificate: Path, private_key: Path) -> ssl.SSLContext:
+    def turn_keys(self) -> None:
+        """Make tickets with the keys of today, and read no others."""
+        if self._tickets is not None:
+            self._tickets.give(self._current, self._purpose)
+
+    def _use(self, context: ssl.SSLContext, purpose: bytes) -> None:
+        self._current, self._purpose = context, purpose
+        self.turn_keys()
+
+    def _whole(self, certificate: Path, private_key: Path) -> tuple[ssl.SSLContext, bytes]:
+        """A context, and what its tickets are good for."""
         context = self._made(certificate, private_key)
         if self._protocol is not None:
             alpn.insist(context, self._made(certificate, private_key), self._protocol)
-        return context
+        digest = hashlib.sha256(certificate.read_bytes()).digest()
+        return context, digest + (self._protocol or "").encode("ascii")
 
     def _made(self, certificate: Path, private_key: Path) -> ssl.SSLContext:
         context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
@@ -67,3 +85,22 @@ class TlsContext:
                 f"[tls] certificate {certificate} and its private key cannot be used: {error}"
             ) from error
         return context
+
+
+class TicketTurn:
+    """A timer on the running loop, by which contexts have the ticket keys of each new day."""
+
+    def __init__(self, tickets: TicketKeys, contexts: Sequence[TlsContext]) -> None:
+        self._tickets = tickets
+        self._contexts = contexts
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(tickets.turn(), self._turn)
+
+    def close(self) -> None:
+        """Turn no more."""
+        self._timer.cancel()
+
+    def _turn(self) -> None:
+        for context in self._contexts:
+            context.turn_keys()
+        self._timer = self._loop.call_later(self._tickets.turn(), self._turn)

@@ -13,12 +13,13 @@ from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
 from mailstack.service import housekeeping, memory, roles
 from mailstack.service.answers import answers
-from mailstack.service.contexts import TlsContext
+from mailstack.service.contexts import TicketTurn, TlsContext
 from mailstack.service.control import Control
 from mailstack.service.heartbeat import READY, Heartbeat
 from mailstack.service.reload import Reload, Reread
 from mailstack.service.sockets import Sockets
 from mailstack.service.systemd import Manager
+from mailstack.service.tickets import TicketKeys
 from mailstack.service.watchdog import Watchdog
 from mailstack.service.watching import CertificateWatch
 from mailstack.settings import Settings
@@ -56,6 +57,7 @@ async def serve(
     sockets: Sockets,
     *,
     manager: Manager,
+    tickets: TicketKeys,
     reread: Reread,
     keeps_house: bool = False,
     workers: int = 1,
@@ -70,11 +72,9 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         store = await _opened(settings, stack)
-        files = settings.certificate_files
-        tls = TlsContext(*files)
-        binding = settings.auth.channel_binding
-        pop3_tls = TlsContext(*files, channel_binding=binding, protocol="pop3")
-        watch = CertificateWatch(files, (tls, pop3_tls))
+        tls, pop3_tls = contexts = _contexts(settings, tickets)
+        stack.callback(TicketTurn(tickets, contexts).close)
+        watch = CertificateWatch(settings.certificate_files, contexts)
         stack.callback(watch.close)
         directory = _directory(settings, store, stack, workers)
         smtp_listeners: list[SmtpListener] = []
@@ -124,6 +124,13 @@ async def serve(
         log.event("stopping")
     log.event("stopped")
     return 0
+
+
+def _contexts(settings: Settings, tickets: TicketKeys) -> tuple[TlsContext, TlsContext]:
+    """For SMTP, which has no name for ALPN, and for POP3."""
+    files, binding = settings.certificate_files, settings.auth.channel_binding
+    pop3 = TlsContext(*files, channel_binding=binding, protocol="pop3", tickets=tickets)
+    return TlsContext(*files, tickets=tickets), pop3
 
 
 async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:

@@ -12,6 +12,7 @@ from mailstack.service import descriptors, lifecycle, memory, roles, sockets, su
 from mailstack.service.contexts import TlsContext
 from mailstack.service.reload import Reread
 from mailstack.service.systemd import Manager
+from mailstack.service.tickets import TicketKeys
 from mailstack.settings import Settings
 from mailstack.store import schema
 from mailstack.store.engine import Database
@@ -27,10 +28,11 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     manager = Manager.of(os.environ)
+    tickets = TicketKeys()
     if workers > 1:
         roles.read_code(listening)
         _rehearse(settings)
-        outcome = supervisor.supervise(workers, manager)
+        outcome = supervisor.supervise(workers, manager, tickets)
         if isinstance(outcome, int):
             return outcome
         manager = outcome
@@ -40,7 +42,13 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
             lifecycle.serve(
-                settings, listening, manager=manager, reread=reread, keeps_house=keeps_house, workers=workers
+                settings,
+                listening,
+                manager=manager,
+                tickets=tickets,
+                reread=reread,
+                keeps_house=keeps_house,
+                workers=workers,
             )
         )
 

@@ -9,6 +9,7 @@ and the real one hears of all of them together.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import selectors
@@ -23,6 +24,7 @@ from mailstack import log
 from mailstack.service import memory
 from mailstack.service.heartbeat import READY
 from mailstack.service.systemd import Manager, fields, status
+from mailstack.service.tickets import TicketKeys
 
 _PAUSE_SECONDS: Final = 1.0
 """Between the death of a worker and its successor's start."""
@@ -34,14 +36,16 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
-def supervise(workers: int, manager: Manager) -> int | Manager:
+def supervise(workers: int, manager: Manager, tickets: TicketKeys) -> int | Manager:
     """Keep so many processes running until SIGTERM or SIGINT; for a process without threads.
+
+    All of them have the ticket keys of the day, and no older ones.
 
     Returns as fork(2) does, in each of them: in a worker, who is to serve now, the manager that it has;
     in the supervisor, at the end, 0 or the exit code of a worker that could not start.
     """
     memory.settle()  # before the forks: a search for cycles would write to what is shared
-    crew = _Crew(workers, manager)
+    crew = _Crew(workers, manager, tickets)
     try:
         return crew.work()
     finally:
@@ -65,9 +69,10 @@ class _Worker(NamedTuple):
 class _Crew:
     """The workers by number, and what has been heard of them; ended in the worker as in the supervisor."""
 
-    def __init__(self, workers: int, manager: Manager) -> None:
+    def __init__(self, workers: int, manager: Manager, tickets: TicketKeys) -> None:
         self._workers = workers
         self._manager = manager
+        self._tickets = tickets
         self._running: dict[int, _Worker] = {}
         self._ready: set[int] = set()
         self._alive: set[int] = set()
@@ -98,8 +103,9 @@ class _Crew:
             self._manager.notify("READY=1", self._status())
             print(READY, flush=True)
         while not self._stopping:
-            due = min(self._successors.values(), default=None)
-            self._hear(None if due is None else max(due - time.monotonic(), 0))
+            turns_in = self._tickets.turn()
+            due = min(self._successors.values(), default=math.inf)
+            self._hear(max(min(due - time.monotonic(), turns_in), 0))
             for number in [each for each, due in self._successors.items() if due <= time.monotonic()]:
                 del self._successors[number]
                 if manager := self._fork(number):

@@ -22,10 +22,11 @@ BEGINNING = """
 import os, signal, sys, time
 from mailstack.service import supervisor
 from mailstack.service.systemd import Manager
+from mailstack.service.tickets import TicketKeys
 """
 
 WORKER = """
-outcome = supervisor.supervise(2, Manager.of(os.environ))
+outcome = supervisor.supervise(2, Manager.of(os.environ), TicketKeys())
 if isinstance(outcome, int):
     sys.exit(outcome)
 print("ready", flush=True)

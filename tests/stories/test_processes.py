@@ -8,13 +8,15 @@ import poplib
 import random
 import re
 import signal
+import socket
+import ssl
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.stories.load import Record, check_maildrops, collect, deliver
-from tests.support.appliance import PASSWORD, Appliance, wait_until
+from tests.support.appliance import PASSWORD, POP3S_PORT, Appliance, wait_until
 
 
 def open_sockets(pid: int) -> set[str]:
@@ -94,6 +96,39 @@ def test_a_killed_worker_is_replaced(any_appliance: Appliance) -> None:
         wait_until(takes_its_share, what="the new worker serves")
     assert appliance.pop3("anna").stat()[0] == 21
     appliance.stop()
+
+
+def test_every_worker_resumes_the_tls_session_of_any_and_so_does_a_successor(appliance: Appliance) -> None:
+    process = appliance.start("--workers", "2")
+    context = appliance.tls_context()
+    sessions: list[ssl.SSLSession | None] = [None]
+    resumed: list[bool | None] = []
+
+    def come_back(stack: ExitStack) -> None:
+        plain = socket.create_connection((appliance.host, POP3S_PORT))
+        secure = stack.enter_context(
+            context.wrap_socket(plain, server_hostname=appliance.host, session=sessions[-1])
+        )
+        assert secure.recv(100).startswith(b"+OK")
+        sessions.append(secure.session)
+        resumed.append(secure.session_reused)
+
+    def meet(*workers: int) -> None:
+        """Come back until each of them has answered."""
+        with ExitStack() as stack:
+            for _ in range(200):
+                come_back(stack)
+                if all(map(serving, workers)):
+                    return
+        pytest.fail("a worker serves nobody")
+
+    victim, other = process.children()
+    meet(victim, other)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(set(process.children()) - {victim}) == 2, what="a new worker starts")
+    (successor,) = set(process.children()) - {victim, other}
+    meet(successor)
+    assert resumed == [False, *[True] * (len(resumed) - 1)]
 
 
 def test_workers_end_with_their_supervisor(appliance: Appliance) -> None:
