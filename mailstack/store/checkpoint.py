@@ -31,6 +31,9 @@ _COMMITS: Final = 16
 _SECONDS: Final = 0.01
 """The log is looked at after so many commits, or so long: opening it costs a tenth of a small one."""
 
+_PAUSE_SECONDS: Final = 1.0
+"""After somebody was in the way, who may be for long: only so often do those who write wait for them."""
+
 # https://www.sqlite.org/fileformat2.html#walformat: the file's header, and that of each page in it.
 _HEADER: Final = struct.Struct(">8xI4x8s8x")
 """The size of a page, and the salts: a frame belongs to the log as it is now if it has the same ones."""
@@ -50,12 +53,14 @@ class Checkpointer:
         self._caught_up = False
         self._unseen = 0  # commits since the log was looked at
         self._seen_at = 0.0
+        self._not_before = 0.0
 
     def after_commit(self) -> None:
         """Begin to copy where the log has grown long, or finish what was copied."""
         if self._caught_up:
             self._caught_up = False
-            self._checkpoint("RESTART")
+            if not self._checkpoint("RESTART"):
+                self._not_before = time.monotonic() + _PAUSE_SECONDS
             self._long_octets = self._measured()
             self._copying = False
         elif not self._copying and self._look_is_due() and is_longer(self._log, self._long_octets):
@@ -65,7 +70,7 @@ class Checkpointer:
     def _look_is_due(self) -> bool:
         self._unseen += 1
         now = time.monotonic()
-        if self._unseen < _COMMITS and now - self._seen_at < _SECONDS:
+        if now < self._not_before or (self._unseen < _COMMITS and now - self._seen_at < _SECONDS):
             return False
         self._unseen, self._seen_at = 0, now
         return True
@@ -84,11 +89,12 @@ class Checkpointer:
         self._checkpoint("PASSIVE")
         self._caught_up = True
 
-    def _checkpoint(self, kind: str) -> None:
+    def _checkpoint(self, kind: str) -> bool:
         try:
-            self._database.checkpoint(kind)
+            return self._database.checkpoint(kind)
         except (StoreFull, StoreUnavailable) as error:
-            log.failure("checkpoint", error)  # the log stays as it is, and the next commit tries again
+            log.failure("checkpoint", error)  # the log stays as it is, and a later commit tries again
+            return False
 
 
 def long_octets(database_octets: int, free_octets: int) -> int:

@@ -30,6 +30,9 @@ _WRITING_CACHE_OCTETS: Final = 32 * 1024 * 1024
 # processor's cache still.
 _READING_CACHE_OCTETS: Final = 512 * 1024
 _BUSY_MILLISECONDS: Final = 10_000
+# The log begins anew once nobody reads from it. What the service reads takes a few milliseconds, but the
+# copy before an upgrade, say, has one moment before it for minutes, and whoever writes waits for neither.
+_RESTART_MILLISECONDS: Final = 50
 _CONNECTIONS: Final = 8
 _BEGUN: Final = "mailstack_begun"
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
@@ -130,13 +133,20 @@ class Database:
         _have_cache(connection, max(wanted, _CACHE_OCTETS))  # always: it may have been a reader's
         return connection
 
-    def checkpoint(self, kind: str) -> None:
-        """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn)."""
+    def checkpoint(self, kind: str) -> bool:
+        """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn).
+
+        False: somebody was in the way, who copies, too, or reads from the log still.
+        """
         with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
+            cursor = connection.cursor()
             try:
-                connection.cursor().execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
+                cursor.execute(f"PRAGMA busy_timeout={_RESTART_MILLISECONDS}")
+                ((busy, _, _),) = cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
+                return not busy
             finally:
+                cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
                 connection.close()
 
     @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from mailstack.store import checkpoint
+from mailstack.store.bulk import snapshot
 from mailstack.store.checkpoint import LARGE_LOG_OCTETS, LOG_OCTETS, is_longer, long_octets
 from mailstack.store.engine import Database
 from mailstack.store.tables import state
@@ -23,11 +25,16 @@ class Counting(Database):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.checkpoints = 0
+        self.refused = self.begun_anew = 0
 
-    def checkpoint(self, kind: str) -> None:
+    def checkpoint(self, kind: str) -> bool:
         """Copy back, and count."""
         self.checkpoints += 1
-        super().checkpoint(kind)
+        done = super().checkpoint(kind)
+        if kind == "RESTART":
+            self.begun_anew += done
+            self.refused += not done
+        return done
 
 
 def write(database: Database, *names: str) -> None:
@@ -73,16 +80,41 @@ def test_a_large_database_on_a_large_disk_has_a_longer_log(
     assert long_octets(database_octets, free_octets) == expected
 
 
+def work(connection: Connection, jobs: Sequence[str]) -> list[None]:
+    for job in jobs:
+        connection.execute(insert(state).values(name=job, value=1))
+    return [None] * len(jobs)
+
+
+async def test_nobody_waits_for_whoever_has_one_moment_of_the_store_before_him(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
+    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.1)
+    database, other = Counting(sqlite_url), Database(sqlite_url)
+    writer = Writer(database)
+    began = time.monotonic()
+    with snapshot(other) as connection:
+        connection.execute(select(state)).all()
+        number = 0
+        while database.refused < 2:  # the log is long, cannot begin anew, and is looked at again
+            number += 1
+            await writer.write(work, str(number))
+    assert time.monotonic() - began < 5  # SQLite itself would wait 10 s, each time
+    while not database.begun_anew:
+        number += 1
+        await writer.write(work, str(number))
+    await writer.close()
+    other.dispose()
+    database.dispose()
+
+
 async def test_a_log_that_was_long_once_is_not_copied_back_for_ever(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
     database = Counting(sqlite_url)
     writer = Writer(database)
-
-    def work(connection: Connection, jobs: Sequence[str]) -> list[None]:
-        connection.execute(insert(state).values(name=jobs[0], value=1))
-        return [None]
 
     for number in range(400):
         await writer.write(work, str(number))
