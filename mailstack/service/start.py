@@ -23,7 +23,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
 
     `reread` gives the settings as they are now, the environment included.
     """
-    memory.return_large_blocks()
+    memory.tell_allocator()
     descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
