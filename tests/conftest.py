@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import math
 import shutil
 import signal
 import ssl
@@ -113,6 +114,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     with _origins_unnoted(), asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
+        # What it would log of a slow callback tells how busy the machine is, in the midst of what is tested.
+        runner.get_loop().slow_callback_duration = math.inf
         runner.run(pyfuncitem.obj(**arguments))
     return True
 

@@ -138,7 +138,10 @@ def test_two_listeners_on_port_0_do_not_meet(file: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
-    assert refused(file) == [f"{file}: the settings file cannot be read: No such file or directory"]
+    assert refused(file) == [
+        f"{file}: the settings file cannot be read: No such file or directory;"
+        " mailstack setup makes one for this machine, --config names another"
+    ]
 
 
 def test_a_file_that_may_not_be_read_is_named(file: Path) -> None:

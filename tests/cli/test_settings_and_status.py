@@ -74,6 +74,7 @@ def test_no_settings_file_says_how_to_get_one(mailstack: CommandLine) -> None:
     refused = mailstack("account", "list")
     assert refused.code == 78
     assert f"{mailstack.file}: the settings file cannot be read" in refused.err
+    assert "mailstack setup makes one" in refused.err
 
 
 def test_status_counts_and_asks_every_listener(mailstack: CommandLine) -> None:
@@ -124,6 +125,11 @@ def test_init_makes_all_that_a_start_needs(initialised: Path) -> None:
     assert stat.S_IMODE((initialised / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((initialised / "tls" / "private-key.pem").stat().st_mode) == 0o600
     assert cli.main(["--config", str(initialised / "mailstack.toml"), "settings", "check"]) == 0
+
+
+def test_what_init_made_keeps_its_backups_to_itself(mailstack: CommandLine) -> None:
+    mailstack.good("database", "backup")  # and not in the folder of a server that is installed here
+    assert len(list((mailstack.file.parent / "backups").glob("*Z"))) == 1
 
 
 def test_init_overwrites_nothing(mailstack: CommandLine) -> None:

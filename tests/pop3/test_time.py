@@ -135,6 +135,6 @@ async def test_drain_cuts_what_does_not_end(start):
         client.send(b"RETR 1\r\n")
         await asyncio.sleep(0.1)
         began = time.monotonic()
-        await rig.listener.drain(0.2)
+        await rig.listener.drain(0.1)
         assert rig.listener.sessions == 0
         assert time.monotonic() - began < 1.5
