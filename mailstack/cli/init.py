@@ -35,6 +35,9 @@ listen = ["127.0.0.1:2525"]
 [pop3]
 listen = ["127.0.0.1:1110"]      # plain, with STLS
 tls_listen = ["127.0.0.1:1995"]  # TLS from the first octet
+
+[backup]
+folder = "backups"
 """
 
 

@@ -79,7 +79,12 @@ def _in_file(path: Path | None, problems: list[str]) -> dict[str, _Said]:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadSetting(f"{path}: the settings file cannot be read: {error.strerror}") from error
+        advice = (
+            "; mailstack setup makes one for this machine, --config names another"
+            if isinstance(error, FileNotFoundError)
+            else ""
+        )
+        raise BadSetting(f"{path}: the settings file cannot be read: {error.strerror}{advice}") from error
     except UnicodeDecodeError as error:
         raise BadSetting(f"{path}: the settings file is not UTF-8 text (octet {error.start})") from error
     except tomllib.TOMLDecodeError as error:
