@@ -40,7 +40,9 @@ class Copy:
         SQLite's own error would be taken for one of the store's, where one is open beside it.
         """
         with legible(self._path):
-            yield from self._file.execute(query, values)
+            # `yield from` would close the cursor of whoever stops early, and find the file closed before it.
+            for row in self._file.execute(query, values):  # noqa: UP028
+                yield row
 
     def contents(self, unreadable: list[str]) -> Iterator[Found]:
         """The messages whose ids are in `wanted`, archive by archive; those that none has stay there.
@@ -90,10 +92,11 @@ class Copy:
         for number in range(first, first + parts(message.octets)):
             # One by one: a look at what comes next may meet a page that is lost, and costs this one, too.
             # Whoever reads a message sees whether it is whole, and names it.
+            rows: list[tuple[int, bytes]] = []
             with suppress(sqlite3.DatabaseError):
-                yield from self._file.execute(
-                    "SELECT id, octets FROM archive.content WHERE id = ?", (number,)
-                )
+                wanted = "SELECT id, octets FROM archive.content WHERE id = ?"
+                rows = self._file.execute(wanted, (number,)).fetchall()
+            yield from rows
 
 
 @contextmanager
