@@ -28,6 +28,9 @@ _PAGES_A_STEP: Final = 2048
 _ROWS_A_STEP: Final = 5000
 _REHEARSAL: Final = "rehearsal"
 
+REHEARSED: Final = "A copy that mailstack made to rehearse an upgrade, and removes."
+"""What PostgreSQL tells of such a database; by it the next rehearsal knows one that a killed one has left."""
+
 # By columns that every revision has: what must be the same after a migration as before.
 _MAIL: Final = (
     "SELECT account_id, uid, unique_id, message_id, octets FROM entry ORDER BY 1, 2",
@@ -168,7 +171,13 @@ def _upgradable(database: Database, place: Path) -> Iterator[Database]:
         return
     name = f"{database.url.database}_rehearsal"
     _dump(database, place / "mail.dump")
+    with database.reading() as connection:
+        told = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = :name"
+        left = connection.execute(text(told), {"name": name}).scalar_one_or_none() == REHEARSED
+    if left:
+        _outside(database, f'DROP DATABASE "{name}"')
     _outside(database, f'CREATE DATABASE "{name}"')
+    _outside(database, f"COMMENT ON DATABASE \"{name}\" IS '{REHEARSED}'")
     copy = Database(database.url.set(database=name).render_as_string(hide_password=False))
     try:
         _run(copy, "pg_restore", "--no-owner", f"--dbname={_libpq(copy)}", str(place / "mail.dump"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,34 @@ def test_what_a_killed_upgrade_or_rehearsal_left_is_removed(older: Database, tmp
     snapshots.rehearse(older, folder, lambda said: None)
     path = snapshots.take(older, folder, "0001")
     assert list(folder.iterdir()) == [path]
+
+
+@pytest.fixture
+def in_the_way(postgresql_url: str) -> Iterator[Database]:
+    """A server that has a database of the name that a rehearsal's copy gets."""
+    database = Database(postgresql_url)
+    migrate.upgrade(database, lambda said: None)
+    outside(database, f'CREATE DATABASE "{database.url.database}_rehearsal"')
+    yield database
+    outside(database, f'DROP DATABASE IF EXISTS "{database.url.database}_rehearsal"')
+    database.dispose()
+
+
+def outside(database: Database, statement: str) -> None:
+    with database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
+
+
+def test_the_database_that_a_killed_rehearsal_left_is_removed(in_the_way: Database, tmp_path: Path) -> None:
+    name = f"{in_the_way.url.database}_rehearsal"
+    outside(in_the_way, f"COMMENT ON DATABASE \"{name}\" IS '{snapshots.REHEARSED}'")
+    told = snapshots.rehearse(in_the_way, tmp_path / "snapshots", lambda said: None)
+    assert (told.after, told.findings) == (schema.HEAD, ())
+
+
+def test_a_database_of_that_name_that_is_not_ours_stays(in_the_way: Database, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"_rehearsal\" already exists"):
+        snapshots.rehearse(in_the_way, tmp_path / "snapshots", lambda said: None)
 
 
 def test_a_rehearsal_tells_what_would_be_lost(
