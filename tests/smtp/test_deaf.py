@@ -165,12 +165,11 @@ async def test_an_honest_newcomer_is_greeted_within_a_second(appliance: Applianc
         for _ in range(20):
             await asyncio.sleep(0.1)
             began = time.monotonic()
-            reader, writer = await asyncio.open_connection(*address)
-            assert (await reader.readline()).startswith(b"220 ")
-            writer.write(b"HELO honest.example\r\n")
-            assert (await reader.readline()).startswith(b"250 ")
-            waits.append(time.monotonic() - began)
-            writer.transport.abort()
+            async with connected(address) as (reader, writer):
+                assert (await reader.readline()).startswith(b"220 ")
+                writer.write(b"HELO honest.example\r\n")
+                assert (await reader.readline()).startswith(b"250 ")
+                waits.append(time.monotonic() - began)
         assert max(waits) < 1.0, waits
     finally:
         for each in crowd:
@@ -181,11 +180,22 @@ async def test_an_honest_newcomer_is_greeted_within_a_second(appliance: Applianc
     assert appliance.processes[0].running
 
 
+@asynccontextmanager
+async def connected(
+    address: tuple[str, int],
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
 async def trickle(address: tuple[str, int]) -> None:
-    _, writer = await asyncio.open_connection(*address)
-    for octet in b"EHLO slow.example" * 1000:
-        writer.write(bytes([octet]))
-        await asyncio.sleep(0.05)
+    async with connected(address) as (_, writer):
+        for octet in b"EHLO slow.example" * 1000:
+            writer.write(bytes([octet]))
+            await asyncio.sleep(0.05)
 
 
 async def noops(address: tuple[str, int]) -> None:
@@ -199,13 +209,12 @@ async def endless(address: tuple[str, int]) -> None:
 
 
 async def talk(address: tuple[str, int], octets: bytes) -> None:
-    reader, writer = await asyncio.open_connection(*address)
-    with suppress(ConnectionError):
-        await reader.readline()
-        writer.write(octets)
-        while await reader.read(1 << 16):
-            pass
-    writer.transport.abort()
+    async with connected(address) as (reader, writer):
+        with suppress(ConnectionError):
+            await reader.readline()
+            writer.write(octets)
+            while await reader.read(1 << 16):
+                pass
 
 
 def raise_descriptors(wanted: int) -> None:
@@ -223,15 +232,15 @@ async def test_a_hundred_large_messages_at_once_take_little_memory(appliance: Ap
     octets = 25 << 20
 
     async def send() -> bytes:
-        reader, writer = await asyncio.open_connection(appliance.host, SMTP_PORT)
-        for command in (b"", b"HELO x", b"MAIL FROM:<>", f"RCPT TO:<anna@{DOMAIN}>".encode(), b"DATA"):
-            writer.write(command + b"\r\n" * bool(command))
-            await reader.readline()
-        for _ in range(octets // len(part)):
-            writer.write(part)
-            await writer.drain()
-        writer.write(b".\r\n")
-        return await reader.readline()
+        async with connected((appliance.host, SMTP_PORT)) as (reader, writer):
+            for command in (b"", b"HELO x", b"MAIL FROM:<>", f"RCPT TO:<anna@{DOMAIN}>".encode(), b"DATA"):
+                writer.write(command + b"\r\n" * bool(command))
+                await reader.readline()
+            for _ in range(octets // len(part)):
+                writer.write(part)
+                await writer.drain()
+            writer.write(b".\r\n")
+            return await reader.readline()
 
     replies = await asyncio.gather(*(send() for _ in range(100)))
     assert [reply[:3] for reply in replies] == [b"250"] * 100
