@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound
+from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound, StoreFull
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import bulk, facts, fetching, migrate, removal
-from mailstack.store.backups import prune
-from mailstack.store.backups.folder import Folder
+from mailstack.store.backups import archive, prune
+from mailstack.store.backups.folder import Folder, filling
 from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
 from mailstack.store.bulk import PARTS_A_STEP
@@ -325,6 +326,35 @@ def test_a_backup_keeps_nobody_waiting(two_maildrops: Database, folder: Folder) 
             connection.connection.cursor().execute("BEGIN IMMEDIATE")
             connection.connection.cursor().execute("ROLLBACK")
             connection.exec_driver_sql("PRAGMA busy_timeout=10000")
+
+
+def test_a_full_disk_is_told_as_such_and_keeps_what_there_is(
+    two_maildrops: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(two_maildrops, folder)
+    maildrops.deposit(two_maildrops, LARGE, KIM)
+    # What SQLite says where a file cannot grow, whatever keeps it from that.
+    monkeypatch.setattr(
+        archive, "_SCHEMA", (*archive._SCHEMA[:1], "PRAGMA max_page_count=3", *archive._SCHEMA[1:])
+    )
+    with pytest.raises(StoreFull, match=f"the disk of {folder.path} is full"):
+        back_up(two_maildrops, folder)
+    monkeypatch.undo()
+    assert verify(folder) == []
+    back_up(two_maildrops, folder)
+    assert verify(folder) == []
+
+
+def test_a_file_that_a_full_disk_does_not_take_is_told_in_the_same_words(tmp_path: Path) -> None:
+    with pytest.raises(StoreFull, match=f"the disk of {tmp_path} is full"), filling(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_that_was_only_begun_can_be_begun_again(two_maildrops: Database, folder: Folder) -> None:
+    folder.path.mkdir()
+    (folder.path / "mailstack-backup.json.partial").write_text("")
+    back_up(two_maildrops, folder)
+    assert verify(folder) == []
 
 
 def test_the_age_of_the_last_backup_is_remembered(two_maildrops: Database, folder: Folder) -> None:

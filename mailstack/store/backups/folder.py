@@ -10,6 +10,7 @@ Everything is written under a passing name, synced, and then renamed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from mailstack.errors import AlreadyRunning, BadData, NotFound
+from mailstack.errors import AlreadyRunning, BadData, NotFound, StoreFull
 
 FORMAT: Final = 1
 _ABOUT: Final = "mailstack-backup.json"
@@ -74,7 +75,8 @@ class Folder:
             if self.open() != identity:
                 raise BadData(f"{self.path} holds backups of another store; choose another folder")
             return
-        if self.path.exists() and any(self.path.iterdir()):
+        begun = _passing(self.path / _ABOUT)  # by one that was cut off, or found the disk full
+        if self.path.exists() and any(each != begun for each in self.path.iterdir()):
             raise BadData(f"{self.path} is not empty and holds no backups; choose another folder")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(self.path / _ABOUT, {"format": FORMAT, "store": identity})
@@ -145,9 +147,13 @@ def _facts(path: Path) -> Facts:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a file whole or not at all."""
-    passing = path.with_name(path.name + ".partial")
+    passing = _passing(path)
     passing.write_text(json.dumps(value, indent=2) + "\n")
     publish(passing, path)
+
+
+def _passing(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def publish(passing: Path, path: Path) -> None:
@@ -189,7 +195,26 @@ def legible(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if _is_full(error):  # of what is written meanwhile
+            raise
         raise BadData(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def filling(path: Path) -> Iterator[None]:
+    """Raise StoreFull, naming this folder of backups, where its disk does not take what is written within."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, OSError) as error:
+        if not _is_full(error):
+            raise
+        raise StoreFull(f"the disk of {path} is full; earlier backups are as they were") from error
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def uri(path: Path, *, writing: bool = False) -> str:

@@ -17,11 +17,20 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 
-from mailstack.errors import BadData, StoreDamaged, StoreUnavailable
+from mailstack.errors import BadData, StoreDamaged, StoreFull, StoreUnavailable
 from mailstack.store import facts, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
-from mailstack.store.backups.folder import Facts, Folder, Made, attached, connected, legible, sync
+from mailstack.store.backups.folder import (
+    Facts,
+    Folder,
+    Made,
+    attached,
+    connected,
+    filling,
+    legible,
+    sync,
+)
 from mailstack.store.bulk import Stored, between, group_after, snapshot
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
@@ -55,7 +64,16 @@ class Backup:
         """Why the store does not know of this backup, which is good all the same."""
 
     def run(self) -> Iterator[Progress]:
-        """Make the backup; raises BadData, AlreadyRunning, or what disk and database say."""
+        """Make the backup; raises BadData, AlreadyRunning, StoreFull, or what disk and database say."""
+        with filling(self._folder.path):
+            yield from self._steps()
+        try:
+            with self._database.writing() as connection:
+                facts.put(connection, facts.LAST_BACKUP, now())
+        except (StoreFull, StoreUnavailable) as error:  # that disk is one to save what is on it
+            self.unnoted = str(error)
+
+    def _steps(self) -> Iterator[Progress]:
         self._folder.prepare(self._identity())
         with self._folder.alone():
             with Writer(self._folder) as writer:
@@ -66,11 +84,6 @@ class Backup:
                 self.made = self._folder.finish(begun, told)
             finally:
                 shutil.rmtree(begun, ignore_errors=True)
-        try:
-            with self._database.writing() as connection:
-                facts.put(connection, facts.LAST_BACKUP, now())
-        except StoreUnavailable as error:  # a disk that can only be read is one to save what is on it
-            self.unnoted = str(error)
 
     def _identity(self) -> int:
         with self._database.reading() as connection:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailstack.store.backups.archive import Writer, parts
-from mailstack.store.backups.folder import Folder, attached, connected, legible, sync
+from mailstack.store.backups.folder import Folder, attached, connected, filling, legible, sync
 from mailstack.store.bulk import Stored
 
 _WORTH_REWRITING: Final = 0.5
@@ -23,8 +23,8 @@ class Pruned(NamedTuple):
 
 
 def prune(folder: Folder, keep: int) -> Pruned:
-    """Keep the newest backups, so many, and the content that they have; raises AlreadyRunning."""
-    with folder.alone():
+    """Keep the newest backups, so many, and the content that they have; raises AlreadyRunning, StoreFull."""
+    with filling(folder.path), folder.alone():
         gone = folder.backups()[:-keep]
         for each in gone:
             each.path.rename(each.path.with_name(f".new-{each.name}"))  # from now on it is none
