@@ -33,8 +33,12 @@ What a batch writes also has to fit into the pages that SQLite keeps in memory, 
 
 BATCH_JOBS: Final = 1000
 
-GATHER_SECONDS: Final = 0.0005
-"""How long a batch waits for those who are about to hand over; less than what a commit of their own takes."""
+GATHER_SECONDS: Final = 0.002
+"""How long a batch waits for those who are about to hand over; about what a commit of their own takes.
+
+A quarter of that is too little where they are many: each has its turn on a loop that is busy with the
+others, so batches leave without them, and both threads spend their time on commits and hand-overs.
+"""
 
 _CONTENDED_SECONDS: Final = 0.05  # PostgreSQL waits 20 times as long before it looks for a deadlock
 
