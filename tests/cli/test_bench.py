@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import func, select
@@ -102,28 +104,32 @@ def test_its_load_has_bounds(mailstack: CommandLine, option: str) -> None:
     assert mailstack("bench", option, "1000").code == os.EX_USAGE
 
 
-def started(appliance: Appliance) -> subprocess.Popen[str]:
-    """One that has its accounts and is in the middle of its load."""
+@contextmanager
+def started(appliance: Appliance) -> Iterator[subprocess.Popen[str]]:
+    """One that has its accounts and is in the middle of its load; it ends with the block at the latest."""
     words = ["--config", str(appliance.config), "bench", "--seconds", "30", "--connections", "3"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "mailstack", *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    while "deliver" not in process.stderr.readline():
-        assert process.poll() is None
-    return process
+    ) as process:
+        assert process.stderr is not None
+        try:
+            while "deliver" not in process.stderr.readline():
+                assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(appliance: Appliance, number: signal.Signals) -> None:
     appliance.start()
     before = stored(appliance)
-    process = started(appliance)
-    process.send_signal(number)
-    assert process.wait(timeout=30) != 0
+    with started(appliance) as process:
+        process.send_signal(number)
+        assert process.wait(timeout=30) != 0
     assert stored(appliance) == before
     assert not list(appliance.folder.rglob(FILE))
     appliance.stop()
@@ -133,9 +139,8 @@ def test_what_a_killed_one_left_the_next_one_removes_and_nothing_else(appliance:
     appliance.start()
     appliance.add_accounts("bench-deadbeef-0")  # somebody's own
     before = stored(appliance)
-    process = started(appliance)
-    process.kill()
-    process.wait()
+    with started(appliance) as process:
+        process.kill()
     assert len(stored(appliance)[0]) == len(before[0]) + 3
     done = bench(appliance, *SHORT)
     assert done.returncode == 0, done.stderr
@@ -146,12 +151,12 @@ def test_what_a_killed_one_left_the_next_one_removes_and_nothing_else(appliance:
 
 def test_two_do_not_run_at_once(appliance: Appliance) -> None:
     appliance.start()
-    process = started(appliance)
-    second = bench(appliance, *SHORT)
-    assert second.returncode == os.EX_TEMPFAIL
-    assert "another mailstack bench is running" in second.stderr
-    process.terminate()
-    process.wait(timeout=30)
+    with started(appliance) as process:
+        second = bench(appliance, *SHORT)
+        assert second.returncode == os.EX_TEMPFAIL
+        assert "another mailstack bench is running" in second.stderr
+        process.terminate()
+        process.wait(timeout=30)
     appliance.stop()
 
 
@@ -159,7 +164,8 @@ def test_a_server_without_room_gets_no_load(appliance: Appliance, monkeypatch: p
     appliance.start()
     before = stored(appliance)
     disk = os.statvfs(appliance.folder)
-    monkeypatch.setenv("MAILSTACK_STORE__RESERVE", str(disk.f_bavail * disk.f_frsize))
+    # All of it, and not what is free now: others write and remove files meanwhile.
+    monkeypatch.setenv("MAILSTACK_STORE__RESERVE", str(disk.f_blocks * disk.f_frsize))
     done = bench(appliance, *SHORT)
     assert done.returncode == os.EX_TEMPFAIL
     assert "above the reserve" in done.stderr

@@ -44,8 +44,12 @@ def served(mailstack: CommandLine, address: str, tmp_path: Path) -> Iterator[Pat
 
 def log_in(address: str, name: str) -> poplib.POP3:
     pop3 = poplib.POP3(address, POP3_PORT, timeout=20)
-    pop3.user(name)
-    pop3.pass_("secret")
+    try:
+        pop3.user(name)
+        pop3.pass_("secret")
+    except poplib.error_proto:
+        pop3.close()
+        raise
     return pop3
 
 
@@ -76,10 +80,12 @@ def test_sessions_of_all_processes_are_listed_and_kicked(
     log_in(address, "ann").quit()  # its lock is free at once
     with pytest.raises((poplib.error_proto, OSError)):
         ann.noop()
+    ann.close()
     (session,) = [each["session"] for each in listed if each["account"] == "bob@example.org"]
     assert mailstack.good("session", "kick", session, "--json").json == {"kicked": 1}
     with pytest.raises((poplib.error_proto, OSError)):
         bob.noop()
+    bob.close()
     for stranger in strangers:
         stranger.quit()
     time.sleep(0.1)
