@@ -22,6 +22,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from mailstack import cli
 from mailstack.auth.passwords import hash_password
@@ -46,6 +47,22 @@ poplib._MAXLINE = 64 * 1024 * 1024  # type: ignore[attr-defined]
 
 _ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(1)
+
+
+class Pop3(poplib.POP3):
+    """Python's own keeps its socket where it is not greeted."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super().__init__(*arguments, **options)
+        except BaseException:
+            if hasattr(self, "file"):
+                self.close()
+            raise
+
+
+class Pop3s(Pop3, poplib.POP3_SSL):
+    """The same under TLS from the start."""
 
 
 class NotReady(AssertionError):
@@ -183,6 +200,7 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
 """
         )
         self.processes: list[Process] = []
+        self._clients: list[poplib.POP3 | smtplib.SMTP] = []
 
     def __enter__(self) -> Appliance:
         return self
@@ -191,6 +209,8 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+        for client in self._clients:
+            client.close()
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -290,6 +310,7 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
     def smtp(self) -> smtplib.SMTP:
         """A connection that has said EHLO."""
         connection = smtplib.SMTP(self.host, SMTP_PORT, local_hostname="client.example.net", timeout=60)
+        self._clients.append(connection)
         connection.ehlo()
         return connection
 
@@ -300,7 +321,9 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
 
     def pop3_plain(self) -> poplib.POP3:
         """A connection that has been greeted."""
-        return poplib.POP3(self.host, POP3_PORT, timeout=60)
+        connection = Pop3(self.host, POP3_PORT, timeout=60)
+        self._clients.append(connection)
+        return connection
 
     def pop3(self, local_part: str, *, tls: bool = False, utf8: bool = False) -> poplib.POP3:
         """A session that has logged in."""
@@ -313,7 +336,9 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
 
     def pop3s(self) -> poplib.POP3_SSL:
         """A connection over implicit TLS, its certificate checked."""
-        return poplib.POP3_SSL(self.host, POP3S_PORT, context=self.tls_context(), timeout=60)
+        connection = Pop3s(self.host, POP3S_PORT, context=self.tls_context(), timeout=60)
+        self._clients.append(connection)
+        return connection
 
     def tls_context(self) -> ssl.SSLContext:
         """A client's context that trusts our certificate alone; its name is not that of the address."""
