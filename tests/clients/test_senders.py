@@ -160,7 +160,9 @@ def test_smtputf8(appliance: Appliance) -> None:
         connection.sendmail(
             "grün@bücher.example", [recipient], content, mail_options=["SMTPUTF8", "BODY=8BITMIME"]
         )
-    message = retrieved(appliance.pop3("jürgen", utf8=True), 1)
+    session = appliance.pop3("jürgen", utf8=True)
+    message = retrieved(session, 1)
+    session.quit()
     assert message.startswith("Return-Path: <grün@bücher.example>\r\n".encode())
     assert b"with UTF8SMTPS" in message
     assert message.endswith(b"\r\n" + content)
