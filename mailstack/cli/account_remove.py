@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from mailstack.cli.locked import with_lock
+import asyncio
+
+from mailstack.cli.locked import locked, opened
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
-from mailstack.store import accounts, leftovers
+from mailstack.store import accounts
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
 
@@ -21,6 +23,11 @@ def remove(database: Database, settings: Settings, account: Account) -> list[Mai
         with database.writing() as connection:
             return accounts.remove_account(connection, account.mailbox)
 
-    named = with_lock(database, settings, account.id, in_one_transaction, holder="mailstack account remove")
-    leftovers.finish(database)
-    return named
+    async def removed() -> list[Mailbox]:
+        async with opened(database, settings) as store:
+            async with locked(store, account.id, "mailstack account remove"):
+                named = await asyncio.to_thread(in_one_transaction)
+            await store.leftovers.finish()
+            return named
+
+    return asyncio.run(removed())

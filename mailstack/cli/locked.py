@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from mailstack.settings import Settings
@@ -26,18 +27,20 @@ def with_lock(
 
     And StoreFull where it would put so many octets where there is no room beside the reserve.
     """
-    return asyncio.run(_with_lock(database, settings, account_id, work, holder=holder, octets=octets))
+
+    async def done() -> T:
+        async with opened(database, settings) as store:
+            if octets:
+                await store.require_space(octets)
+            async with locked(store, account_id, holder):
+                return await asyncio.to_thread(work)
+
+    return asyncio.run(done())
 
 
-async def _with_lock(
-    database: Database,
-    settings: Settings,
-    account_id: int,
-    work: Callable[[], T],
-    *,
-    holder: str,
-    octets: int,
-) -> T:
+@asynccontextmanager
+async def opened(database: Database, settings: Settings) -> AsyncIterator[Store]:
+    """The store, as a process that serves has it."""
     store = Store(
         database,
         state_dir=settings.state_dir,
@@ -45,12 +48,16 @@ async def _with_lock(
         keep_events=settings.trace.keep_seconds > 0,
     )
     try:
-        if octets:
-            await store.require_space(octets)
-        lock = await store.lock_maildrop(account_id, holder=holder)
-        try:
-            return await asyncio.to_thread(work)
-        finally:
-            lock.release()
+        yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def locked(store: Store, account_id: int, holder: str) -> AsyncIterator[None]:
+    """Hold the lock of a maildrop; raises MaildropInUse during a session."""
+    lock = await store.lock_maildrop(account_id, holder=holder)
+    try:
+        yield
+    finally:
+        lock.release()

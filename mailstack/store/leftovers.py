@@ -37,7 +37,6 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, literal_colu
 from mailstack import log
 from mailstack.errors import MailstackError, StoreDamaged
 from mailstack.store import surrogate
-from mailstack.store.engine import Database
 from mailstack.store.fetching import parts
 from mailstack.store.prepared import Prepared, Row, is_among, packed
 from mailstack.store.readers import Readers
@@ -160,25 +159,6 @@ def _remove(connection: Connection, doomed: list[Row]) -> None:
     content_ids = [number * PARTS_A_MESSAGE + n for number, octets, _ in doomed for n in range(parts(octets))]
     _DELETE_CONTENT.run(connection, packed(content_ids))
     _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in doomed))
-
-
-def finish(database: Database) -> None:
-    """Remove all that is noted, at the pace of `Leftovers.finish`: for a command, which has no event loop.
-
-    It ends at a lost page, and leaves what is behind it to whoever serves, who tells of it.
-    """
-    with suppress(StoreDamaged):
-        more = True
-        while more:
-            with database.reading() as connection:
-                notes = in_order(connection)
-            more = len(notes) == _WINDOW
-            for some in _sliced(notes, _SLICE):
-                began = time.monotonic()
-                with database.writing() as connection:
-                    (put_off,) = sweep(connection, [some])
-                more |= put_off
-                time.sleep(_OTHERS * (time.monotonic() - began))
 
 
 def _sliced(notes: Sequence[int], how_much: Slice) -> Iterator[Slice]:
