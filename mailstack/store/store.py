@@ -143,7 +143,7 @@ class Store:
         """Raise StoreFull where a message of so many octets has no room on the disk now."""
         if not self.surely_fits(octets):
             await self._look_at_disk()
-            if not self.surely_fits(octets):
+            if _LEAST_OCTETS + _COPIES * octets >= self._space_left:  # however long ago that look began
                 raise StoreFull("the disk is nearly full")
 
     async def _look_at_disk(self) -> None:
