@@ -11,10 +11,14 @@ from typing import Final
 
 from mailstack.auth.binding import BindingContext, end_point
 from mailstack.errors import BadSetting
-from mailstack.service import alpn
+from mailstack.service import alpn, openssl
 from mailstack.service.tickets import TicketKeys
 
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""For TLS 1.3, in RFC 8446's own order (§B.4): X25519 and P-256 have the strength of the first one, and
+the second, which OpenSSL would prefer, costs a handshake a tenth more for its SHA-384."""
+
+_CIPHERS: Final = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption alone (RFC 9325 §4.2); TLS 1.3 has no other."""
 
 
@@ -72,6 +76,7 @@ class TlsContext:
         context = BindingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 §3.1.1
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        openssl.set_cipher_suites(context, _SUITES)  # else they stay in OpenSSL's order
         context.set_ciphers(_CIPHERS)
         context.num_tickets = 1  # a program has one connection at a time, and each new one brings the next
         if self._protocol is not None:

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from mailstack.auth.binding import end_point_of
 from mailstack.errors import BadSetting
 from mailstack.service.contexts import TlsContext
+from tests.service.test_alpn import shake_hands
 
 NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
 NOW = datetime.datetime.now(datetime.UTC)
@@ -80,3 +81,28 @@ def test_nothing_is_bound_unless_asked_for(tmp_path):
     assert context is not None
     assert end_point_of(context) is None
     assert end_point_of(ssl.create_default_context()) is None
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ("ECDHE+AESGCM", "TLS_AES_128_GCM_SHA256"),  # and all of TLS 1.3
+        ("ECDHE+AESGCM:@SECLEVEL=4", "TLS_AES_256_GCM_SHA384"),  # 192 bits and more
+    ],
+)
+def test_of_strong_ciphers_the_cheaper_one_is_chosen(tmp_path, offered, chosen):
+    path, _ = certificate(tmp_path, ec.generate_private_key(ec.SECP521R1()), hashes.SHA512())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ciphers(offered)
+    here, _ = shake_hands(TlsContext(path, path)(), client)
+    assert here.cipher()[0] == chosen
+
+
+def test_so_it_is_in_tls_1_2(tmp_path):
+    path, _ = certificate(tmp_path, ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    here, _ = shake_hands(TlsContext(path, path)(), client)
+    assert here.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
