@@ -34,6 +34,11 @@ def fits(digests: bytes | None, number: int, *pieces: bytes) -> bool:
     return digests[at : at + DIGEST_OCTETS] == of_part(*pieces)
 
 
+def fits_whole(digests: bytes | None, octets: bytes) -> bool:
+    """The same of a message that is one part in one piece, as most are."""
+    return digests is None or digests == zlib_ng.crc32(octets).to_bytes(DIGEST_OCTETS, "big")
+
+
 def damaged(message_id: int) -> MessageDamaged:
     """The error that names a damaged message."""
     return MessageDamaged(f"message {message_id} is damaged; your administrator can restore it from a backup")

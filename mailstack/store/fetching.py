@@ -113,8 +113,9 @@ def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
     pieces: Sequence[bytes] = (first or b"",)
     if content_octets > blobs.PIECE_OCTETS:
         pieces = blobs.pieces(connection, message_id * PARTS_A_MESSAGE)
-    if content_octets:
         _check(message_id, content_octets, known, 0, pieces)
+    elif content_octets and (len(pieces[0]) != content_octets or not digests.fits_whole(known, pieces[0])):
+        raise digests.damaged(message_id)
     pieces = (prefix + pieces[0],) if content_octets <= _SMALL_OCTETS else (prefix, *pieces)
     unread = first_read_at is None
     held = sum(map(len, pieces))

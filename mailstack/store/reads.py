@@ -29,9 +29,11 @@ class Reads:
 
     def note(self, account_id: int, uid: int) -> None:
         """The message has been sent whole; beyond a bound in memory it is not remembered."""
-        if len(self._waiting) < _AT_MOST:
-            self._waiting.setdefault((account_id, uid), now())
-        self._later.ask()
+        waiting = self._waiting
+        if not waiting:  # else it was asked for by the first one
+            self._later.ask()
+        if len(waiting) < _AT_MOST:
+            waiting.setdefault((account_id, uid), now())
 
     def drop(self, account_id: int, uids: Iterable[int]) -> None:
         """They are deleted: most clients download, delete and leave, and cost nothing here."""

@@ -7,7 +7,7 @@ here when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from mailstack.errors import MessageDamaged, StoreDamaged
@@ -67,13 +67,13 @@ class Content:
     busy.
     """
 
-    __slots__ = ("_done", "_opened", "_source", "dotted", "octets")
+    __slots__ = ("_opened", "_reader", "_source", "dotted", "octets")
 
-    def __init__(self, source: Source, opened: Opened, done: Callable[[], None] | None) -> None:
-        """`done` is called when all octets have been taken."""
+    def __init__(self, source: Source, opened: Opened, reader: int | None) -> None:
+        """`reader`: the account that has read it once all octets have been taken; None: nobody has."""
         self._source = source
         self._opened = opened
-        self._done = done
+        self._reader = reader
         self.octets: Final = opened.octets
         """How many octets all pieces have together."""
         self.dotted: Final = opened.dotted
@@ -84,8 +84,8 @@ class Content:
         opened = self._opened
         if opened.held != opened.octets:
             return None
-        if self._done is not None:
-            self._done()
+        if opened.unread and self._reader is not None:
+            self._source.reads.note(self._reader, opened.uid)
         return opened.first
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -100,8 +100,8 @@ class Content:
                 pieces = await self._step(opened, number)
         if sent != opened.octets:
             raise digests.damaged(opened.message_id)
-        if self._done is not None:
-            self._done()
+        if opened.unread and self._reader is not None:
+            self._source.reads.note(self._reader, opened.uid)
 
     async def _step(self, opened: Opened, number: int) -> list[bytes]:
         """The pieces of the next parts, the first one last."""
@@ -141,7 +141,7 @@ class Walk:
         content = self.at_once(uid, peek=peek)
         if content is None:
             opened = await (self._found(uid, NOTHING) if peek else self._step(uid, behind))
-            content = self._content(opened[0], peek=peek)
+            content = Content(self._source, opened[0], None if peek else self._account_id)
         return content
 
     def at_once(self, uid: int, *, peek: bool = False) -> Content | None:
@@ -153,18 +153,12 @@ class Walk:
             self._at = uid
             del self._ahead[uid]
             self._source.budget.give(opened.held)
-        return self._content(opened, peek=peek)
+        return Content(self._source, opened, None if peek else self._account_id)
 
     def close(self) -> None:
         """Forget what was read ahead; nothing more will be."""
         self._closed = True
         self._forget()
-
-    def _content(self, opened: Opened, *, peek: bool) -> Content:
-        if peek or not opened.unread:
-            return Content(self._source, opened, None)
-        account_id, uid = self._account_id, opened.uid
-        return Content(self._source, opened, lambda: self._source.reads.note(account_id, uid))
 
     def _forget(self) -> None:
         for opened in self._ahead.values():
