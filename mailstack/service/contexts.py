@@ -66,10 +66,15 @@ class TlsContext:
 
     def _whole(self, certificate: Path, private_key: Path) -> tuple[ssl.SSLContext, bytes]:
         """A context, and what its tickets are good for."""
-        context = self._made(certificate, private_key)
-        if self._protocol is not None:
-            alpn.insist(context, self._made(certificate, private_key), self._protocol)
-        digest = hashlib.sha256(certificate.read_bytes()).digest()
+        try:
+            context = self._made(certificate, private_key)
+            if self._protocol is not None:
+                alpn.insist(context, self._made(certificate, private_key), self._protocol)
+            digest = hashlib.sha256(certificate.read_bytes()).digest()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise BadSetting(
+                f"[tls] certificate {certificate} and its private key cannot be used: {error}"
+            ) from error
         return context, digest + (self._protocol or "").encode("ascii")
 
     def _made(self, certificate: Path, private_key: Path) -> ssl.SSLContext:
@@ -81,14 +86,9 @@ class TlsContext:
         context.num_tickets = 1  # a program has one connection at a time, and each new one brings the next
         if self._protocol is not None:
             context.set_alpn_protocols([self._protocol])
-        try:
-            context.load_cert_chain(certificate, private_key)
-            if self._channel_binding:
-                context.end_point = end_point(certificate)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise BadSetting(
-                f"[tls] certificate {certificate} and its private key cannot be used: {error}"
-            ) from error
+        context.load_cert_chain(certificate, private_key)
+        if self._channel_binding:
+            context.end_point = end_point(certificate)
         return context
 
 

@@ -106,3 +106,13 @@ def test_so_it_is_in_tls_1_2(tmp_path):
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     here, _ = shake_hands(TlsContext(path, path)(), client)
     assert here.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
+
+
+def test_a_file_that_is_replaced_between_two_looks_is_told_of_like_any_other(tmp_path):
+    class Gone(type(Path())):
+        def read_bytes(self) -> bytes:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    path, _ = certificate(tmp_path, ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    with pytest.raises(BadSetting, match="cannot be used"):
+        TlsContext(Gone(path), path)
