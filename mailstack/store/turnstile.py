@@ -56,11 +56,12 @@ class Turnstile:
 
     def _open(self) -> tuple[int, int]:
         if self._files is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            upcoming = _opened(self._paths[0])
             try:
-                self._files = (os.open(self._paths[0], flags, 0o600), os.open(self._paths[1], flags, 0o600))
-            except OSError as error:
-                raise StoreUnavailable(f"cannot open {self._paths[0]}: {error.strerror}") from error
+                self._files = (upcoming, _opened(self._paths[1]))
+            except StoreUnavailable:
+                os.close(upcoming)  # whoever tries again and again must not run out of descriptors
+                raise
         return self._files
 
     def close(self) -> None:
@@ -69,6 +70,13 @@ class Turnstile:
             for descriptor in self._files or ():
                 os.close(descriptor)
             self._files = None
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot open {path}: {error.strerror}") from error
 
 
 def _take(descriptor: int) -> None:

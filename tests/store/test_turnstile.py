@@ -148,3 +148,13 @@ def test_a_folder_that_is_not_there(tmp_path):
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="No such file"), turnstile:
             pytest.fail("there is nothing to go through")
+
+
+def test_a_file_that_cannot_be_opened_costs_no_descriptor(path):
+    Path(f"{path}-current").mkdir()
+    turnstile = Turnstile(path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="-current: Is a directory"), turnstile:
+            pytest.fail("nobody can be inside")
+    assert len(os.listdir("/proc/self/fd")) == before
