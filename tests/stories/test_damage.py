@@ -76,7 +76,7 @@ def test_a_disk_that_may_not_be_written_stops_the_start_with_a_reason(on_small_d
         process = appliance.run()
         assert process.wait() in (69, 74, 75, 77, 78)
         assert "read-only" in appliance.log.read_text().lower()
-        appliance.processes.clear()
+        appliance.kill()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(appliance.folder)], check=True)
         appliance.log = log

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -210,7 +210,8 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
     ) -> None:
         self.kill()
         for client in self._clients:
-            client.close()
+            with suppress(OSError):  # of one whose socket a test has closed
+                client.close()
 
     # -- processes -------------------------------------------------------------------------------
 
