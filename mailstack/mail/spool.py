@@ -1,4 +1,4 @@
-"""One message's content on its way in: in memory while there is room, then in a file that has no name.
+"""One message's content on its way in: its last part in memory, what is before that in files without a name.
 
 A hundred messages of 25 MB that arrive at once need a hundred parts of memory and the room they share,
 whatever their size; a file without a name is gone when the process is, however that ends.
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from mailstack.errors import StoreFull, StoreUnavailable
 
@@ -38,23 +38,30 @@ class Room:
         """How many parts there is room for now."""
 
 
-class Spool:
-    """The content of one message, of which at most PART_OCTETS and what the room has are in memory.
+class _File(NamedTuple):
+    """Where whole parts are kept; one without room is on a disk."""
 
-    One task or thread writes; once it has ended, any one may read the parts. All spools of one room
-    are written and closed by the same thread.
+    file: io.FileIO
+    octets: int
+    room: Room | None = None
+
+
+class Spool:
+    """The content of one message: its last part in memory, those before it in files without a name.
+
+    These are in memory themselves as far as the room goes, and behind that on a disk. One task or thread
+    writes; once it has ended, any one may read the parts. All spools of one room are written and closed by
+    the same thread.
     """
 
-    __slots__ = ("_directory", "_file", "_file_octets", "_kept", "_last", "_last_octets", "_room", "octets")
+    __slots__ = ("_directory", "_files", "_last", "_last_octets", "_room", "octets")
 
     def __init__(self, directory: Path, room: Room | None = None) -> None:
         self.octets = 0
         """How many octets have been written."""
         self._directory = directory
         self._room = room
-        self._kept: list[Sequence[Piece]] = []  # the first parts, for which there was room
-        self._file: io.FileIO | None = None  # the parts behind them
-        self._file_octets = 0  # a multiple of PART_OCTETS
+        self._files: list[_File] = []  # each with a multiple of PART_OCTETS
         self._last: list[Piece] = []  # the part that is not whole, or that nothing has followed yet
         self._last_octets = 0
 
@@ -66,10 +73,27 @@ class Spool:
         spool.write(content)
         return spool
 
+    @classmethod
+    def borrowed(cls, files: Sequence[tuple[int, int]], last: bytes) -> Self:
+        """What another process has `lent`: files by their descriptors, which are closed with this one."""
+        spool = cls(Path())
+        spool._files = [_File(io.FileIO(descriptor, "r+"), octets) for descriptor, octets in files]
+        spool._append(last)
+        spool.octets = sum(octets for _, octets in files) + len(last)
+        return spool
+
+    def lent(self) -> tuple[list[tuple[int, int]], Sequence[Piece]]:
+        """What `borrowed` makes the same content of: descriptors with their octets, and the last part.
+
+        Which may come in a file, too.
+        """
+        self._require_whole()
+        return [(each.file.fileno(), each.octets) for each in self._files], self._last
+
     @property
     def in_memory(self) -> int:
         """How many octets are held in memory now."""
-        return len(self._kept) * PART_OCTETS + self._last_octets
+        return sum(each.octets for each in self._files if each.room) + self._last_octets
 
     def head(self, octets: int) -> bytes:
         """The first octets, at most so many and at most a part."""
@@ -89,10 +113,10 @@ class Spool:
         while len(rest) > (left := PART_OCTETS - self._last_octets):
             whole = memoryview(rest)
             self._append(whole[:left])
-            # What is behind the part stays where it is only if the part does.
-            rest = whole[left:] if self._kept_in_memory() else self._spilled(whole[left:])
-            self._last, self._last_octets = [], 0
-        self._append(rest)
+            self._put_away()
+            rest = whole[left:]
+        # What is small is copied, and what is not must not keep the part before it in memory.
+        self._append(bytes(rest) if isinstance(rest, memoryview) else rest)
 
     def _append(self, chunk: Piece) -> None:
         if len(chunk) >= _SMALL_OCTETS:
@@ -103,27 +127,33 @@ class Spool:
             self._last.append(bytearray(chunk))
         self._last_octets += len(chunk)
 
-    def _kept_in_memory(self) -> bool:
-        """Whether the part was kept, for which there has to be room, and nothing in the file yet."""
-        if self._room is None or not self._room.parts or self._file is not None:
-            return False
-        self._room.parts -= 1
-        self._kept.append(self._last)
-        return True
-
-    def _spilled(self, behind: memoryview) -> bytes:
-        """Append the part to the file; what came behind it in the same chunk, without that chunk."""
+    def _put_away(self) -> None:
+        """Move the part, which is whole, to a file."""
         try:
-            if self._file is None:
-                self._file = unnamed_file(self._directory)
-            written = os.writev(self._file.fileno(), self._last)
+            file, octets, room = self._files.pop() if self._goes_on() else self._new_file()
+            self._files.append(_File(file, octets, room))  # to be closed, whatever comes
+            written = os.writev(file.fileno(), self._last)
             missing = memoryview(b"".join(self._last))[written:] if written < PART_OCTETS else b""
             while missing:  # a full disk takes what fits, and says so at the next attempt
-                missing = missing[os.write(self._file.fileno(), missing) :]
+                missing = missing[os.write(file.fileno(), missing) :]
         except OSError as error:
             raise _fact(error) from error
-        self._file_octets += PART_OCTETS
-        return bytes(behind)
+        self._files[-1] = _File(file, octets + PART_OCTETS, room)
+        if room is not None:
+            room.parts -= 1
+        self._last, self._last_octets = [], 0
+
+    def _goes_on(self) -> bool:
+        """Whether the file that is written to takes another part."""
+        if not self._files:
+            return False
+        room = self._files[-1].room
+        return room is None or room.parts > 0
+
+    def _new_file(self) -> _File:
+        if not self._files and self._room is not None and self._room.parts > 0:
+            return _File(io.FileIO(os.memfd_create("spool"), "r+"), 0, self._room)
+        return _File(unnamed_file(self._directory), 0)
 
     def parts(self) -> Iterator[bytes]:
         """The content from its beginning, in parts of PART_OCTETS but for the last; as often as one likes.
@@ -137,35 +167,29 @@ class Spool:
 
         Those that are read from the file share one memory.
         """
-        if self.in_memory + self._file_octets != self.octets:
-            raise StoreUnavailable("The spool was closed before its content was read.")
-        yield from self._kept
-        if self._file_octets:
-            room = bytearray(PART_OCTETS)
-            for offset in range(0, self._file_octets, PART_OCTETS):
-                self._read_into(room, offset)
-                yield (room,)
+        self._require_whole()
+        for file, octets, _ in self._files:
+            room = bytearray(min(octets, PART_OCTETS))
+            for offset in range(0, octets, PART_OCTETS):
+                if file.closed:
+                    raise _closed()
+                part = memoryview(room)[: octets - offset]
+                _read_into(part, file, offset)
+                yield (part,)
         if self._last:
             yield self._last
 
-    def _read_into(self, room: bytearray, offset: int) -> None:
-        if self._file is None:
-            raise StoreUnavailable("The spool was closed before its content was read.")
-        try:
-            octets = os.preadv(self._file.fileno(), (room,), offset)
-        except OSError as error:
-            raise _fact(error) from error
-        if octets != PART_OCTETS:
-            raise StoreUnavailable("The spool file is shorter than what was written to it.")
+    def _require_whole(self) -> None:
+        if sum(each.octets for each in self._files) + self._last_octets != self.octets:
+            raise _closed()
 
     def close(self) -> None:
         """Forget the content, and give back memory and disk; closing again does nothing."""
-        if self._room is not None:
-            self._room.parts += len(self._kept)
-        self._kept, self._last, self._last_octets = [], [], 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file, octets, room in self._files:
+            file.close()
+            if room is not None:
+                room.parts += octets // PART_OCTETS
+        self._files, self._last, self._last_octets = [], [], 0
 
     def __enter__(self) -> Self:
         return self
@@ -174,6 +198,15 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read_into(room: memoryview, file: io.FileIO, offset: int) -> None:
+    try:
+        octets = os.preadv(file.fileno(), (room,), offset)
+    except OSError as error:
+        raise _fact(error) from error
+    if octets != len(room):
+        raise StoreUnavailable("The spool file is shorter than what was written to it.")
 
 
 def unnamed_file(directory: Path) -> io.FileIO:
@@ -197,6 +230,10 @@ def unlinked_file(directory: Path) -> io.FileIO:
         os.close(descriptor)
         raise
     return io.FileIO(descriptor, "r+")
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("The spool was closed before its content was read.")
 
 
 def _fact(error: OSError) -> StoreFull | StoreUnavailable:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mailstack import log
@@ -26,6 +28,7 @@ from mailstack.settings import Settings
 from mailstack.store import fitness, schema
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
+from mailstack.store.writing_process import WritingProcess
 
 if TYPE_CHECKING:  # a process for one protocol does not read the code of the other
     from mailstack.pop3.listener import Listener as Pop3Listener
@@ -61,17 +64,17 @@ async def serve(
     reread: Reread,
     keeps_house: bool = False,
     workers: int = 1,
+    writing: WritingProcess | None = None,
 ) -> int:
     """Serve on the sockets, as one of so many processes, until SIGTERM or SIGINT; the manager hears of it.
 
-    SIGHUP reads certificate and settings anew.
+    SIGHUP reads certificate and settings anew. Returns the exit code: 1 where the writing process has died.
     """
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop, end = _stopping(loop)
     async with AsyncExitStack() as stack:
-        store = await _opened(settings, stack)
+        store = await _opened(settings, stack, writing)
+        store.on_writer_lost.append(partial(end, 1))
         tls, pop3_tls = contexts = _contexts(settings, tickets)
         stack.callback(TicketTurn(tickets, contexts).close)
         watch = CertificateWatch(settings.certificate_files, contexts)
@@ -119,11 +122,24 @@ async def serve(
         heartbeat.ready()
         print(READY, flush=True)
         async with heartbeat.kept():
-            await stop.wait()
+            await stop
         heartbeat.stopping()
         log.event("stopping")
     log.event("stopped")
-    return 0
+    return stop.result()
+
+
+def _stopping(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[int], Callable[[int], None]]:
+    """What comes with the exit code when the process is to stop, and what says so: a signal, say."""
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, 0)
+    return stop, end
 
 
 def _contexts(settings: Settings, tickets: TicketKeys) -> tuple[TlsContext, TlsContext]:
@@ -133,7 +149,7 @@ def _contexts(settings: Settings, tickets: TicketKeys) -> tuple[TlsContext, TlsC
     return TlsContext(*files, tickets=tickets), pop3
 
 
-async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
+async def _opened(settings: Settings, stack: AsyncExitStack, writing: WritingProcess | None) -> Store:
     database = Database(settings.url)
     stack.callback(database.dispose)
     with database.reading() as connection:
@@ -146,6 +162,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack) -> Store:
         reserve_octets=settings.store.reserve_octets,
         keep_deleted=settings.retention.undo_deleted_seconds > 0,
         keep_events=settings.trace.keep_seconds > 0,
+        writing=writing,
     )
     stack.push_async_callback(store.close)
     store.leftovers.ask()  # what a process before this one has left

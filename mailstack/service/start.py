@@ -14,7 +14,7 @@ from mailstack.service.reload import Reread
 from mailstack.service.systemd import Manager
 from mailstack.service.tickets import TicketKeys
 from mailstack.settings import Settings
-from mailstack.store import schema
+from mailstack.store import schema, writing_process
 from mailstack.store.engine import Database
 
 
@@ -29,34 +29,40 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     manager = Manager.of(os.environ)
     tickets = TicketKeys()
+    roles.read_code(listening)
+    _rehearse(settings)
     if workers > 1:
-        roles.read_code(listening)
-        _rehearse(settings)
         outcome = supervisor.supervise(workers, manager, tickets)
         if isinstance(outcome, int):
             return outcome
         manager = outcome
         os.environ |= share(settings, workers)
         settings = reread()
+    writing = writing_process.fork(settings.url) if not listening.keys().isdisjoint(roles.SMTP) else None
     keeps_house = not wanted or "housekeeping" in wanted
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            lifecycle.serve(
-                settings,
-                listening,
-                manager=manager,
-                tickets=tickets,
-                reread=reread,
-                keeps_house=keeps_house,
-                workers=workers,
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(
+                lifecycle.serve(
+                    settings,
+                    listening,
+                    manager=manager,
+                    tickets=tickets,
+                    reread=reread,
+                    keeps_house=keeps_house,
+                    workers=workers,
+                    writing=writing,
+                )
             )
-        )
+    finally:
+        if writing is not None:  # which the store has ended, but for a start that failed
+            writing.end()
 
 
 def _rehearse(settings: Settings) -> None:
-    """Do what each worker does at its start, before they are forked: what it leaves in memory is shared.
+    """Do what each process does at its start, before they are forked: what it leaves in memory is shared.
 
-    No thread and no connection outlives it. Raises what would keep the workers from starting.
+    No thread and no connection outlives it. Raises what would keep them from starting.
     """
     database = Database(settings.url)
     try:

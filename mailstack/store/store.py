@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import StoreFull
 from mailstack.store import listing, messages, removal, schema
+from mailstack.store.batches import Job, Result, Work
 from mailstack.store.counts import Counts
 from mailstack.store.engine import Database, reusable_octets
 from mailstack.store.events import Journal
@@ -25,7 +26,9 @@ from mailstack.store.reads import Reads
 from mailstack.store.removal import Expunge
 from mailstack.store.tables import REMOVED_BY_CLIENT
 from mailstack.store.walk import Source, Walk
-from mailstack.store.writer import Job, Result, Work, Writer
+from mailstack.store.writer import Writer
+from mailstack.store.writing_process import WritingProcess
+from mailstack.store.writing_thread import WritingThread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +45,7 @@ _EXPUNGE_OCTETS: Final = 64
 
 
 class Store:
-    """One process's way to the mail: reader threads, the writer thread, the maildrop locks."""
+    """One process's way to the mail: reader threads, whoever writes, the maildrop locks."""
 
     def __init__(
         self,
@@ -52,8 +55,12 @@ class Store:
         reserve_octets: int,
         keep_deleted: bool = False,
         keep_events: bool = True,
+        writing: WritingProcess | None = None,
     ) -> None:
-        """`keep_deleted`: what sessions delete can be brought back, until housekeeping removes it."""
+        """`keep_deleted`: what sessions delete can be brought back, until housekeeping removes it.
+
+        `writing`, which is ended with the store, writes in place of a thread of this process.
+        """
         self._removed_by = REMOVED_BY_CLIENT if keep_deleted else None
         self.database = database
         self._state_dir = state_dir
@@ -63,7 +70,7 @@ class Store:
         self._space_left = 0  # octets above the reserve
         self._readers = Readers(database)
         self._glance = Glance(database)
-        self._writer = Writer(database)
+        self._writer = Writer(writing.joined if writing else lambda writer: WritingThread(writer, database))
         self.reads = Reads(self._writer)
         self.leftovers = Leftovers(self._writer, self._readers)
         self._source = Source(self._readers, self._writer, self.reads)
@@ -71,6 +78,7 @@ class Store:
         self.counts = Counts()
         self.commits = self._writer.commits
         self.coming = self._writer.coming
+        self.on_writer_lost = self._writer.on_lost
         self.on_locks_lost: list[Callable[[], None]] = []
         self._locks: MaildropLocks = (
             FileLocks(state_dir / "maildrops.lock")

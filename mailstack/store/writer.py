@@ -1,26 +1,19 @@
-"""Group commit: one thread writes, and one COMMIT serves everyone who waits."""
+"""Group commit as the event loop sees it: who hands a job over waits until it is committed and synced.
+
+What waits is written by somebody else, batch by batch; what comes meanwhile waits until all of it is done.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import Connection
-
-from mailstack.errors import StoreBusy, StoreContended, StoreUnavailable, Temporary
-from mailstack.store.checkpoint import Checkpointer
+from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.store.batches import Job, Report, Result, Task, Work
 from mailstack.store.counts import Commits
-from mailstack.store.engine import Database
-from mailstack.store.outcomes import Outcome, deliver
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-Work = Callable[[Connection, Sequence[Job]], Sequence[Result]]
-"""Set-wise work: all jobs of its kind in a batch at once, a result for each, in their order."""
 
 QUEUE_OCTETS: Final = 64 * 1024 * 1024
 """How much content may wait in memory before new jobs are refused with StoreBusy."""
@@ -31,50 +24,60 @@ BATCH_OCTETS: Final = 4 * 1024 * 1024
 What a batch writes also has to fit into the pages that SQLite keeps in memory, or is written page by page.
 """
 
-BATCH_JOBS: Final = 1000
+BATCH_JOBS: Final = 50
+"""Of a hundred senders one half sends what comes next while the other half's mail is written."""
 
 GATHER_SECONDS: Final = 0.002
 """How long a batch waits for those who are about to hand over; about what a commit of their own takes.
 
 A quarter of that is too little where they are many: each has its turn on a loop that is busy with the
-others, so batches leave without them, and both threads spend their time on commits and hand-overs.
+others, and batches leave without them.
 """
 
-_CONTENDED_SECONDS: Final = 0.05  # PostgreSQL waits 20 times as long before it looks for a deadlock
+
+class Hand(Protocol):
+    """Who writes: another thread or another process, which is at it while the loop reads what comes next."""
+
+    def take(self, batch: Sequence[Task]) -> None:
+        """Write these; the Writer is told by `report`, later. Raises where it cannot even begin."""
+        ...
+
+    async def close(self) -> None:
+        """End; nothing is under way any more."""
+        ...
 
 
 class _Waiting(NamedTuple):
-    work: Work[Any, Any]
-    job: Any
-    octets: int
+    task: Task
     future: asyncio.Future[Any]
 
 
 class Writer:
-    """Owns the writer thread. `write` is called on the event loop, the work runs on the thread.
+    """What one event loop has to be written, and who waits for it.
 
     A job whose caller has gone away is still done: what was handed over is never half done.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._checkpointer = Checkpointer(database) if database.is_sqlite else None
+    def __init__(self, hand: Callable[[Writer], Hand]) -> None:
+        """`hand` makes the one who writes; it is given this, to call `report` and `lose` on the loop."""
         self._loop = asyncio.get_running_loop()
-        self._asked: list[_Waiting] = []  # in this turn of the loop
-        self._asked_octets = 0
         self._queue: deque[_Waiting] = deque()
-        self._queue_octets = 0
-        self._something_to_do = threading.Condition()
+        self._under_way: deque[list[_Waiting]] = deque()
+        self._octets = 0  # of both
+        self._next: asyncio.Handle | None = None  # the next batch, where it is due
         self._gathering = False
-        self._closing = False
+        self._unavailable: str | None = None
+        self._closed = False
+        self._emptied: asyncio.Future[None] | None = None  # for who waits until nothing waits
         self.coming: set[object] = set()
         """Who is about to hand a job over: a batch waits for them, for a moment and only once.
 
         Whoever puts itself in takes itself out, just before it hands over or when nothing will come.
         """
         self.commits = Commits()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self.on_lost: list[Callable[[], None]] = []
+        """Called when nothing can be written any more."""
+        self._hand = hand(self)
 
     async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
         """Hand one job over and wait until it is committed and synced.
@@ -82,129 +85,116 @@ class Writer:
         `octets` is the memory that the job holds while it waits. Raises StoreBusy when too much
         waits already, StoreUnavailable when the database refuses, and whatever the work raises.
         """
-        future: asyncio.Future[Result] = self._loop.create_future()
-        if self._closing:
-            raise StoreUnavailable("the server is stopping")
-        jobs, waiting = self.waiting
-        if jobs and waiting + octets > QUEUE_OCTETS:
+        if self._unavailable is not None:
+            raise StoreUnavailable(self._unavailable)
+        if self._octets and self._octets + octets > QUEUE_OCTETS:
             raise StoreBusy("too much mail is waiting for the disk")
-        if not self._asked:  # the thread is woken for all that is asked in this turn of the loop
-            self._loop.call_soon(self._hand_over)
-        self._asked.append(_Waiting(work, job, octets, future))
-        self._asked_octets += octets
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._queue.append(_Waiting(Task(work, job, octets), future))
+        self._octets += octets
+        if not self._under_way and (self._next is None or (self._gathering and not self.coming)):
+            self._begin_soon()
         return await future
-
-    def _hand_over(self) -> None:
-        with self._something_to_do:
-            self._queue.extend(self._asked)
-            self._queue_octets += self._asked_octets
-            if not (self._gathering and self.coming):
-                self._something_to_do.notify()
-        self._asked.clear()
-        self._asked_octets = 0
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many jobs wait, and how much memory they hold."""
-        return len(self._asked) + len(self._queue), self._asked_octets + self._queue_octets
+        """How many jobs are not written yet, and how much memory they hold."""
+        return len(self._queue) + sum(map(len, self._under_way)), self._octets
 
-    async def close(self) -> None:
-        """Do what waits, then end the thread."""
-        self._hand_over()
-        with self._something_to_do:
-            self._closing = True
-            self._something_to_do.notify()
-        await asyncio.to_thread(self._thread.join)
-        if self._checkpointer is not None:
-            await asyncio.to_thread(self._checkpointer.close)
-        await asyncio.sleep(0)  # the last outcomes are called in before we return
+    # -- batches -------------------------------------------------------------------------------------
 
-    # -- on the thread ---------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        while batch := self._next_batch():
-            began = time.monotonic()
-            outcomes = self._outcomes(batch)
-            self.commits.add(len(batch), time.monotonic() - began)
-            # One wake-up of the loop for the batch, not one for each job.
-            self._loop.call_soon_threadsafe(deliver, outcomes)
-            if self._checkpointer is not None:
-                self._checkpointer.after_commit()
-
-    def _next_batch(self) -> list[_Waiting]:
-        """What waits, in order, up to the bounds of a batch; empty when there is nothing left to do ever."""
-        with self._something_to_do:
-            while not self._queue and not self._closing:
-                self._something_to_do.wait()
-            self._gather()
-            batch: list[_Waiting] = []
-            octets = 0
-            while self._queue and len(batch) < BATCH_JOBS:
-                if batch and octets + self._queue[0].octets > BATCH_OCTETS:
-                    break
-                batch.append(self._queue.popleft())
-                octets += batch[-1].octets
-            self._queue_octets -= octets
-            return batch
+    def _begin_soon(self) -> None:
+        """With all that is asked in this turn of the loop."""
+        if self._next is not None:
+            self._next.cancel()
+        self._gathering = False
+        self._next = self._loop.call_soon(self._gather)
 
     def _gather(self) -> None:
-        """Let the batch become whole: a commit costs much, one message more in it little.
+        """Let the batch become whole: a commit costs much, one message more in it little."""
+        if self.coming and self._unavailable is None:
+            self._gathering = True
+            self._next = self._loop.call_later(GATHER_SECONDS, self._begin_without)
+        else:
+            self._begin()
 
-        Who has not come in time is slow, and no later batch waits for it.
-        """
-        deadline = time.monotonic() + GATHER_SECONDS
-        self._gathering = True
-        while self.coming and not self._closing:
-            if not self._something_to_do.wait(max(0.0, deadline - time.monotonic())):
-                self.coming.clear()
-        self._gathering = False
+    def _begin_without(self) -> None:
+        """Who has not come in time is slow, and no later batch waits for it."""
+        self.coming.clear()
+        self._begin()
 
-    def _outcomes(self, batch: list[_Waiting], tries: int = 3) -> list[Outcome]:
-        began = ran = False
+    def _begin(self) -> None:
+        self._next, self._gathering = None, False
+        while self._queue:
+            self._hand_over(self._next_batch())
+        self._go_on()
+
+    def _hand_over(self, batch: list[_Waiting]) -> None:
         try:
-            with self._database.writing() as connection:
-                began = True
-                outcomes = [
-                    Outcome(waiting.future, result, None)
-                    for work, group in _grouped(batch)
-                    for waiting, result in zip(
-                        group, work(connection, [waiting.job for waiting in group]), strict=True
-                    )
-                ]
-                ran = True
+            self._hand.take([waiting.task for waiting in batch])
         except Exception as error:
-            if began and not ran and isinstance(error, StoreContended) and tries > 1:
-                # Another host's batch wanted the same maildrops in another order: it has them once it has
-                # woken up, and on a busy machine that may be after we have locked them again.
-                time.sleep(_CONTENDED_SECONDS)
-                return self._outcomes(batch, tries - 1)
-            if began and not ran and len(batch) > 1:
-                # One job's statement failed. Nothing is committed, so each may have its own try.
-                return list(self._one_by_one(batch))
-            # No transaction at all, or a COMMIT of which nobody knows how it ended: doing the jobs
-            # again could store them twice. The senders are told to come back.
-            return [Outcome(waiting.future, None, error) for waiting in batch]
-        return outcomes
-
-    def _one_by_one(self, batch: Sequence[_Waiting]) -> Iterator[Outcome]:
-        for number, waiting in enumerate(batch, 1):
-            (outcome,) = self._outcomes([waiting])
-            yield outcome
-            if isinstance(outcome.error, StoreUnavailable) and not self._database_answers():
-                # Each of the others would wait for it as long as this one did, one after the other.
-                yield from (Outcome(each.future, None, outcome.error) for each in batch[number:])
+            if len(batch) == 1:
+                self._wake(batch[0], None, error)
                 return
+            for waiting in batch:  # one is guilty
+                self._hand_over([waiting])
+        else:
+            self._under_way.append(batch)
 
-    def _database_answers(self) -> bool:
-        try:
-            with self._database.writing():
-                return True
-        except Temporary:
-            return False
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        octets = 0
+        while self._queue and len(batch) < BATCH_JOBS:
+            octets += self._queue[0].task.octets
+            if batch and octets > BATCH_OCTETS:
+                break
+            batch.append(self._queue.popleft())
+        return batch
 
+    def report(self, report: Report) -> None:
+        """The oldest batch is done: wake everybody who waits for it. On the loop."""
+        self.commits.add(len(report.done), report.seconds)
+        for waiting, (result, error) in zip(self._under_way.popleft(), report.done, strict=True):
+            self._wake(waiting, result, error)
+        self._go_on()
 
-def _grouped(batch: list[_Waiting]) -> Iterator[tuple[Work[Any, Any], list[_Waiting]]]:
-    groups: dict[Work[Any, Any], list[_Waiting]] = {}
-    for waiting in batch:
-        groups.setdefault(waiting.work, []).append(waiting)
-    yield from groups.items()
+    def lose(self, why: str) -> None:
+        """Nothing is written any more: tell everybody who waits, and who comes later. On the loop."""
+        self._unavailable = why
+        for waiting in (*chain.from_iterable(self._under_way), *self._queue):
+            self._wake(waiting, None, StoreUnavailable(why))
+        self._under_way.clear()
+        self._queue.clear()
+        self._go_on()
+        for tell in self.on_lost:
+            tell()
+
+    def _wake(self, waiting: _Waiting, result: Any, error: BaseException | None) -> None:
+        self._octets -= waiting.task.octets
+        if waiting.future.done():  # its caller has gone away
+            return
+        if error is None:
+            waiting.future.set_result(result)
+        else:
+            waiting.future.set_exception(error)
+
+    def _go_on(self) -> None:
+        if self._under_way:
+            return
+        if self._queue:
+            self._begin_soon()
+        elif self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def close(self) -> None:
+        """Do what waits, then end; closing again does nothing."""
+        if self._unavailable is None:
+            self._unavailable = "the server is stopping"
+        if self._queue and not self._under_way:
+            self._begin_soon()
+        if self._queue or self._under_way:
+            self._emptied = self._emptied or self._loop.create_future()
+            await self._emptied
+        if not self._closed:
+            self._closed = True
+            await self._hand.close()

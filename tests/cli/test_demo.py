@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.appliance import wait_until
+
 README = Path(__file__).parents[2] / "README.md"
 Start = Callable[..., "Demo"]
 
@@ -60,9 +62,15 @@ class Demo:
         self._reader.join(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        with pytest.raises(ProcessLookupError):
-            os.killpg(self.process.pid, 0)
+        wait_until(lambda: not self._has_left_anything(), what="the end of all that it has started")
         return code
+
+    def _has_left_anything(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Interrupt the demo alone, not its server."""

@@ -1,6 +1,6 @@
 """`mailstack`, counted: run in its place, below strace, by tests that bound what a unit of work may cost.
 
-What Python does is counted in the process and told on a unix socket; what the kernel is asked for is
+What Python does is counted in each process and told on a unix socket; what the kernel is asked for is
 in strace's file. Nothing of ours is replaced: the interpreter, the driver and the loop are listened to.
 Only what waits for a quiet moment waits less, so that what is done by the clock is not counted with it.
 """
@@ -21,7 +21,8 @@ from typing import Any, Final
 import psycopg
 import uvloop
 
-from mailstack.store import leftovers
+from mailstack.store import leftovers, writing_process
+from mailstack.store.engine import Database
 
 COUNTS_SOCKET: Final = "COUNTS_SOCKET"
 TRACE_FILE: Final = "COUNTS_TRACE_FILE"
@@ -41,6 +42,7 @@ class _Here(threading.local):
 
 
 _connect_to_sqlite: Final = sqlite3.connect
+_serve_uncounted: Final = writing_process._serve
 _everywhere: list[dict[str, int]] = []
 _here = _Here()
 
@@ -89,6 +91,24 @@ class _Loop(uvloop.Loop):
         return super().call_soon_threadsafe(callback, *arguments, context=context)
 
 
+def _tell_at(address: str) -> None:
+    """Have a thread, which is not counted itself, tell whoever asks there."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen()
+    threading.Thread(target=_tell, args=(listening,), daemon=True).start()
+
+
+def _serve(connection: socket.socket, database: Database) -> None:
+    """The process that writes is counted, too."""
+    sys.setprofile(None)
+    threading.setprofile(None)  # type: ignore[arg-type]
+    _tell_at(f"{os.environ[COUNTS_SOCKET]}-writing")
+    threading.setprofile(_on_profile)
+    sys.setprofile(_on_profile)
+    _serve_uncounted(connection, database)
+
+
 def _tell(listening: socket.socket) -> None:
     while True:
         asked, _ = listening.accept()
@@ -121,10 +141,8 @@ def _exec_below_strace() -> None:
 
 def _count() -> None:
     leftovers.QUIET_SECONDS = _QUIET_SECONDS  # type: ignore[misc]
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(os.environ[COUNTS_SOCKET])
-    listening.listen()
-    threading.Thread(target=_tell, args=(listening,), daemon=True).start()  # itself not counted
+    _tell_at(os.environ[COUNTS_SOCKET])
+    writing_process._serve = _serve
     sqlite3.connect = sqlite3.dbapi2.connect = _connect
     _listen_to_postgresql()
     uvloop.new_event_loop = _Loop

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -55,7 +56,7 @@ class Counts(NamedTuple):
 
 
 class Counted:
-    """One appliance whose server counts."""
+    """One appliance whose server counts, in each of its processes."""
 
     def __init__(self, appliance: Appliance) -> None:
         self.appliance = appliance
@@ -82,9 +83,11 @@ class Counted:
             return bool(connection.scalar(select(exists().select_from(leftover))))
 
     def _told(self) -> Counts:
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(str(self._socket))
-            told = json.loads(b"".join(iter(lambda: asking.recv(4096), b"")))
+        told: Counter[str] = Counter()
+        for process in self._socket.parent.glob(f"{self._socket.name}*"):
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(process))
+                told.update(json.loads(b"".join(iter(lambda: asking.recv(4096), b""))))
         trace = self._trace.read_text()
         return Counts(**told, writes=len(_WRITE.findall(trace)), syncs=len(_SYNC.findall(trace)))
 

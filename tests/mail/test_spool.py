@@ -168,8 +168,7 @@ def test_a_file_that_cannot_grow_is_temporary(spool: Spool) -> None:
 
 def test_a_file_that_lost_octets_is_noticed(spool: Spool) -> None:
     spool.write(b"a" * PART_OCTETS * 2)
-    assert spool._file is not None
-    spool._file.truncate(10)
+    spool._files[0].file.truncate(10)
     with pytest.raises(StoreUnavailable, match="shorter"):
         list(spool.parts())
 

@@ -14,7 +14,7 @@ from mailstack.store.bulk import snapshot
 from mailstack.store.checkpoint import LARGE_LOG_OCTETS, LOG_OCTETS, is_longer, long_octets
 from mailstack.store.engine import Database
 from mailstack.store.tables import state
-from mailstack.store.writer import Writer
+from tests.support.writing import writing
 
 OCTETS = 256 * 1024
 
@@ -92,7 +92,7 @@ async def test_nobody_waits_for_whoever_has_one_moment_of_the_store_before_him(
     monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
     monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.1)
     database, other = Counting(sqlite_url), Database(sqlite_url)
-    writer = Writer(database)
+    writer = writing(database)
     began = time.monotonic()
     with snapshot(other) as connection:
         connection.execute(select(state)).all()
@@ -114,7 +114,7 @@ async def test_a_log_that_was_long_once_is_not_copied_back_for_ever(
 ) -> None:
     monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
     database = Counting(sqlite_url)
-    writer = Writer(database)
+    writer = writing(database)
 
     for number in range(400):
         await writer.write(work, str(number))

@@ -17,6 +17,7 @@ from mailstack.store import writer as writer_module
 from mailstack.store.engine import Database
 from mailstack.store.tables import state
 from mailstack.store.writer import Writer
+from tests.support.writing import writing
 
 
 class Wrong(Exception):
@@ -67,7 +68,7 @@ def commits_of(database: Database) -> list[int]:
 async def held_up(database: Database, stop: Stop | None = None) -> AsyncIterator[tuple[Writer, list[int]]]:
     """A writer whose thread is busy until the block ends; and what it commits, that included."""
     commits = commits_of(database)
-    writer, stop = Writer(database), stop or Stop()
+    writer, stop = writing(database), stop or Stop()
     busy = asyncio.create_task(writer.write(stop, None))
     await asyncio.to_thread(stop.reached.wait)
     try:
@@ -111,15 +112,12 @@ async def test_work_of_two_kinds_shares_a_commit_too(database):
 
 async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
-    writer, commits = Writer(database), commits_of(database)
+    writer, commits = writing(database), commits_of(database)
     writer.coming.update(("b", "c"))
     (first,) = await begun(writer.write(note, "a"))
-    while not writer._gathering:  # noqa: ASYNC110 (looks from outside)
-        await asyncio.sleep(0.001)
-    with writer._something_to_do:  # which the thread has only given up to wait
-        writer.coming.discard("b")
+    writer.coming.discard("b")
     (second,) = await begun(writer.write(note, "b"))
-    await asyncio.sleep(0)
+    assert writer.waiting[0] == 2
     assert not commits
     writer.coming.discard("c")
     (third,) = await begun(writer.write(note, "c"))
@@ -130,7 +128,7 @@ async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monk
 
 async def test_who_does_not_come_in_time_is_waited_for_once(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 0.001)
-    writer = Writer(database)
+    writer = writing(database)
     writer.coming.add("slow")
     assert await writer.write(note, "a") == "A"
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
@@ -140,7 +138,7 @@ async def test_who_does_not_come_in_time_is_waited_for_once(database, monkeypatc
 
 async def test_nobody_is_waited_for_at_the_end(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
-    writer = Writer(database)
+    writer = writing(database)
     writer.coming.add("never")
     (waiting,) = await begun(writer.write(note, "a"))
     await asyncio.wait_for(writer.close(), 10)
@@ -251,7 +249,7 @@ async def test_a_deadlock_with_another_host_costs_nobody_anything(postgresql_url
     other = threading.Thread(target=in_their_order)
     other.start()
     assert await asyncio.to_thread(locked.wait, 10)
-    writer = Writer(ours)
+    writer = writing(ours)
     assert await writer.write(in_our_order, "done") == "done"
     await writer.close()
     other.join()
@@ -268,7 +266,7 @@ async def test_after_a_failed_commit_nothing_is_done_again(database, monkeypatch
         commit(connection)
         raise driver_error("the connection was lost")
 
-    writer = Writer(database)
+    writer = writing(database)
     with monkeypatch.context() as patch:
         patch.setattr(database.engine.dialect, "do_commit", committed_and_lost)
         tasks = await begun(*(writer.write(note, f"job {n}") for n in range(5)))
@@ -285,7 +283,7 @@ async def test_a_failed_commit_that_did_not_happen_leaves_nothing(database, monk
     def not_committed(connection) -> None:
         raise driver_error("the disk is on fire")
 
-    writer = Writer(database)
+    writer = writing(database)
     with monkeypatch.context() as patch:
         patch.setattr(database.engine.dialect, "do_commit", not_committed)
         assert isinstance((await outcomes(await begun(writer.write(note, "a"))))[0], StoreUnavailable)
@@ -312,7 +310,7 @@ async def test_the_bound_is_free_again_afterwards(database, monkeypatch):
         await asyncio.sleep(0)
     busy = [each for each in await outcomes(tasks) if isinstance(each, StoreBusy)]
     assert len(busy) == 2
-    again = Writer(database)
+    again = writing(database)
     assert await again.write(note, "later", octets=900) == "LATER"
     await again.close()
 

@@ -71,6 +71,31 @@ def test_both_workers_serve(any_appliance: Appliance) -> None:
     appliance.stop()
 
 
+def test_without_the_process_that_writes_nothing_is_accepted_and_the_server_ends(
+    any_appliance: Appliance,
+) -> None:
+    appliance = any_appliance
+    process = appliance.start()
+    (writing,) = process.children()
+    assert appliance.send(b"Subject: before\r\n\r\n", "anna")[0] == 250
+    with closing(appliance.smtp()) as sender:
+        sender.mail("ben@example.net")
+        sender.rcpt("anna@example.test")
+        assert sender.docmd("DATA")[0] == 354
+        os.kill(writing, signal.SIGKILL)
+        sender.send(b"Subject: lost with it\r\n\r\n.\r\n")
+        assert sender.getreply()[0] == 451
+    assert process.wait(30) == 1
+    assert 'event="writing process died"' in appliance.said()
+    appliance.kill()
+
+    appliance.start()
+    with closing(appliance.pop3("anna")) as session:
+        assert session.stat()[0] == 1
+    assert appliance.send(b"Subject: after\r\n\r\n", "anna")[0] == 250
+    appliance.stop()
+
+
 def test_a_killed_worker_is_replaced(any_appliance: Appliance) -> None:
     appliance = any_appliance
     process = appliance.start("--workers", "2")

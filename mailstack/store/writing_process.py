@@ -1,0 +1,319 @@
+"""A process that writes, so that the loop of the one it was forked from reads what comes next meanwhile.
+
+Two threads of one process take turns: only one of them is in Python at a time, and with a busy loop beside
+it, a batch took three times as long as alone. Batches go to this process by a socket, and a report comes back
+for each. Small content is in them, what is larger in files, be they in memory or on a disk, whose descriptors
+go along (unix(7), SCM_RIGHTS): a pipe would take it in pieces, with a change of processes for each.
+
+It ends when the socket does, however its parent has ended. What waits then is not written: nobody would be
+told, and who is told nothing sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from mailstack import log
+from mailstack.errors import MailstackError, StoreUnavailable
+from mailstack.mail.spool import Spool
+from mailstack.store.batches import Batches, Done, Report, Task
+from mailstack.store.engine import Database
+from mailstack.store.writer import Writer
+
+_HEADER: Final = struct.Struct("=IHH")
+"""Of a frame: the octets behind it, the descriptors that come with it, the frames of its batch behind it."""
+
+_FRAME_TASKS: Final = 60
+"""At most so many in one frame: they may come with four descriptors each, and the kernel takes 253."""
+
+_DESCRIPTORS: Final = 253
+_READ_OCTETS: Final = 64 * 1024
+_SMALL_OCTETS: Final = 16 * 1024
+"""Content below this size is in a frame; a file of memory costs less for what is larger."""
+
+
+class WritingProcess(NamedTuple):
+    """One that was forked, before there is a loop to join it to."""
+
+    pid: int
+    connection: socket.socket
+
+    def joined(self, writer: Writer) -> WritingHand:
+        """The hand of a Writer on the running loop."""
+        return WritingHand(self, writer)
+
+    def end(self) -> None:
+        """Let it end, and wait for that; where it has ended this does nothing."""
+        self.connection.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def fork(url: str) -> WritingProcess:
+    """Start one that writes to this database; to be called where there is no thread and no loop yet."""
+    ours, its = socket.socketpair()
+    # What is garbage now must not close descriptors there that have got another meaning; and a later search
+    # for cycles, in either process, would write to what they share.
+    gc.collect()
+    gc.freeze()
+    pid = os.fork()
+    if pid:
+        its.close()
+        ours.setblocking(False)
+        return WritingProcess(pid, ours)
+    code = 1
+    try:
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)  # which a service manager or a terminal sends to everybody
+        _let_go({2, its.fileno()})
+        _serve(its, Database(url))
+        code = 0
+    except BaseException as error:
+        log.failure("writing process", error)
+    finally:
+        os._exit(code)
+
+
+def _let_go(kept: set[int]) -> None:
+    """Have no part in what the parent has open: a port, say, that is to be free when that ends.
+
+    The numbers stay taken, so that no object of the parent's that is dropped here closes a file of ours.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for each in map(int, os.listdir("/proc/self/fd")):
+        if each not in kept | {nothing}:
+            os.dup2(nothing, each, inheritable=False)
+
+
+# -- in the process that writes --------------------------------------------------------------------
+
+
+def _serve(connection: socket.socket, database: Database) -> None:
+    batches = Batches(database)
+    incoming = _Incoming(connection)
+    while batch := incoming.batch():
+        report = batches.write(batch)
+        incoming.close_spools()
+        written = pickle.dumps(Report([_portable(done) for done in report.done], report.seconds), protocol=5)
+        try:
+            connection.sendall(_HEADER.pack(len(written), 0, 0) + written)
+        except OSError:  # nobody is there any more
+            break
+        batches.tidy()
+    batches.close()
+
+
+class _Incoming:
+    """What comes, batch by batch."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._read = bytearray()
+        self._descriptors: list[int] = []  # which have come, of frames that have not
+        self._spools: list[Spool] = []  # of the batch
+
+    def batch(self) -> list[Task]:
+        """Wait for the next one; none: the parent has ended."""
+        batch: list[Task] = []
+        while True:
+            for frame, count, behind in _frames(self._read):
+                descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+                batch += map(Task._make, _Unpickler(frame, descriptors, self._spools).load())
+                if not behind:  # and nothing else comes before the report
+                    return batch
+            try:
+                octets, descriptors, _, _ = socket.recv_fds(
+                    self._connection, _READ_OCTETS, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
+            except ConnectionError:  # the parent has died, and not read all that it was told
+                return []
+            if not octets:
+                return []
+            self._read += octets
+            self._descriptors += descriptors
+
+    def close_spools(self) -> None:
+        """The batch is done: close what has come with it."""
+        for spool in self._spools:
+            spool.close()
+        self._spools.clear()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Opens what `_frame` has written, and what has come with it."""
+
+    def __init__(self, frame: bytes, descriptors: list[int], spools: list[Spool]) -> None:
+        super().__init__(io.BytesIO(frame))
+        self._descriptors = iter(descriptors)
+        self._spools = spools
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What is named in a frame; in place of a spool's maker, what gives it its files."""
+        if (module, name) == (__name__, _borrowed.__name__):
+            return self._borrow
+        return super().find_class(module, name)
+
+    def _borrow(self, lengths: Sequence[int], last: bytes) -> Spool:
+        spool = Spool.borrowed([(next(self._descriptors), octets) for octets in lengths], last)
+        self._spools.append(spool)
+        return spool
+
+
+def _portable(done: Done) -> Done:
+    """The same, with an error that can be told in another process."""
+    error = done.error
+    if error is None:
+        return done
+    if not isinstance(error, MailstackError):
+        log.failure("writing", error)  # there, nobody knows where it came from
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return Done(None, RuntimeError(f"{type(error).__name__}: {error}"))
+    return done
+
+
+# -- in the process that reads ---------------------------------------------------------------------
+
+
+class _Frame(NamedTuple):
+    octets: memoryview
+    descriptors: Sequence[int]
+
+
+class WritingHand:
+    """The way from a Writer to the process that writes for it; belongs to the loop."""
+
+    def __init__(self, process: WritingProcess, writer: Writer) -> None:
+        self._process = process
+        self._connection = process.connection
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._unsent: deque[_Frame] = deque()
+        self._read = bytearray()
+        self._loop.add_reader(self._connection, self._hear)
+
+    def take(self, batch: Sequence[Task]) -> None:
+        """Write these. Raises StoreUnavailable where there is no memory or descriptor for that."""
+        self._unsent += _framed(batch)
+        self._send()
+
+    def _send(self) -> None:
+        while self._unsent:
+            octets, descriptors = self._unsent.popleft()
+            try:
+                sent = socket.send_fds(self._connection, [octets], descriptors)
+            except BlockingIOError:
+                self._unsent.appendleft(_Frame(octets, descriptors))
+                self._loop.add_writer(self._connection, self._send)
+                return
+            except OSError:  # it has died, which is heard, too
+                sent = len(octets)
+            _close(descriptors)
+            if sent < len(octets):
+                self._unsent.appendleft(_Frame(octets[sent:], ()))
+        self._loop.remove_writer(self._connection)
+
+    def _hear(self) -> None:
+        try:
+            octets = self._connection.recv(_READ_OCTETS)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self._loop.remove_reader(self._connection)
+            log.event("writing process died", level=logging.ERROR, pid=self._process.pid)
+            self._writer.lose("the process that writes has died, and this one is about to start again")
+            return
+        self._read += octets
+        for frame, _, _ in _frames(self._read):
+            self._writer.report(pickle.loads(frame))
+
+    async def close(self) -> None:
+        """Let the process end, and wait for that."""
+        self._loop.remove_reader(self._connection)
+        self._loop.remove_writer(self._connection)
+        while self._unsent:
+            _close(self._unsent.popleft().descriptors)
+        await asyncio.to_thread(self._process.end)
+
+
+def _framed(batch: Sequence[Task]) -> list[_Frame]:
+    """The batch as it is sent. Whatever happens, no descriptor is left behind."""
+    groups = [batch[first : first + _FRAME_TASKS] for first in range(0, len(batch), _FRAME_TASKS)]
+    frames: list[_Frame] = []
+    for behind, group in zip(reversed(range(len(groups))), groups, strict=True):
+        descriptors: list[int] = []
+        try:
+            frames.append(_Frame(_frame(group, behind, descriptors), descriptors))
+        except BaseException as error:
+            for each in (*(frame.descriptors for frame in frames), descriptors):
+                _close(each)
+            if isinstance(error, OSError):
+                raise StoreUnavailable(
+                    f"mail cannot be handed over to be written: {error.strerror}"
+                ) from error
+            raise
+    return frames
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for each in descriptors:
+        os.close(each)
+
+
+def _frame(tasks: Sequence[Task], behind: int, descriptors: list[int]) -> memoryview:
+    """One frame; adds the descriptors that have to come with it."""
+
+    def lend(spool: Spool) -> tuple[Any, ...]:
+        files, last = spool.lent()
+        octets = [octets for _, octets in files]
+        for descriptor, _ in files:
+            descriptors.append(os.dup(descriptor))  # they may be closed before
+        if (rest := sum(map(len, last))) < _SMALL_OCTETS:
+            return _borrowed, (octets, b"".join(last))
+        descriptors.append(os.memfd_create("spool"))
+        os.writev(descriptors[-1], last)
+        return _borrowed, ([*octets, rest], b"")
+
+    file = io.BytesIO(bytes(_HEADER.size))
+    file.seek(0, io.SEEK_END)
+    pickler = pickle.Pickler(file, protocol=5)
+    pickler.dispatch_table = {Spool: lend}
+    pickler.dump(list(map(tuple, tasks)))
+    octets = file.getbuffer()
+    _HEADER.pack_into(octets, 0, len(octets) - _HEADER.size, len(descriptors), behind)
+    return octets
+
+
+def _borrowed(lengths: Sequence[int], last: bytes) -> Spool:
+    """How a spool is named in a frame: by the octets of its files, and its last part. See `_Unpickler`."""
+    raise AssertionError("only a frame that is read has descriptors")
+
+
+# -- in both ---------------------------------------------------------------------------------------
+
+
+def _frames(read: bytearray) -> Iterator[tuple[bytes, int, int]]:
+    """Take out the frames that are whole, each with the rest of its header."""
+    while len(read) >= _HEADER.size:
+        octets, descriptors, behind = _HEADER.unpack_from(read)
+        end = _HEADER.size + octets
+        if len(read) < end:
+            return
+        frame = bytes(memoryview(read)[_HEADER.size : end])
+        del read[:end]
+        yield frame, descriptors, behind
