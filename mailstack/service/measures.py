@@ -49,7 +49,7 @@ NOW: Final = (
     Measure("mailstack_smtp_connections", "smtp_connections", "SMTP and LMTP connections now."),
     Measure("mailstack_pop3_sessions", "pop3_sessions", "POP3 sessions now."),
     Measure("mailstack_in_flight_bytes", "octets_in_flight", "Octets of messages being received or stored."),
-    Measure("mailstack_writer_queue_jobs", "writer_jobs", "What waits for the next commit."),
+    Measure("mailstack_writer_queue_jobs", "writer_jobs", "What waits for its commit."),
     Measure("mailstack_writer_queue_bytes", "writer_octets", "The memory that it holds."),
     Measure(
         "mailstack_leftover_bytes", "leftover_octets", "Octets of deleted messages that wait to be removed."

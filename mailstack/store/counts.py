@@ -21,7 +21,7 @@ class Counts(Counter[str]):
 
 
 class Commits:
-    """How long the writer's batches have taken; written by its thread, read by others."""
+    """How long the writer's batches have taken; belongs to the event loop."""
 
     __slots__ = ("jobs", "seconds", "steps")
 

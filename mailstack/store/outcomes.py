@@ -1,4 +1,4 @@
-"""What a thread of the store has done for those who wait on the event loop."""
+"""What the store has done for those who wait on the event loop."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ class Outcome(NamedTuple):
 
 def deliver(outcomes: Iterable[Outcome]) -> None:
     """Wake everybody who waits; to be called on the loop, once for many."""
-    for future, result, error in outcomes:
-        if future.done():  # its caller has gone away
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+    for outcome in outcomes:
+        settle(*outcome)
+
+
+def settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Wake one who waits, unless he has gone away."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from mailstack.errors import StoreBusy, StoreUnavailable
 from mailstack.store.batches import Job, Report, Result, Task, Work
 from mailstack.store.counts import Commits
+from mailstack.store.outcomes import settle
 
 QUEUE_OCTETS: Final = 64 * 1024 * 1024
 """How much content may wait in memory before new jobs are refused with StoreBusy."""
@@ -171,12 +172,7 @@ class Writer:
 
     def _wake(self, waiting: _Waiting, result: Any, error: BaseException | None) -> None:
         self._octets -= waiting.task.octets
-        if waiting.future.done():  # its caller has gone away
-            return
-        if error is None:
-            waiting.future.set_result(result)
-        else:
-            waiting.future.set_exception(error)
+        settle(waiting.future, result, error)
 
     def _go_on(self) -> None:
         if self._under_way:

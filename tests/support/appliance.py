@@ -137,9 +137,16 @@ class Process:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL, at once."""
+        """SIGKILL, at once; what it has started ends, too, when it sees that."""
+        started: list[int] = []
+        for child in self.children() if self.running else ():
+            with suppress(ProcessLookupError):
+                started.append(os.pidfd_open(child))
         self._process.kill()
         self._process.wait(STOP_SECONDS)
+        for each in started:
+            assert select.select([each], [], [], STOP_SECONDS)[0]
+            os.close(each)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
@@ -149,7 +156,7 @@ class Process:
         return self._process.stdout.read()
 
     def children(self) -> list[int]:
-        """The numbers of the processes that it has started: workers."""
+        """The numbers of the processes that it has started: workers, or the one that writes for it."""
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(number) for number in listed.split()]
 
