@@ -12,6 +12,7 @@ told, and who is told nothing sends it again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import io
 import logging
@@ -21,7 +22,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -32,13 +33,12 @@ from mailstack.store.batches import Batches, Done, Report, Task
 from mailstack.store.engine import Database
 from mailstack.store.writer import Writer
 
-_HEADER: Final = struct.Struct("=IHH")
-"""Of a frame: the octets behind it, the descriptors that come with it, the frames of its batch behind it."""
-
-_FRAME_TASKS: Final = 60
-"""At most so many in one frame: they may come with four descriptors each, and the kernel takes 253."""
+_HEADER: Final = struct.Struct("=II")
+"""Of a frame: the octets behind it, and the descriptors that come with it."""
 
 _DESCRIPTORS: Final = 253
+"""What the kernel takes with one frame; what a batch has is bounded by its jobs and their memory."""
+
 _READ_OCTETS: Final = 64 * 1024
 _SMALL_OCTETS: Final = 16 * 1024
 """Content below this size is in a frame; a file of memory costs less for what is larger."""
@@ -108,7 +108,7 @@ def _serve(connection: socket.socket, database: Database) -> None:
         incoming.close_spools()
         written = pickle.dumps(Report([_portable(done) for done in report.done], report.seconds), protocol=5)
         try:
-            connection.sendall(_HEADER.pack(len(written), 0, 0) + written)
+            connection.sendall(_HEADER.pack(len(written), 0) + written)
         except OSError:  # nobody is there any more
             break
         batches.tidy()
@@ -126,13 +126,7 @@ class _Incoming:
 
     def batch(self) -> list[Task]:
         """Wait for the next one; none: the parent has ended."""
-        batch: list[Task] = []
-        while True:
-            for frame, count, behind in _frames(self._read):
-                descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-                batch += map(Task._make, _Unpickler(frame, descriptors, self._spools).load())
-                if not behind:  # and nothing else comes before the report
-                    return batch
+        while (frame := _taken_out(self._read)) is None:
             try:
                 octets, descriptors, _, _ = socket.recv_fds(
                     self._connection, _READ_OCTETS, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
@@ -143,6 +137,9 @@ class _Incoming:
                 return []
             self._read += octets
             self._descriptors += descriptors
+        written, count = frame
+        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return list(map(Task._make, _Unpickler(written, descriptors, self._spools).load()))
 
     def close_spools(self) -> None:
         """The batch is done: close what has come with it."""
@@ -152,7 +149,7 @@ class _Incoming:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Opens what `_frame` has written, and what has come with it."""
+    """Opens the octets of a frame, and what has come with it."""
 
     def __init__(self, frame: bytes, descriptors: list[int], spools: list[Spool]) -> None:
         super().__init__(io.BytesIO(frame))
@@ -207,7 +204,7 @@ class WritingHand:
 
     def take(self, batch: Sequence[Task]) -> None:
         """Write these. Raises StoreUnavailable where there is no memory or descriptor for that."""
-        self._unsent += _framed(batch)
+        self._unsent.append(_frame(batch))
         self._send()
 
     def _send(self) -> None:
@@ -239,8 +236,8 @@ class WritingHand:
             self._writer.lose("the process that writes has died, and this one is about to start again")
             return
         self._read += octets
-        for frame, _, _ in _frames(self._read):
-            self._writer.report(pickle.loads(frame))
+        while frame := _taken_out(self._read):
+            self._writer.report(pickle.loads(frame[0]))
 
     async def close(self) -> None:
         """Let the process end, and wait for that."""
@@ -251,23 +248,19 @@ class WritingHand:
         await asyncio.to_thread(self._process.end)
 
 
-def _framed(batch: Sequence[Task]) -> list[_Frame]:
-    """The batch as it is sent. Whatever happens, no descriptor is left behind."""
-    groups = [batch[first : first + _FRAME_TASKS] for first in range(0, len(batch), _FRAME_TASKS)]
-    frames: list[_Frame] = []
-    for behind, group in zip(reversed(range(len(groups))), groups, strict=True):
-        descriptors: list[int] = []
-        try:
-            frames.append(_Frame(_frame(group, behind, descriptors), descriptors))
-        except BaseException as error:
-            for each in (*(frame.descriptors for frame in frames), descriptors):
-                _close(each)
-            if isinstance(error, OSError):
-                raise StoreUnavailable(
-                    f"mail cannot be handed over to be written: {error.strerror}"
-                ) from error
-            raise
-    return frames
+def _frame(batch: Sequence[Task]) -> _Frame:
+    """The batch as it is sent. Where it cannot be, no descriptor is left behind."""
+    descriptors: list[int] = []
+    try:
+        octets = _written(batch, descriptors)
+        if len(descriptors) > _DESCRIPTORS:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+    except BaseException as error:
+        _close(descriptors)
+        if isinstance(error, OSError):
+            raise StoreUnavailable(f"mail cannot be handed over to be written: {error.strerror}") from error
+        raise
+    return _Frame(octets, descriptors)
 
 
 def _close(descriptors: Sequence[int]) -> None:
@@ -275,8 +268,8 @@ def _close(descriptors: Sequence[int]) -> None:
         os.close(each)
 
 
-def _frame(tasks: Sequence[Task], behind: int, descriptors: list[int]) -> memoryview:
-    """One frame; adds the descriptors that have to come with it."""
+def _written(batch: Sequence[Task], descriptors: list[int]) -> memoryview:
+    """The octets of a frame; adds the descriptors that have to come with them."""
 
     def lend(spool: Spool) -> tuple[Any, ...]:
         files, last = spool.lent()
@@ -293,9 +286,9 @@ def _frame(tasks: Sequence[Task], behind: int, descriptors: list[int]) -> memory
     file.seek(0, io.SEEK_END)
     pickler = pickle.Pickler(file, protocol=5)
     pickler.dispatch_table = {Spool: lend}
-    pickler.dump(list(map(tuple, tasks)))
+    pickler.dump(list(map(tuple, batch)))
     octets = file.getbuffer()
-    _HEADER.pack_into(octets, 0, len(octets) - _HEADER.size, len(descriptors), behind)
+    _HEADER.pack_into(octets, 0, len(octets) - _HEADER.size, len(descriptors))
     return octets
 
 
@@ -307,13 +300,14 @@ def _borrowed(lengths: Sequence[int], last: bytes) -> Spool:
 # -- in both ---------------------------------------------------------------------------------------
 
 
-def _frames(read: bytearray) -> Iterator[tuple[bytes, int, int]]:
-    """Take out the frames that are whole, each with the rest of its header."""
-    while len(read) >= _HEADER.size:
-        octets, descriptors, behind = _HEADER.unpack_from(read)
-        end = _HEADER.size + octets
-        if len(read) < end:
-            return
-        frame = bytes(memoryview(read)[_HEADER.size : end])
-        del read[:end]
-        yield frame, descriptors, behind
+def _taken_out(read: bytearray) -> tuple[bytes, int] | None:
+    """The next frame, with how many descriptors come with it; None where it is not whole yet."""
+    if len(read) < _HEADER.size:
+        return None
+    octets, descriptors = _HEADER.unpack_from(read)
+    end = _HEADER.size + octets
+    if len(read) < end:
+        return None
+    frame = bytes(memoryview(read)[_HEADER.size : end])
+    del read[:end]
+    return frame, descriptors

@@ -175,6 +175,20 @@ async def test_what_cannot_be_handed_over_fails_alone(database, tmp_path, monkey
     assert len(os.listdir("/proc/self/fd")) <= len(before), "no descriptor is left behind"
 
 
+async def test_a_batch_with_more_files_than_one_frame_takes_is_handed_over_one_by_one(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(writing_process, "_DESCRIPTORS", 3)
+    before = os.listdir("/proc/self/fd")
+    spools = [Spool(tmp_path) for _ in range(5)]
+    for spool in spools:
+        spool.write(b"x" * 20_000)
+    async with writing(database) as (writer, _):
+        jobs = [writer.write(put, (number, each)) for number, each in enumerate(spools, 1)]
+        assert await outcomes(*jobs) == [1] * 5
+    assert len(os.listdir("/proc/self/fd")) <= len(before), "no descriptor is left behind"
+
+
 def no_more_files(name: str) -> int:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -284,18 +298,19 @@ def files_of(pid: int) -> list[str]:
     return [os.readlink(folder / name) for name in sorted(os.listdir(folder), key=int)]
 
 
-FRAMES = st.lists(st.tuples(st.binary(max_size=50), st.integers(0, 9), st.integers(0, 9)), max_size=8)
+FRAMES = st.lists(st.tuples(st.binary(max_size=50), st.integers(0, 9)), max_size=8)
 
 
 @given(FRAMES, st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_frames_come_out_as_they_went_in_however_they_are_cut(frames, cuts):
     header = writing_process._HEADER
-    stream = b"".join(header.pack(len(octets), count, behind) + octets for octets, count, behind in frames)
+    stream = b"".join(header.pack(len(octets), count) + octets for octets, count in frames)
     read, found, at, turn = bytearray(), [], 0, 0
     while at < len(stream):
         size = cuts[turn % len(cuts)]
         read += stream[at : at + size]
-        found += writing_process._frames(read)
+        while frame := writing_process._taken_out(read):
+            found.append(frame)
         at, turn = at + size, turn + 1
     assert found == frames
     assert not read
