@@ -29,8 +29,10 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
     manager = Manager.of(os.environ)
     tickets = TicketKeys()
-    roles.read_code(listening)
-    _rehearse(settings)
+    receives = not listening.keys().isdisjoint(roles.SMTP)
+    if workers > 1 or receives:  # some process is forked
+        roles.read_code(listening)
+        _rehearse(settings)
     if workers > 1:
         outcome = supervisor.supervise(workers, manager, tickets)
         if isinstance(outcome, int):
@@ -38,7 +40,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
         manager = outcome
         os.environ |= share(settings, workers)
         settings = reread()
-    writing = writing_process.fork(settings.url) if not listening.keys().isdisjoint(roles.SMTP) else None
+    writing = writing_process.fork(settings.url) if receives else None
     keeps_house = not wanted or "housekeeping" in wanted
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
