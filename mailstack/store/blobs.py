@@ -11,6 +11,7 @@ statement and once as a record. Pieces are copied straight to the pages.
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,10 +24,17 @@ from mailstack.store.tables import content
 
 PIECE_OCTETS: Final = 64 * 1024
 
+LAST_OPENED: Final = sys.maxsize if sys.version_info >= (3, 11, 4) else 2**31 - 1
+"""The last row that the driver opens: before Python 3.11.4 it took the number for a C int (gh-100370).
+
+Debian 12 has 3.11.2, and PARTS_A_MESSAGE makes numbers large early. What is behind it is written and read
+as a whole.
+"""
+
 
 def pieces(connection: Connection, content_id: int) -> list[bytes]:
     """The octets of that row, in pieces of PIECE_OCTETS but for the last; none where there is no row."""
-    if connection.dialect.name != "sqlite":
+    if not _opens(connection, content_id):
         row = _CONTENT.row(connection, content_id)
         octets: bytes = row[0] if row else b""
         return [octets[at : at + PIECE_OCTETS] for at in range(0, len(octets), PIECE_OCTETS)]
@@ -42,13 +50,17 @@ def pieces(connection: Connection, content_id: int) -> list[bytes]:
 
 def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[Piece]) -> None:
     """Insert a row of so many octets, which are the pieces one behind the other."""
-    if connection.dialect.name != "sqlite":
+    if not _opens(connection, content_id):
         INSERT.run(connection, content_id, b"".join(pieces))
         return
     _INSERT_ZEROS.run(connection, content_id, octets)
     with _opened(connection, content_id, readonly=False) as blob:
         for piece in pieces:
             blob.write(piece)
+
+
+def _opens(connection: Connection, content_id: int) -> bool:
+    return connection.dialect.name == "sqlite" and content_id <= LAST_OPENED
 
 
 def _opened(connection: Connection, content_id: int, *, readonly: bool) -> sqlite3.Blob:

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, text
 
 from mailstack.errors import MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.store import accounts, domains, fetching, leftovers, listing, messages, removal
+from mailstack.store import accounts, blobs, domains, fetching, leftovers, listing, messages, removal
 from mailstack.store.engine import Database
 from mailstack.store.leftovers import Slice
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
-from mailstack.store.tables import content, entry, leftover, message
+from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message
 from tests.support import maildrops
 from tests.support.fetched import whole
 
@@ -72,6 +72,28 @@ def test_an_account_removed_since_rcpt_costs_the_others_nothing(database, people
     with database.reading() as connection:
         assert rows(connection) == (1, 1, 1)
         assert messages.snapshot(connection, people["anna"]).messages == 1
+
+
+@pytest.mark.parametrize(
+    "last_opened", [blobs.LAST_OPENED, 2**31 - 1], ids=["this driver", "a driver before 3.11.4"]
+)
+def test_large_content_is_kept_behind_the_messages_whose_parts_have_small_numbers(
+    database, people, monkeypatch, last_opened
+):
+    octets = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 40_000
+    monkeypatch.setattr(blobs, "LAST_OPENED", last_opened)
+    with database.writing() as connection:
+        last = 2**31 // PARTS_A_MESSAGE - 2  # one message is before the border, the others behind it
+        start = "INSERT INTO sqlite_sequence VALUES ('message', {})"
+        if connection.dialect.name != "sqlite":
+            start = "SELECT setval('message_id_seq', {})"
+        connection.execute(text(start.format(last)))
+    for number in (1, 2, 3):
+        with spooled(octets) as (spool,), database.writing() as connection:
+            (message_id,) = messages.deposit(connection, [a_deposit(spool, people["anna"], prefix=b"")])
+        assert message_id == last + number
+        with database.reading() as connection:
+            assert whole(connection, people["anna"], number) == octets
 
 
 def test_one_message_for_several_is_stored_once(database, people):
