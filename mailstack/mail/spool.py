@@ -78,7 +78,7 @@ class Spool:
         """What another process has `lent`: files by their descriptors, which are closed with this one."""
         spool = cls(Path())
         spool._files = [_File(io.FileIO(descriptor, "r+"), octets) for descriptor, octets in files]
-        spool._append(last)
+        spool._last, spool._last_octets = [last] if last else [], len(last)
         spool.octets = sum(octets for _, octets in files) + len(last)
         return spool
 

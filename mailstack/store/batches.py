@@ -38,7 +38,7 @@ class Done(NamedTuple):
 class Report(NamedTuple):
     """What became of a batch, job by job, and how long it has taken."""
 
-    done: Sequence[Done]
+    done: Sequence[tuple[Any, BaseException | None]]  # each as in Done
     seconds: float
 
 

@@ -22,15 +22,17 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from mailstack import log
 from mailstack.errors import MailstackError, StoreUnavailable
 from mailstack.mail.spool import Spool
-from mailstack.store.batches import Batches, Done, Report, Task
+from mailstack.store.batches import Batches, Report, Task
 from mailstack.store.engine import Database
+from mailstack.store.events import Row
+from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.writer import Writer
 
 _HEADER: Final = struct.Struct("=II")
@@ -42,6 +44,10 @@ _DESCRIPTORS: Final = 253
 _READ_OCTETS: Final = 64 * 1024
 _SMALL_OCTETS: Final = 16 * 1024
 """Content below this size is in a frame; a file of memory costs less for what is larger."""
+
+
+_Lent = tuple[Sequence[int], bytes]
+"""A spool as it is sent: the octets in each file whose descriptor comes along, and its last part."""
 
 
 class WritingProcess(NamedTuple):
@@ -106,7 +112,7 @@ def _serve(connection: socket.socket, database: Database) -> None:
     while batch := incoming.batch():
         report = batches.write(batch)
         incoming.close_spools()
-        written = pickle.dumps(Report([_portable(done) for done in report.done], report.seconds), protocol=5)
+        written = pickle.dumps(([_portable(*done) for done in report.done], report.seconds), protocol=5)
         try:
             connection.sendall(_HEADER.pack(len(written), 0) + written)
         except OSError:  # nobody is there any more
@@ -139,7 +145,33 @@ class _Incoming:
             self._descriptors += descriptors
         written, count = frame
         descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        return list(map(Task._make, _Unpickler(written, descriptors, self._spools).load()))
+        return self._tasks(written, iter(descriptors))
+
+    def _tasks(self, written: bytes, descriptors: Iterator[int]) -> list[Task]:
+        return [
+            Task(work, self._deposit(job, descriptors) if flat else job, octets)
+            for work, job, octets, flat in pickle.loads(written)
+        ]
+
+    def _deposit(self, values: tuple[Any, ...], descriptors: Iterator[int]) -> Deposit:
+        """What was `_flat` before it was sent."""
+        mail_id, reverse_path, lent, dotted, recipients, at, surrogate, event = values
+        return Deposit(
+            mail_id,
+            reverse_path,
+            self._borrowed(lent, descriptors),
+            dotted,
+            list(map(Recipient._make, recipients)),
+            at,
+            surrogate and self._borrowed(surrogate, descriptors),
+            event and Row._make(event),
+        )
+
+    def _borrowed(self, lent: _Lent, descriptors: Iterator[int]) -> Spool:
+        lengths, last = lent
+        spool = Spool.borrowed([(next(descriptors), octets) for octets in lengths], last)
+        self._spools.append(spool)
+        return spool
 
     def close_spools(self) -> None:
         """The batch is done: close what has come with it."""
@@ -148,38 +180,17 @@ class _Incoming:
         self._spools.clear()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Opens the octets of a frame, and what has come with it."""
-
-    def __init__(self, frame: bytes, descriptors: list[int], spools: list[Spool]) -> None:
-        super().__init__(io.BytesIO(frame))
-        self._descriptors = iter(descriptors)
-        self._spools = spools
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What is named in a frame; in place of a spool's maker, what gives it its files."""
-        if (module, name) == (__name__, _borrowed.__name__):
-            return self._borrow
-        return super().find_class(module, name)
-
-    def _borrow(self, lengths: Sequence[int], last: bytes) -> Spool:
-        spool = Spool.borrowed([(next(self._descriptors), octets) for octets in lengths], last)
-        self._spools.append(spool)
-        return spool
-
-
-def _portable(done: Done) -> Done:
+def _portable(result: Any, error: BaseException | None) -> tuple[Any, BaseException | None]:
     """The same, with an error that can be told in another process."""
-    error = done.error
     if error is None:
-        return done
+        return result, None
     if not isinstance(error, MailstackError):
         log.failure("writing", error)  # there, nobody knows where it came from
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return Done(None, RuntimeError(f"{type(error).__name__}: {error}"))
-    return done
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return None, error
 
 
 # -- in the process that reads ---------------------------------------------------------------------
@@ -237,7 +248,7 @@ class WritingHand:
             return
         self._read += octets
         while frame := _taken_out(self._read):
-            self._writer.report(pickle.loads(frame[0]))
+            self._writer.report(Report(*pickle.loads(frame[0])))
 
     async def close(self) -> None:
         """Let the process end, and wait for that."""
@@ -270,31 +281,45 @@ def _close(descriptors: Sequence[int]) -> None:
 
 def _written(batch: Sequence[Task], descriptors: list[int]) -> memoryview:
     """The octets of a frame; adds the descriptors that have to come with them."""
-
-    def lend(spool: Spool) -> tuple[Any, ...]:
-        files, last = spool.lent()
-        octets = [octets for _, octets in files]
-        for descriptor, _ in files:
-            descriptors.append(os.dup(descriptor))  # they may be closed before
-        if (rest := sum(map(len, last))) < _SMALL_OCTETS:
-            return _borrowed, (octets, b"".join(last))
-        descriptors.append(os.memfd_create("spool"))
-        os.writev(descriptors[-1], last)
-        return _borrowed, ([*octets, rest], b"")
-
-    file = io.BytesIO(bytes(_HEADER.size))
-    file.seek(0, io.SEEK_END)
-    pickler = pickle.Pickler(file, protocol=5)
-    pickler.dispatch_table = {Spool: lend}
-    pickler.dump(list(map(tuple, batch)))
+    file = io.BytesIO()
+    file.write(bytes(_HEADER.size))
+    tasks = [
+        (work, _flat(job, descriptors), octets, True)
+        if isinstance(job, Deposit)
+        else (work, job, octets, False)
+        for work, job, octets in batch
+    ]
+    pickle.dump(tasks, file, protocol=5)
     octets = file.getbuffer()
     _HEADER.pack_into(octets, 0, len(octets) - _HEADER.size, len(descriptors))
     return octets
 
 
-def _borrowed(lengths: Sequence[int], last: bytes) -> Spool:
-    """How a spool is named in a frame: by the octets of its files, and its last part. See `_Unpickler`."""
-    raise AssertionError("only a frame that is read has descriptors")
+def _flat(deposit: Deposit, descriptors: list[int]) -> tuple[Any, ...]:
+    """A deposit, as nearly all jobs are, by plain values: to send classes costs three times as much."""
+    mail_id, reverse_path, spool, dotted, recipients, at, surrogate, event = deposit
+    return (
+        mail_id,
+        reverse_path,
+        _lent(spool, descriptors),
+        dotted,
+        list(map(tuple, recipients)),
+        at,
+        surrogate and _lent(surrogate, descriptors),
+        event and tuple(event),
+    )
+
+
+def _lent(spool: Spool, descriptors: list[int]) -> _Lent:
+    files, last = spool.lent()
+    lengths = [octets for _, octets in files]
+    for descriptor, _ in files:
+        descriptors.append(os.dup(descriptor))  # they may be closed before
+    if (rest := sum(map(len, last))) < _SMALL_OCTETS:
+        return lengths, b"".join(last)
+    descriptors.append(os.memfd_create("spool"))
+    os.writev(descriptors[-1], last)
+    return [*lengths, rest], b""
 
 
 # -- in both ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from mailstack.errors import MessageGone, StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS, Room, Spool
 from mailstack.store import blobs, writing_process
 from mailstack.store.engine import Database
+from mailstack.store.messages import Deposit
 from mailstack.store.tables import PARTS_A_MESSAGE, state
 from mailstack.store.writer import Writer
 
@@ -51,12 +52,16 @@ def note(connection: Connection, jobs: Sequence[str]) -> list[str]:
     return [name.upper() for name in jobs]
 
 
-def put(connection: Connection, jobs: Sequence[tuple[int, Spool]]) -> list[int]:
+def numbered(number: int, spool: Spool) -> Deposit:
+    return Deposit(str(number), "", spool, False, (), 0)
+
+
+def put(connection: Connection, jobs: Sequence[Deposit]) -> list[int]:
     """Work: store the parts of each content, and say how many."""
     counts = []
-    for number, spool in jobs:
-        parts = list(spool.parts())
-        for key, part in enumerate(parts, number * PARTS_A_MESSAGE):
+    for deposit in jobs:
+        parts = list(deposit.spool.parts())
+        for key, part in enumerate(parts, int(deposit.mail_id) * PARTS_A_MESSAGE):
             blobs.put(connection, key, len(part), [part])
         counts.append(len(parts))
     return counts
@@ -130,7 +135,7 @@ async def test_content_comes_whole_wherever_it_is_kept(database, tmp_path):
         spools.append(Spool(tmp_path, room))
         spools[-1].write(content)
     async with writing(database) as (writer, pid):
-        jobs = [asyncio.create_task(writer.write(put, (n, each))) for n, each in enumerate(spools, 1)]
+        jobs = [asyncio.create_task(writer.write(put, numbered(n, each))) for n, each in enumerate(spools, 1)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # it is handed over now, and nobody has to wait for it
         for spool in spools:
@@ -160,13 +165,13 @@ async def test_what_cannot_be_handed_over_fails_alone(database, tmp_path, monkey
     spools[1].close()
     before = os.listdir("/proc/self/fd")
     async with writing(database) as (writer, _):
-        jobs = [writer.write(put, (number, each)) for number, each in enumerate(spools, 1)]
+        jobs = [writer.write(put, numbered(number, each)) for number, each in enumerate(spools, 1)]
         first, closed, third, unknown = await outcomes(*jobs, writer.write(lambda connection, jobs: jobs, 1))
         assert (first, third) == (2, 2)
         assert isinstance(closed, StoreUnavailable)
         assert isinstance(unknown, AttributeError | pickle.PicklingError)
         monkeypatch.setattr(os, "memfd_create", no_more_files)
-        (refused,) = await outcomes(writer.write(put, (4, spools[0])))
+        (refused,) = await outcomes(writer.write(put, numbered(4, spools[0])))
         assert isinstance(refused, StoreUnavailable)
         assert "Too many open files" in str(refused)
         assert await writer.write(note, "next") == "NEXT"
@@ -184,7 +189,7 @@ async def test_a_batch_with_more_files_than_one_frame_takes_is_handed_over_one_b
     for spool in spools:
         spool.write(b"x" * 20_000)
     async with writing(database) as (writer, _):
-        jobs = [writer.write(put, (number, each)) for number, each in enumerate(spools, 1)]
+        jobs = [writer.write(put, numbered(number, each)) for number, each in enumerate(spools, 1)]
         assert await outcomes(*jobs) == [1] * 5
     assert len(os.listdir("/proc/self/fd")) <= len(before), "no descriptor is left behind"
 
@@ -205,7 +210,7 @@ async def test_more_than_the_socket_takes_is_sent_bit_by_bit(database, tmp_path)
         for content in contents:
             spools.append(Spool(tmp_path))
             spools[-1].write(content)
-        jobs = [asyncio.create_task(writer.write(put, (n, each))) for n, each in enumerate(spools, 1)]
+        jobs = [asyncio.create_task(writer.write(put, numbered(n, each))) for n, each in enumerate(spools, 1)]
         await asyncio.sleep(0)
         assert len(writer.waiting) == 2
         assert writer.waiting[0] == 151
