@@ -106,10 +106,10 @@ def _from_domain(helo: str, address: str) -> tuple[str, ...]:
     """The From-domain, with the field name: what the peer called itself, and the address that was seen."""
     if not address:
         # A unix socket has no address, and without one an Extended-Domain can be no literal.
-        said_domain = not helo.startswith("[") and is_helo_name(helo, utf8=True)
+        said_domain = not helo.startswith("[") and is_helo_name(helo)
         return (f"Received: from {helo if said_domain else 'localhost'}",)
     seen = address_literal(address)
-    said = helo if is_helo_name(helo, utf8=True) else seen
+    said = helo if is_helo_name(helo) else seen
     return (f"Received: from {said}", f"({seen})")
 
 

@@ -69,6 +69,13 @@ FIELDS = [
         "a literal may not stand without TCP-info",
     ),
     (
+        Arrival("0\xad", "", "ESMTP", None),
+        None,
+        "Received: from localhost by mx.example.org with ESMTP id 7F1;\r\n"
+        "    Sun, 1 Mar 2026 12:00:05 +0000\r\n",
+        "a name is in ASCII here, or nobody's",
+    ),
+    (
         Arrival("x\r\nX-Injected: yes", "192.0.2.1", "SMTP", "TLS (a)\r\n\\é"),
         None,
         "Received: from [192.0.2.1] ([192.0.2.1]) by mx.example.org with SMTP (TLS a)\r\n"
