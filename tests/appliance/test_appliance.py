@@ -80,6 +80,7 @@ def test_the_package_on_a_fresh_debian(fresh: MakeBox) -> None:
     for check in (
         what_happens_can_be_seen,
         mail_flows_in_and_out,
+        a_large_message_comes_whole_behind_many,
         services_run_without_any_right,
         a_secret_reaches_the_service_alone,
         a_stuck_process_is_replaced,
@@ -105,6 +106,25 @@ def mail_flows_in_and_out(box: Box) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert subjects(box)[-1] == "by LMTP"
+
+
+def a_large_message_comes_whole_behind_many(box: Box) -> None:
+    """What Debian's own Python and SQLite do with the number of a part, once it is large."""
+    code = (
+        "import sqlite3; database = sqlite3.connect('/var/lib/mailstack/mail.db', isolation_level=None);"
+        "database.execute(\"UPDATE sqlite_sequence SET seq = 1000000 WHERE name = 'message'\")"
+    )
+    box.good("runuser", "-u", "mailstack", "--", "python3", "-c", code)
+    text = "Subject: large\r\n\r\n" + "all work and no play\r\n" * 50_000
+
+    def send_it() -> None:
+        with smtplib.SMTP("127.0.0.1", 25, timeout=60) as connection:
+            connection.sendmail("eve@example.net", ADDRESS, text.encode())
+
+    box.inside(send_it)
+    found = curl(box, f"pop3s://127.0.0.1/{len(unique_ids(box))}")
+    assert found.endswith(text)
+    assert "1000001" in box.journal("mailstack@smtp")
 
 
 def services_run_without_any_right(box: Box) -> None:
@@ -228,6 +248,7 @@ def test_the_same_package_on_the_next_debian(fresh: MakeBox) -> None:
     install(box, package())
     set_up(box)
     mail_flows_in_and_out(box)
+    a_large_message_comes_whole_behind_many(box)
     services_run_without_any_right(box)
     a_reload_swaps_the_certificate(box)
     timers_run(box)
