@@ -10,6 +10,7 @@ import errno
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -153,7 +154,8 @@ class Spool:
 
     def _new_file(self) -> _File:
         if not self._files and self._room is not None and self._room.parts > 0:
-            return _File(io.FileIO(os.memfd_create("spool"), "r+"), 0, self._room)
+            with suppress(OSError):  # where a sandbox forbids it, say, there is still the disk
+                return _File(io.FileIO(os.memfd_create("spool"), "r+"), 0, self._room)
         return _File(unnamed_file(self._directory), 0)
 
     def parts(self) -> Iterator[bytes]:

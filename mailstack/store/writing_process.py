@@ -45,6 +45,7 @@ _READ_OCTETS: Final = 64 * 1024
 _SMALL_OCTETS: Final = 16 * 1024
 """Content below this size is in a frame; a file of memory costs less for what is larger."""
 
+_DIED: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
 
 _Lent = tuple[Sequence[int], bytes]
 """A spool as it is sent: the octets in each file whose descriptor comes along, and its last part."""
@@ -134,11 +135,13 @@ class _Incoming:
         """Wait for the next one; none: the parent has ended."""
         while (frame := _taken_out(self._read)) is None:
             try:
-                octets, descriptors, _, _ = socket.recv_fds(
+                octets, descriptors, flags, _ = socket.recv_fds(
                     self._connection, _READ_OCTETS, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
                 )
             except ConnectionError:  # the parent has died, and not read all that it was told
                 return []
+            if flags & socket.MSG_CTRUNC:  # some are dropped, and what comes next is not to be taken for them
+                raise OSError(errno.EMFILE, "not all descriptors of a batch have come")
             if not octets:
                 return []
             self._read += octets
@@ -227,12 +230,29 @@ class WritingHand:
                 self._unsent.appendleft(_Frame(octets, descriptors))
                 self._loop.add_writer(self._connection, self._send)
                 return
-            except OSError:  # it has died, which is heard, too
-                sent = len(octets)
+            except OSError as error:
+                self._unsent.appendleft(_Frame(octets, descriptors))
+                self._give_up(error)
+                break
             _close(descriptors)
             if sent < len(octets):
                 self._unsent.appendleft(_Frame(octets[sent:], ()))
         self._loop.remove_writer(self._connection)
+
+    def _give_up(self, error: OSError) -> None:
+        """Send nothing more: the report of what is behind a frame that is missing would be taken for its own.
+
+        What was reported before is heard still, and then the end.
+        """
+        if error.errno not in _DIED:
+            log.failure("writing process", error)
+        self._forget_unsent()
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _forget_unsent(self) -> None:
+        while self._unsent:
+            _close(self._unsent.popleft().descriptors)
 
     def _hear(self) -> None:
         try:
@@ -254,8 +274,7 @@ class WritingHand:
         """Let the process end, and wait for that."""
         self._loop.remove_reader(self._connection)
         self._loop.remove_writer(self._connection)
-        while self._unsent:
-            _close(self._unsent.popleft().descriptors)
+        self._forget_unsent()
         await asyncio.to_thread(self._process.end)
 
 
@@ -317,7 +336,10 @@ def _lent(spool: Spool, descriptors: list[int]) -> _Lent:
         descriptors.append(os.dup(descriptor))  # they may be closed before
     if (rest := sum(map(len, last))) < _SMALL_OCTETS:
         return lengths, b"".join(last)
-    descriptors.append(os.memfd_create("spool"))
+    try:
+        descriptors.append(os.memfd_create("spool"))
+    except OSError:  # forbidden, say, or there is no descriptor left
+        return lengths, b"".join(last)
     os.writev(descriptors[-1], last)
     return [*lengths, rest], b""
 

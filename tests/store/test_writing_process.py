@@ -79,6 +79,13 @@ def die(connection: Connection, jobs: Sequence[None]) -> list[None]:
     raise AssertionError("never reached")
 
 
+def content_of(database: Database, number: int, octets: int) -> bytes:
+    """What `put` has stored."""
+    with database.reading() as connection:
+        parts = range(number * PARTS_A_MESSAGE, number * PARTS_A_MESSAGE - (-octets // PART_OCTETS))
+        return b"".join(piece for each in parts for piece in blobs.pieces(connection, each))
+
+
 def noted(database: Database) -> dict[str, int]:
     with database.reading() as connection:
         rows = connection.execute(query(state.c.name, state.c.value).order_by(state.c.name))
@@ -150,11 +157,8 @@ async def test_content_comes_whole_wherever_it_is_kept(database, tmp_path):
         assert not any("memfd:" in name or "(deleted)" in name for name in files_of(pid)[3:]), (
             "they are closed"
         )
-    with database.reading() as connection:
-        for number, content in enumerate(contents, 1):
-            parts = range(-(-len(content) // PART_OCTETS))
-            found = (blobs.pieces(connection, number * PARTS_A_MESSAGE + part) for part in parts)
-            assert b"".join(b"".join(pieces) for pieces in found) == content
+    for number, content in enumerate(contents, 1):
+        assert content_of(database, number, len(content)) == content
 
 
 async def test_what_cannot_be_handed_over_fails_alone(database, tmp_path, monkeypatch):
@@ -170,7 +174,7 @@ async def test_what_cannot_be_handed_over_fails_alone(database, tmp_path, monkey
         assert (first, third) == (2, 2)
         assert isinstance(closed, StoreUnavailable)
         assert isinstance(unknown, AttributeError | pickle.PicklingError)
-        monkeypatch.setattr(os, "memfd_create", no_more_files)
+        monkeypatch.setattr(os, "dup", no_more_files)
         (refused,) = await outcomes(writer.write(put, numbered(4, spools[0])))
         assert isinstance(refused, StoreUnavailable)
         assert "Too many open files" in str(refused)
@@ -194,8 +198,100 @@ async def test_a_batch_with_more_files_than_one_frame_takes_is_handed_over_one_b
     assert len(os.listdir("/proc/self/fd")) <= len(before), "no descriptor is left behind"
 
 
-def no_more_files(name: str) -> int:
+def no_more_files(_what: object) -> int:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_where_the_system_has_no_files_in_memory_content_is_handed_over_without(
+    database, tmp_path, monkeypatch
+):
+    def forbidden(_name: str) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    contents = [os.urandom(size) for size in (1000, 20_000, PART_OCTETS, 2 * PART_OCTETS + 1)]
+    room = Room(4 * PART_OCTETS)
+    async with writing(database) as (writer, _):
+        spools = [Spool(tmp_path, room) for _ in contents]
+        for spool, content in zip(spools, contents, strict=True):
+            spool.write(content)
+        assert room.parts == 4
+        jobs = [writer.write(put, numbered(number, each)) for number, each in enumerate(spools, 1)]
+        assert await outcomes(*jobs) == [1, 1, 1, 3]
+        for spool in spools:
+            spool.close()
+    for number, content in enumerate(contents, 1):
+        assert content_of(database, number, len(content)) == content
+
+
+async def test_nobody_hears_of_another_batch_where_the_system_does_not_take_one(
+    database, tmp_path, monkeypatch
+):
+    """Reports come in the order of the batches: behind one that was not sent none may be."""
+    send, refusals = socket.send_fds, iter([OSError(errno.ENOBUFS, "No buffer space available")])
+
+    def scarce(*frame):
+        for refusal in refusals:
+            raise refusal
+        return send(*frame)
+
+    before = os.listdir("/proc/self/fd")
+    spool = Spool(tmp_path)
+    spool.write(b"x" * 20_000)
+    async with writing(database) as (writer, _):
+        told: list[str] = []
+        writer.on_lost.append(lambda: told.append("lost"))
+        assert await writer.write(note, "before") == "BEFORE"
+        monkeypatch.setattr(socket, "send_fds", scarce)
+        refused, *behind = await asyncio.wait_for(
+            outcomes(
+                writer.write(put, numbered(1, spool)), *(writer.write(note, f"job {n}") for n in range(60))
+            ),
+            20,
+        )
+        assert isinstance(refused, StoreUnavailable)
+        assert all(isinstance(each, StoreUnavailable) for each in behind)
+        assert told == ["lost"]
+    spool.close()
+    assert len(os.listdir("/proc/self/fd")) <= len(before), "no descriptor is left behind"
+    assert noted(database).keys() == {"before"}
+
+
+async def test_no_content_is_taken_for_another_where_a_descriptor_does_not_come(
+    database, tmp_path, monkeypatch
+):
+    """The kernel drops those that the process has no number for, and says so (unix(7), MSG_CTRUNC)."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    receive, dropping = socket.recv_fds, iter([True])
+
+    def without_the_first(*arguments):
+        octets, descriptors, flags, address = receive(*arguments)
+        if descriptors and next(dropping, False):
+            os.close(descriptors[0])
+            return octets, descriptors[1:], flags | socket.MSG_CTRUNC, address
+        return octets, descriptors, flags, address
+
+    monkeypatch.setattr(socket, "recv_fds", without_the_first)
+    spools = [Spool(tmp_path) for _ in range(60)]
+    for number, spool in enumerate(spools):
+        spool.write(str(number % 10).encode() * (20_000 if number in (0, 55) else 15_000))
+    async with writing(database) as (writer, _):
+        first = asyncio.create_task(writer.write(wait_for, str(pipe)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        jobs = [asyncio.create_task(writer.write(put, numbered(n, each))) for n, each in enumerate(spools, 1)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(pipe.write_bytes, b"go")
+        await first
+        done = await outcomes(*jobs)
+    for number, (spool, outcome) in enumerate(zip(spools, done, strict=True), 1):
+        if isinstance(outcome, int):
+            assert content_of(database, number, spool.octets) == b"".join(spool.parts())
+        else:
+            assert isinstance(outcome, StoreUnavailable)
+        spool.close()
+    assert isinstance(done[0], StoreUnavailable)
 
 
 async def test_more_than_the_socket_takes_is_sent_bit_by_bit(database, tmp_path):
@@ -218,9 +314,8 @@ async def test_more_than_the_socket_takes_is_sent_bit_by_bit(database, tmp_path)
         await asyncio.gather(first, *jobs)
         for spool in spools:
             spool.close()
-    with database.reading() as connection:
-        for number, content in enumerate(contents, 1):
-            assert b"".join(blobs.pieces(connection, number * PARTS_A_MESSAGE)) == content
+    for number, content in enumerate(contents, 1):
+        assert content_of(database, number, len(content)) == content
 
 
 async def test_when_it_dies_everybody_who_waits_is_told(database):
