@@ -112,8 +112,8 @@ class Database:
         SQLAlchemy would take longer to begin and to commit than a small batch takes to be written.
         """
         connection, self._at_pen = self._at_pen or self._connected_to_write(), None
-        driver = driver_of(connection)
-        try:
+        with given_up_on_error(connection):
+            driver = driver_of(connection)
             # Whoever begins as a reader may find its snapshot stale when it writes, and be refused.
             driver.execute("BEGIN IMMEDIATE")
             yield connection
@@ -121,17 +121,11 @@ class Database:
                 connection.commit()
             else:
                 driver.commit()
-        except BaseException:
-            connection.invalidate()  # SQLAlchemy need not know of a transaction that is still open
-            connection.close()
-            raise
         self._at_pen = connection
 
     def _connected_to_write(self) -> Connection:
-        connection = self.engine.connect().execution_options(**{_BEGUN: True})
         wanted = min(self.octets // _WRITING_CACHE_SHARE, _WRITING_CACHE_OCTETS)
-        _have_cache(connection, max(wanted, _CACHE_OCTETS))  # always: it may have been a reader's
-        return connection
+        return _connected_to_begin(self.engine, max(wanted, _CACHE_OCTETS))
 
     def checkpoint(self, kind: str) -> bool:
         """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn).
@@ -140,13 +134,16 @@ class Database:
         """
         with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
-            cursor = connection.cursor()
             try:
+                cursor = connection.cursor()
                 cursor.execute(f"PRAGMA busy_timeout={_RESTART_MILLISECONDS}")
                 ((busy, _, _),) = cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
-                return not busy
-            finally:
                 cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+                return not busy
+            except BaseException:
+                connection.invalidate()  # nobody else wants one that waits for so short a time
+                raise
+            finally:
                 connection.close()
 
     @contextmanager
@@ -206,9 +203,7 @@ class Reading:
             self._kept = connection
 
     def _connected(self) -> Connection:
-        connection = self._database.engine.connect().execution_options(**{_BEGUN: True})
-        _have_cache(connection, _READING_CACHE_OCTETS)
-        return connection
+        return _connected_to_begin(self._database.engine, _READING_CACHE_OCTETS)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -294,8 +289,28 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     return connection.connection.dbapi_connection  # type: ignore[return-value]
 
 
-def _have_cache(connection: Connection, octets: int) -> None:
-    driver_of(connection).execute(f"PRAGMA cache_size=-{octets // 1024}")
+def _connected_to_begin(engine: Engine, cache_octets: int) -> Connection:
+    """A connection to SQLite whose user begins its transactions, and which has so large a cache."""
+    connection = engine.connect()
+    with given_up_on_error(connection):
+        connection.execution_options(**{_BEGUN: True})
+        # Always: it may have been somebody else's.
+        driver_of(connection).execute(f"PRAGMA cache_size=-{cache_octets // 1024}")
+    return connection
+
+
+@contextmanager
+def given_up_on_error(connection: Connection) -> Iterator[None]:
+    """Close a connection where the block fails, and whatever it was in, of which SQLAlchemy need not know.
+
+    One that is only forgotten is closed when Python finds it, and `dispose` knows of it no more.
+    """
+    try:
+        yield
+    except BaseException:
+        connection.invalidate()
+        connection.close()
+        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:

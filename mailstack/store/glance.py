@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.errors import StoreUnavailable
-from mailstack.store.engine import Database
+from mailstack.store.engine import Database, given_up_on_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,8 +75,9 @@ class Glance:
     def _made(self) -> Connection:
         with self._database.translated():
             connection = self._database.engine.connect()
-            connection.exec_driver_sql("PRAGMA busy_timeout=0")
-            connection.rollback()
+            with given_up_on_error(connection):
+                connection.exec_driver_sql("PRAGMA busy_timeout=0")
+                connection.rollback()
             return connection
 
     def _disconnect(self) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, event, func, select
 
+from mailstack.errors import StoreUnavailable
 from mailstack.store import domains
 from mailstack.store.engine import Database, Reading
+from mailstack.store.glance import Glance
 from mailstack.store.tables import domain
+from tests.support.faults import Faults, Kind
 
 
 def written_on(database: Database, name: str) -> Any:
@@ -75,3 +81,69 @@ def test_a_reader_thread_has_little_of_it_in_memory_and_the_writer_as_much_as_ev
     with database.writing() as connection:
         assert connection.exec_driver_sql("PRAGMA cache_size").scalar_one() == -(8 << 10)
     database.dispose()
+
+
+def written(database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(delete(domain))
+
+
+def read_by_a_thread(database: Database) -> None:
+    reading = Reading(database)
+    try:
+        with reading.transaction() as connection:
+            connection.scalar(select(func.count()).select_from(domain))
+    finally:
+        reading.close()
+
+
+def glanced(database: Database) -> None:
+    async def glance() -> None:
+        made = Glance(database)
+        await made.connected()
+        await made.close()
+
+    asyncio.run(glance())
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    "use",
+    [
+        written,
+        read_by_a_thread,
+        lambda database: database.checkpoint("RESTART"),
+        glanced,
+    ],
+    ids=["writing", "reading", "checkpoint", "glance"],
+)
+def test_no_failure_leaves_a_connection_behind(
+    sqlite_url: str, use: Callable[[Database], object], kind: Kind
+) -> None:
+    """One that only the trace of an error knows is not closed, and may be lent again in any state."""
+    database = Database(sqlite_url)
+    faults, made = Faults(database), list[sqlite3.Connection]()
+    event.listen(database.engine, "connect", lambda connection, _record: made.append(connection))
+    for number in itertools.count():
+        errors: list[StoreUnavailable] = []
+        with faults.at(number, kind):
+            try:
+                use(database)
+            except StoreUnavailable as error:
+                errors.append(error)
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 10_000, faults.struck
+        database.dispose()
+        assert not any(map(is_open, made)), faults.struck
+        if faults.struck is None:
+            assert not errors
+            break
+    assert number >= 2
+
+
+def is_open(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.total_changes  # noqa: B018
+    except sqlite3.ProgrammingError:
+        return False
+    return True
