@@ -15,6 +15,8 @@ from typing import NamedTuple
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _UNITS |= {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_MOST = (1 << 63) - 1  # what a database can count to
+_LONGEST_SECONDS = 36500 * 86400  # a time so long ago is still one that a database and a calendar have
 _SIZE = re.compile(r"(\d{1,19})(\.\d{1,6})? ?([a-z]*)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9} ?[smhdw] ?)+", re.IGNORECASE | re.ASCII)
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
@@ -54,17 +56,22 @@ def size(value: object) -> int:
     unit = _UNITS.get(found[3].lower()) if found else None
     if found is None or unit is None:
         raise ValueError(f'{shown(value)} is not a size; write it like "50MiB" or "2GiB"')
-    return int(found[1]) * unit + int(float(found[2] or 0) * unit)
+    return _countable(value, int(found[1]) * unit + int(float(found[2] or 0) * unit))
 
 
 def duration(value: object) -> int:
     """Seconds: `90s`, `10m`, `1h30m`, `30d`, `2w` or a plain number of seconds."""
     written = str(value) if _is_number(value) else value
     if isinstance(written, str) and written.strip().isdecimal() and written.isascii():
-        return int(written)
-    if not isinstance(written, str) or not _DURATION.fullmatch(written.strip()):
+        seconds = int(written)
+    elif isinstance(written, str) and _DURATION.fullmatch(written.strip()):
+        parts = re.findall(r"(\d+) ?([a-zA-Z])", written)
+        seconds = sum(int(number) * _SECONDS[unit.lower()] for number, unit in parts)
+    else:
         raise ValueError(f'{shown(value)} is not a duration; write it like "90s", "10m" or "30d"')
-    return sum(int(n) * _SECONDS[unit.lower()] for n, unit in re.findall(r"(\d+) ?([a-zA-Z])", written))
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(f"{shown(value)} is too long: {written_duration(_LONGEST_SECONDS)} is the most")
+    return seconds
 
 
 def lifetime(value: object) -> int | None:
@@ -82,7 +89,7 @@ def count(value: object) -> int:
     written = str(value) if _is_number(value) else value
     if not isinstance(written, str) or not (written.isascii() and written.isdecimal()):
         raise ValueError(f"{shown(value)} is not a whole number")
-    return int(written)
+    return _countable(value, int(written))
 
 
 def flag(value: object) -> bool:
@@ -213,6 +220,12 @@ def written_duration(seconds: int) -> str:
         if seconds and seconds % unit == 0:
             return f"{seconds // unit}{name}"
     return f"{seconds}s"
+
+
+def _countable(value: object, number: int) -> int:
+    if number > _MOST:
+        raise ValueError(f"{shown(value)} is too much: {_MOST} is the most")
+    return number
 
 
 def _is_number(value: object) -> bool:

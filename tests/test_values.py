@@ -35,6 +35,20 @@ def test_sizes(written: object, octets: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("parse", "written"),
+    [
+        (values.size, "9999999TiB"),
+        (values.count, str(1 << 63)),
+        (values.duration, "36501d"),
+        (values.duration, str(1 << 63)),
+    ],
+)
+def test_what_no_database_can_count_is_refused(parse: Callable[[object], int], written: str) -> None:
+    with pytest.raises(ValueError, match=r"is too (much|long): .* is the most"):
+        parse(written)
+
+
+@pytest.mark.parametrize(
     ("written", "seconds"),
     [
         ("90s", 90),

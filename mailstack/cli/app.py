@@ -79,7 +79,7 @@ def _explain(error: Exception) -> int:
         return os.EX_USAGE  # and the help has been printed
     path = context.command_path if context is not None else "mailstack"
     said = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-    raise exits.Usage(f"{said}; see {path} --help")
+    raise exits.Usage(f"{said}{'' if said.endswith('?') else ';'} see {path} --help")
 
 
 def _say_version(asked: bool) -> None:

@@ -10,7 +10,7 @@ from mailstack.auth.passwords import generate_password
 from mailstack.cli import show
 from mailstack.cli.exits import Unconfirmed, Usage
 from mailstack.errors import BadAddress, BadPassword
-from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.mail.address import Mailbox, parse_mailbox, reason
 from mailstack.settings import Settings
 
 PASSWORD_OCTETS = 248
@@ -20,25 +20,25 @@ PASSWORD_OCTETS = 248
 def mailbox(text: str, settings: Settings) -> Mailbox:
     """An address from the command line; without a domain it is in the default domain."""
     if "@" in text:
-        return _parsed(text)
+        return parsed(text)
     if settings.default_domain is None:
         raise BadAddress(f"{text} has no domain, and the settings name no default_domain")
-    return _parsed(f"{text}@{settings.default_domain}")
+    return parsed(f"{text}@{settings.default_domain}")
 
 
 def source(text: str, settings: Settings) -> Mailbox:
     """As `mailbox`; `@example.org` is the domain's catch-all."""
     if text.startswith("@"):
-        return Mailbox("", _parsed(f"catch-all{text}").domain)
+        return Mailbox("", parsed(f"catch-all{text}").domain)
     return mailbox(text, settings)
 
 
-def _parsed(text: str) -> Mailbox:
+def parsed(text: str) -> Mailbox:
+    """An address with its domain; the refusal repeats what was written."""
     try:
         return parse_mailbox(text)
     except BadAddress as error:
-        reason = str(error).rstrip(".")
-        raise BadAddress(f"{text!r} is no address: {reason[:1].lower()}{reason[1:]}") from error
+        raise BadAddress(f"{text!r} is no address: {reason(error)}") from error
 
 
 def password(*, stdin: bool) -> tuple[str, bool]:

@@ -35,7 +35,7 @@ EXAMPLE = "Example: mailstack database backup /srv/backup/mail --keep 14"
 Where = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[FOLDER]", help="The folder of backups; else [backup] folder.", show_default=False
+        metavar="[FOLDER]", help="The folder of backups; else the one in the settings.", show_default=False
     ),
 ]
 Which = Annotated[
@@ -49,7 +49,7 @@ def backup(
         Path | None,
         typer.Argument(
             metavar="[FOLDER]",
-            help="Empty, or with earlier backups; else [backup] folder, and its number is kept.",
+            help="Empty, or with earlier backups; else the settings' folder and number.",
             show_default=False,
         ),
     ] = None,

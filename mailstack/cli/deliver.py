@@ -17,8 +17,9 @@ import typer
 
 from mailstack import errors, log
 from mailstack.cli import exits
+from mailstack.cli.ask import parsed
 from mailstack.cli.options import admin
-from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import Spool
 from mailstack.mail.trace import Arrival
@@ -144,12 +145,12 @@ async def _envelope(
 
 
 def _reverse_path(sender: str) -> Mailbox | None:
-    return None if sender.lower() in _NULL_SENDERS else parse_mailbox(_bare(sender))
+    return None if sender.lower() in _NULL_SENDERS else parsed(_bare(sender))
 
 
 def _forward_path(recipient: str, default_domain: str | None) -> Mailbox:
     name = _bare(recipient)
-    return parse_mailbox(name if "@" in name or not default_domain else f"{name}@{default_domain}")
+    return parsed(name if "@" in name or not default_domain else f"{name}@{default_domain}")
 
 
 def _bare(address: str) -> str:

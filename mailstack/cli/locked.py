@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from mailstack.errors import MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
@@ -56,7 +57,12 @@ async def opened(database: Database, settings: Settings) -> AsyncIterator[Store]
 @asynccontextmanager
 async def locked(store: Store, account_id: int, holder: str) -> AsyncIterator[None]:
     """Hold the lock of a maildrop; raises MaildropInUse during a session."""
-    lock = await store.lock_maildrop(account_id, holder=holder)
+    try:
+        lock = await store.lock_maildrop(account_id, holder=holder)
+    except MaildropInUse as error:
+        raise MaildropInUse(
+            f"the maildrop is in use, {error}; try again later, or end that: mailstack session kick"
+        ) from error
     try:
         yield
     finally:

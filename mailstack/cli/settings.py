@@ -12,7 +12,7 @@ from mailstack import settings
 from mailstack.cli import show
 from mailstack.cli.options import Json, admin
 from mailstack.errors import BadAddress, BadSetting
-from mailstack.mail.address import fold_domain, parse_mailbox
+from mailstack.mail.address import domain_key, parse_mailbox
 from mailstack.settings import KEYS, Reading, Settings
 from mailstack.values import written_duration, written_size
 
@@ -80,7 +80,7 @@ def _written(name: str, value: object) -> str:
 def _meaningless(found: Settings) -> list[str]:
     problems = []
     try:
-        fold_domain(found.default_domain or "example.org")
+        domain_key(found.default_domain or "example.org")
     except BadAddress as error:
         problems.append(f"default_domain: {error}")
     try:

@@ -256,6 +256,20 @@ def fold_domain(domain: str) -> str:
     return a_labels.lower()
 
 
+def domain_key(written: str) -> str:
+    """As `fold_domain`, for what a person wrote: the refusal repeats it."""
+    try:
+        return fold_domain(written)
+    except BadAddress as error:
+        raise BadAddress(f"{written!r} is no domain like example.org: {reason(error)}") from error
+
+
+def reason(error: BadAddress) -> str:
+    """Why something is no address, to stand behind a colon."""
+    text = str(error).rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}"
+
+
 def _fold_literal(domain: str) -> str:
     match = _ADDRESS_LITERAL.fullmatch(domain)
     if not match:

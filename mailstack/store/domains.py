@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, BadAddress, NotFound, StillInUse
-from mailstack.mail.address import fold_domain
+from mailstack.mail.address import domain_key
 from mailstack.store.clock import moment, now
 from mailstack.store.tables import account, alias, domain
 
@@ -32,7 +32,7 @@ class Domain(NamedTuple):
 
 def add_domain(connection: Connection, name: str) -> str:
     """Receive mail for a domain from now on; return its name as it is kept."""
-    folded = _name(name)
+    folded = _new_name(name)
     _refuse_taken(connection, folded)
     try:
         connection.execute(insert(domain).values(name=folded, created_at=now()))
@@ -105,7 +105,7 @@ def remove_domain(connection: Connection, name: str) -> str:
 
 def rename_domain(connection: Connection, old: str, new: str) -> str:
     """Give a domain another name; mail stays, and the old name goes on working. Returns the new name."""
-    row, folded = _row(connection, old), _name(new)
+    row, folded = _row(connection, old), _new_name(new)
     if row.alias_of is not None:
         raise NotFound(f"{row.name} is only the old name of another domain; rename that one")
     # Back to a name it had before: that row makes room.
@@ -136,9 +136,16 @@ def _row(connection: Connection, name: str) -> _Row:
 
 
 def _name(name: str) -> str:
-    folded = fold_domain(name)
+    folded = domain_key(name)
     if folded.startswith("["):
         raise BadAddress(f"{name} is an address literal; a domain has a name")
+    return folded
+
+
+def _new_name(name: str) -> str:
+    folded = _name(name)
+    if folded.rpartition(".")[2].isdigit():  # RFC 3696 section 2: no top-level domain is a number
+        raise BadAddress(f"{name} ends with a number, as IP addresses do; a domain has a name")
     return folded
 
 

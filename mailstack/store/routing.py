@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, select
 
 from mailstack.errors import BadAddress, NotOurDomain
-from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
+from mailstack.mail.address import Mailbox, domain_key, fold_domain, fold_local_part
 from mailstack.store.prepared import Prepared, names, packed_names
 from mailstack.store.tables import CATCH_ALL, account, alias, domain, effective
 
@@ -64,7 +64,7 @@ def places(connection: Connection, mailboxes: Sequence[Mailbox]) -> list[Place]:
 
 def domain_id(connection: Connection, name: str) -> int:
     """The id of a domain of ours, by its name or an old one; raises NotOurDomain."""
-    folded = fold_domain(name)
+    folded = domain_key(name)
     row = _DOMAIN.row(connection, folded)
     if row is None:
         raise NotOurDomain(f"{folded} is none of our domains")

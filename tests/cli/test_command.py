@@ -31,6 +31,20 @@ def test_every_command_has_help_with_an_example(mailstack: CommandLine) -> None:
         assert " ".join(("mailstack", *name)) in " ".join(helped.out.split()), name
 
 
+def test_what_is_said_of_options_and_arguments_is_shown_to_the_letter(
+    mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
+    tree = app.tree()
+    for name in _commands(tree):
+        command = tree
+        for word in name:
+            command = command.commands[word]
+        shown = mailstack.good(*name, "--help").out
+        for each in command.params:
+            assert (getattr(each, "help", None) or "") in shown, (name, each.name)
+
+
 def _commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     inner = getattr(command, "commands", None)
     if inner is None:

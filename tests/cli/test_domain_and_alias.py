@@ -35,7 +35,10 @@ def test_a_renamed_domain_is_listed_with_its_old_name(mailstack: CommandLine) ->
     ("arguments", "code", "said"),
     [
         (("domain", "add", "example.org"), 73, "example.org is one of our domains already"),
-        (("domain", "add", "a b"), 65, "domain"),
+        (("domain", "add", "a b"), 65, "'a b' is no domain like example.org: "),
+        (("domain", "add", "192.0.2.1"), 65, "192.0.2.1 ends with a number"),
+        (("domain", "rename", "example.org", "192.0.2.1"), 65, "192.0.2.1 ends with a number"),
+        (("account", "list", "bad..x"), 65, "'bad..x' is no domain like example.org: "),
         (("domain", "remove", "example.net"), 67, "example.net is none of our domains"),
         (("domain", "remove", "example.org"), 65, "example.org still has 2 accounts"),
         (("domain", "rename", "example.net", "a.example"), 67, "example.net is none of our domains"),

@@ -214,6 +214,7 @@ def test_mail_without_unique_ids_gets_our_own_once(jo: CommandLine, tmp_path: Pa
 def test_single_files(jo: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "one.eml").write_bytes(b"Received: by a; Thu, 1 Jan 2026 02:37:27 +0100\n\nbare\rCR\n")
     told = imported(jo, tmp_path / "one.eml")
+    assert told["address"] == JO
     assert (told["imported"], len(uidl(jo))) == (1, 1)
     assert octets(jo, uidl(jo)[0], tmp_path).endswith(b"\r\n\r\nbare CR\r\n")
     assert entries(jo)[0]["delivered_at"] == "2026-01-01T01:37:27+00:00"

@@ -68,7 +68,13 @@ def test_a_list_that_is_none_stops_the_import(jo: CommandLine, tmp_path: Path) -
         (lambda path: (path / "cur").mkdir(parents=True), ("--uidl", "courier"), (65, "no courierpop3d")),
         (lambda path: path.write_bytes(b"A: b\n\n"), ("--format", "mbox"), (65, "this is no mbox")),
         (lambda path: path.write_bytes(FROM), ("--uidl", "courier"), (65, "is for a Maildir")),
-        (lambda path: path.write_bytes(b"A: b\n\n"), ("--uidl", "dovecot"), (65, "single files")),
+        (lambda path: path.write_bytes(b""), (), (65, "it is empty")),
+        (lambda path: path.write_bytes(b"root:x:0:0:\n"), (), (65, "--format eml takes")),
+        (
+            lambda path: path.write_bytes(b"A: b\n\n"),
+            ("--format", "eml", "--uidl", "dovecot"),
+            (65, "single files"),
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_source_is_refused_with_advice(

@@ -46,7 +46,16 @@ def opened(path: Path, kind: Kind, uidl: Uidl, uidl_format: str) -> Source:
 
 def _guessed(path: Path) -> Kind:
     if not path.is_dir():
-        return Kind.mbox if _begins_mbox(path) else Kind.eml
+        if _begins_mbox(path):
+            return Kind.mbox
+        if path.suffix.lower() == SUFFIX:
+            return Kind.eml
+        if not path.stat().st_size:
+            raise BadData(f"{path}: it is empty")
+        raise BadData(
+            f"{path}: this is no mbox, for its first line does not begin with 'From ', a sender and a time,"
+            " and its name does not end in .eml; --format eml takes whatever is in it for one message"
+        )
     names = {entry.name for entry in os.scandir(path)}
     if names & {"cur", "new"}:
         return Kind.maildir

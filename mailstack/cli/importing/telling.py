@@ -50,7 +50,7 @@ def tell(result: Result, *, json: bool) -> None:
 
 def _facts(result: Result, counts: Counter[Fate], lost: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "address": result.account.mailbox,
+        "address": str(result.account.mailbox),
         "source": result.path,
         "found": len(result.messages),
         "imported": result.entered,
