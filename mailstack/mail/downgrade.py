@@ -13,24 +13,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from email.header import Header, decode_header
-from email.headerregistry import Address, HeaderRegistry
 from email.message import Message
 from email.utils import quote
 from typing import Any, Final
 from urllib.parse import quote as percent_encoded
 
 from mailstack.errors import BadAddress
-from mailstack.mail.address import fold_domain
+from mailstack.mail import address_list
+from mailstack.mail.address import Mailbox, fold_domain
 
 NOWHERE: Final = "invalid@internationalized-address.invalid"
 """The address that stands for one that ASCII cannot say (RFC 6858 §2.1)."""
 
 _LONGEST_LIST: Final = 16 * 1024
-"""Octets of an address field that is still taken apart; parsing a longer one takes too long."""
-
-_MOST_COMMENTS: Final = 200
-_MOST_WORDS: Final = 2000
-"""Comments and words in it; for each, Python's parser looks at all of them."""
+"""Octets of an address field that is still taken apart; writing a longer one takes too long."""
 
 _NEW_LINE: Final = "\r\n "
 _PIECE: Final = 60  # characters of a parameter's value on one line
@@ -42,8 +38,6 @@ _PATH: Final = re.compile(r"<?([^<>]*?)(?:@([^@<>]*))?>?")
 _ENCODED_WORD: Final = re.compile(r"=\?[^?\s]+\?[bq]\?[^?\s]*\?=", re.IGNORECASE)
 _BETWEEN_ENCODED_WORDS: Final = re.compile(r"(\?=)\s+(?==\?[^?\s]+\?[bq]\?)", re.IGNORECASE)
 _ATOMS: Final = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]*", re.ASCII)
-
-_registry: Final = HeaderRegistry()
 
 
 def downgraded(field: bytes) -> bytes:
@@ -70,32 +64,34 @@ def downgraded(field: bytes) -> bytes:
 def _unstructured(name: str, value: str) -> str:
     """Free text, as encoded-words (RFC 2047)."""
     text = _BETWEEN_ENCODED_WORDS.sub(r"\1", _FOLD.sub("", value)).strip()
-    return " " + _encoded(_ENCODED_WORD.sub(_decoded, text), first_line_octets=76 - len(name) - 2)
+    text = _ENCODED_WORD.sub(lambda word: _decoded(word[0]), text)
+    return " " + _encoded(
+        _ENCODED_WORD.sub(lambda word: _decoded(word[0]), text), first_line_octets=76 - len(name) - 2
+    )
 
 
 def _addresses(_name: str, value: str) -> str:
     """Mailboxes and groups (RFC 5322 §3.4), one on a line."""
-    if len(value) > _LONGEST_LIST or value.count("(") > _MOST_COMMENTS or len(value.split()) > _MOST_WORDS:
+    if len(value) > _LONGEST_LIST:
         return ""
-    return " " + ",\r\n ".join(_groups(_FOLD.sub("", value)))
+    said = ",\r\n ".join(map(_group, address_list.parse(_FOLD.sub("", value), _decoded)))
+    return said and f" {said}"
 
 
-def _groups(value: str) -> Iterator[str]:
-    for group in _registry("to", value).groups:  # type: ignore[attr-defined]
-        members = [_mailbox(each) for each in group.addresses if each.username or each.domain]
-        if group.display_name is None:
-            yield from members
-        else:
-            yield f"{_phrase(group.display_name)}:{','.join(f'{_NEW_LINE}{each}' for each in members)};"
+def _group(group: address_list.Group) -> str:
+    members = list(map(_mailbox, group.members))
+    if not group.name:
+        return ",\r\n ".join(members)
+    return f"{_phrase(group.name)}:{','.join(f'{_NEW_LINE}{each}' for each in members)};"
 
 
-def _mailbox(address: Address) -> str:
-    local_part, domain = address.username, address.domain
-    if local_part.isascii() and (ascii_domain := _in_ascii(domain)):
-        real = Address(username=local_part, domain=ascii_domain).addr_spec
-        return f"{_phrase(address.display_name)} <{real}>" if address.display_name else real
-    real = f"{address.display_name} <{local_part}@{domain}>".strip()
-    return f"{_phrase(real)}\r\n <{NOWHERE}>"
+def _mailbox(listed: address_list.Listed) -> str:
+    name, local_part, domain = listed
+    if local_part and local_part.isascii() and (ascii_domain := _in_ascii(domain)):
+        real = str(Mailbox(local_part, ascii_domain))
+        return f"{_phrase(name)} <{real}>" if name else real
+    real = f"{name} <{local_part}@{domain}>" if domain else f"{name} {local_part}"
+    return f"{_phrase(real.strip())}\r\n <{NOWHERE}>"
 
 
 def _phrase(text: str) -> str:
@@ -174,12 +170,12 @@ def _encoded(text: str, *, first_line_octets: int = 66) -> str:
     return header.encode(linesep="\r\n")
 
 
-def _decoded(word: re.Match[str]) -> str:
-    ((text, charset),) = decode_header(word[0])
+def _decoded(word: str) -> str:
+    ((text, charset),) = decode_header(word)
     try:
         return text.decode(charset or "ascii") if isinstance(text, bytes) else text
     except (UnicodeDecodeError, LookupError):
-        return word[0]
+        return word
 
 
 # fmt: off
