@@ -8,7 +8,7 @@ import signal
 import smtplib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -35,7 +35,7 @@ def demo(
     ] = Path(".run"),
     base_port: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Listen on ports N+25, N+110 and N+995, not the settings'."),
+        typer.Option(metavar="N", help="Listen on ports N+25, N+110 and N+995 from now on."),
     ] = None,
 ) -> None:
     """Run a server to try, on this machine only: all set up, with an account and a first message."""
@@ -43,10 +43,11 @@ def demo(
         raise Usage(f"--base-port has to be from 1 to {_HIGHEST_BASE}")
     home = Home(directory)
     home.prepare()
-    ports = _ports(base_port)
-    found = settings.load(home.config, {**os.environ, **ports})
+    if base_port is not None:
+        home.listen_above(base_port)
+    found = settings.load(home.config, os.environ)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    with _Server(home.config, ports) as server:
+    with _Server(home.config) as server:
         if server.ready():
             if not home.notes.welcomed:
                 _send_welcome(found)
@@ -74,13 +75,12 @@ class _Server:
     and a signal does no more than pass on the wish.
     """
 
-    def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Path) -> None:
         self.asked_to_stop = False
         self.code = 0
         self.last_words: list[str] = []  # what it said when nobody listened any more
         self._process: subprocess.Popen[str] | None = None
         self._command = [sys.executable, "-m", "mailstack", "--config", str(config), "serve"]
-        self._environ = {**os.environ, **environ}
 
     def __enter__(self) -> _Server:
         # Python would leave SIGINT ignored where we were started in the background of a script.
@@ -90,7 +90,6 @@ class _Server:
         # In our own process group: whoever signals the group reaches the server, too.
         self._process = subprocess.Popen(
             self._command,
-            env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -134,17 +133,6 @@ class _Server:
     def _kill(self, *_: object) -> None:
         if self._process is not None:
             self._process.kill()
-
-
-def _ports(base: int | None) -> dict[str, str]:
-    """The server's environment for ports of one's own choice."""
-    if base is None:
-        return {}
-    return {
-        "MAILSTACK_SMTP__LISTEN": f"127.0.0.1:{base + 25}",
-        "MAILSTACK_POP3__LISTEN": f"127.0.0.1:{base + 110}",
-        "MAILSTACK_POP3__TLS_LISTEN": f"127.0.0.1:{base + 995}",
-    }
 
 
 def _send_welcome(found: settings.Settings) -> None:

@@ -6,13 +6,15 @@ import contextlib
 import io
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from mailstack import settings
 from mailstack.auth import passwords
 from mailstack.cli.init import init
-from mailstack.errors import AlreadyThere, BadData, NotFound
+from mailstack.errors import AlreadyThere, BadData, BadSetting, NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.store import accounts
 from mailstack.store.engine import Database
@@ -20,6 +22,13 @@ from mailstack.store.engine import Database
 HOSTNAME = "mail.demo.example"
 DOMAIN = "demo.example"
 ADDRESS = Mailbox("demo", DOMAIN)
+
+_LISTEN: Final = (
+    (re.compile(r"^(\[smtp\]\nlisten = )\[.*?\]", re.MULTILINE), 25),
+    (re.compile(r"^(\[pop3\]\nlisten = )\[.*?\]", re.MULTILINE), 110),
+    (re.compile(r"^(tls_listen = )\[.*?\]", re.MULTILINE), 995),
+)
+"""Where `init` writes the ports, and what stands above the base there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,18 @@ class Home:
                 init(directory=self.directory, hostname=HOSTNAME, domain=DOMAIN)
         self._add_account()
 
+    def listen_above(self, base: int) -> None:
+        """Put ports of one's own choice into the settings, where every other command finds them, too."""
+        text = self.config.read_text(encoding="utf-8")
+        for where, port in _LISTEN:
+            text, found = where.subn(rf'\g<1>["127.0.0.1:{base + port}"]', text, count=1)
+            if not found:
+                raise BadSetting(
+                    f"{self.config} is no longer as the demo wrote it: change listen and tls_listen there,"
+                    " and leave --base-port out"
+                )
+        self._replace(self.config, text)
+
     @property
     def notes(self) -> Notes:
         """What is remembered now."""
@@ -75,12 +96,15 @@ class Home:
             raise BadData(f"{self._file} does not hold what the demo wrote: {error}") from error
 
     def _write(self, notes: Notes) -> None:
-        draft = self._file.with_suffix(".new")
+        self._replace(self._file, json.dumps(asdict(notes)))
+        self._notes = notes
+
+    def _replace(self, file: Path, text: str) -> None:
+        draft = file.with_suffix(".new")
         # The password is for whoever may read the folder, and nobody else.
         with open(draft, "w", encoding="utf-8", opener=_private) as stream:
-            json.dump(asdict(notes), stream)
-        draft.rename(self._file)
-        self._notes = notes
+            stream.write(text)
+        draft.rename(file)
 
     def _add_account(self) -> None:
         database = Database(settings.load(self.config, os.environ).url)

@@ -151,6 +151,34 @@ def test_second_start_finds_the_same_mail_and_the_same_password(start: Start) ->
     assert second.stop(signal.SIGTERM) == 0
 
 
+def test_other_commands_find_the_ports_that_were_asked_for(start: Start) -> None:
+    demo = start()
+    demo.wait_for("What happens")
+    config = str(demo.directory / "mailstack.toml")
+    told = subprocess.run(
+        [sys.executable, "-m", "mailstack", "--config", config, "status"],
+        check=True,
+        timeout=30,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert re.findall(r"^\w+ 127\.0\.0\.1:(\d+): answers$", told, re.MULTILINE) == [
+        str(demo.base + port) for port in (25, 110, 995)
+    ]
+    assert demo.stop() == 0
+
+
+def test_ports_that_cannot_be_put_into_the_settings_are_said(start: Start, tmp_path: Path) -> None:
+    first = start()
+    first.wait_for("What happens")
+    first.stop()
+    config = tmp_path / "home" / "mailstack.toml"
+    config.write_text(config.read_text().replace("[smtp]\n", "[smtp]\n\n"))
+    again = start()
+    assert again.end() == os.EX_CONFIG
+    assert "mailstack.toml is no longer as the demo wrote it" in again.said
+
+
 def test_lines_to_paste_work_as_they_are(start: Start) -> None:
     demo = start()
     demo.wait_for("What happens")
