@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _UNITS |= {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -45,6 +45,8 @@ class UnixAddress(NamedTuple):
     def __str__(self) -> str:
         return f"unix:{self.path}"
 
+
+Number = TypeVar("Number", int, int | None)
 
 Listen = TcpAddress | UnixAddress
 
@@ -180,11 +182,11 @@ def one_of(*choices: str) -> Callable[[object], str]:
     return chosen
 
 
-def at_least(bound: int, parse: Callable[[object], int], why: str) -> Callable[[object], int]:
+def at_least(bound: int, parse: Callable[[object], Number], why: str) -> Callable[[object], Number]:
     """A parser that takes what `parse` takes and refuses less than `bound`, saying `why`."""
 
-    def bounded(value: object) -> int:
-        if (parsed := parse(value)) < bound:
+    def bounded(value: object) -> Number:
+        if (parsed := parse(value)) is not None and parsed < bound:
             raise ValueError(f"{shown(value)} is too little: {why}")
         return parsed
 

@@ -45,6 +45,14 @@ def database(facts: Facts) -> Iterator[Finding]:
             "mailstack database revision",
         )
         return
+    if store.revision is not None and store.revision > schema.HEAD:
+        yield wrong(
+            "database",
+            f"its schema is {store.revision}, newer than this program's {schema.HEAD}",
+            "The service does not start on another schema.",
+            "Install the newer mailstack again: docs/install.md",
+        )
+        return
     if store.revision != schema.HEAD:
         yield wrong(
             "database",

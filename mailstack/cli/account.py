@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mailstack import values
 from mailstack.auth import passwords
 from mailstack.cli import account_import, account_logins, ask, limits, show
 from mailstack.cli.alias import written
@@ -199,7 +198,7 @@ def _quota(size: str | None) -> int | None:
     if size is None or size == "none":
         return None
     try:
-        return values.size(size)
+        return limits.quota_octets(size)
     except ValueError as error:
         raise Usage(f"the quota {error}") from error
 

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
 import typer
 
-from mailstack import values
 from mailstack.auth import passwords
 from mailstack.auth.passwords import Stored
-from mailstack.cli import ask, show
+from mailstack.cli import ask, limits, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
 from mailstack.errors import BadData, MailstackError
@@ -83,7 +83,10 @@ def _understood(stream: TextIO, settings: Settings) -> list[_Row]:
     problems: list[str] = []
     rows: list[_Row] = []
     try:
-        reader = csv.DictReader(stream, strict=True)
+        header = stream.readline()
+        # Where the comma is the decimal point, spreadsheets put semicolons between the cells.
+        delimiter = ";" if ";" in header else ","
+        reader = csv.DictReader(chain([header], stream), delimiter=delimiter, strict=True)
         _check_header(reader.fieldnames)
         for cells in reader:
             try:
@@ -110,7 +113,7 @@ def _row(line: int, cells: dict[str, str | None], settings: Settings) -> _Row:
     named = {name.strip().lower(): cell for name, cell in cells.items()}
     address, quota = (named["address"] or "").strip(), (named.get("quota") or "").strip()
     password = ask.checked(named["password"] or "")
-    return _Row(line, ask.mailbox(address, settings), password, values.size(quota) if quota else None)
+    return _Row(line, ask.mailbox(address, settings), password, limits.quota_octets(quota) if quota else None)
 
 
 def _refuse_taken(rows: list[_Row], taken: dict[Mailbox, str]) -> None:

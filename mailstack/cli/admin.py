@@ -69,7 +69,7 @@ def become_owner(state_dir: Path) -> None:
     try:
         owner = state_dir.stat()
     except FileNotFoundError as error:
-        raise BadSetting(f"state_dir: there is no folder {state_dir}; mailstack init makes one") from error
+        raise BadSetting(f"state_dir: there is no folder {state_dir}; mailstack setup makes it") from error
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     try:

@@ -191,7 +191,8 @@ def restore(
     if json:
         show.as_json(told)
     else:
-        print(f"{show.counted(told['restored'], 'message')} restored from {folder / made.name}")
+        there = f"; {show.counted(told['present'], 'message')} had stayed" if told["present"] else ""
+        print(f"{show.counted(told['restored'], 'message')} restored from {folder / made.name}{there}")
         for each in told["findings"]:
             print(each)
     if told["findings"]:
@@ -252,7 +253,7 @@ def _restore_maildrop(
             f" {plan.present} are still there.",
             yes=yes,
         )
-        target = _target(database, mailbox, plan)
+        target, made_again = _target(database, mailbox, plan)
         run = maildrop.Return(database, copy, plan, target)
         with_lock(
             database,
@@ -262,18 +263,23 @@ def _restore_maildrop(
             holder="mailstack backup restore",
             octets=plan.octets,
         )
+    if made_again:
+        show.note(
+            f"{mailbox} is an account again, with the password and limits it had;"
+            " aliases that led to it have to be added again"
+        )
     return {"restored": run.restored, "present": plan.present, "findings": run.findings}
 
 
-def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> accounts.Account:
-    """The account to restore into; one that was removed is made again, as it was."""
+def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> tuple[accounts.Account, bool]:
+    """The account to restore into, and whether it had been removed and is made again, as it was."""
     from mailstack.store.backups import maildrop
 
     with database.writing() as connection:
         try:
-            return accounts.find_account(connection, mailbox)
+            return accounts.find_account(connection, mailbox), False
         except NotFound:
-            return maildrop.make_again(connection, mailbox, plan)
+            return maildrop.make_again(connection, mailbox, plan), True
 
 
 def _remember(context: typer.Context, identity: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -36,6 +37,12 @@ Read = Annotated[
 Newest = Annotated[
     str | None, typer.Option("--messages", metavar="N", help="Only the N newest; none; or default.")
 ]
+_NO_MAIL_IN = "no mail would come in; none is no limit"
+_NONE_KEPT = "no mail would be kept; none is no limit"
+
+quota_octets = values.at_least(1, values.size, _NO_MAIL_IN)
+"""A quota as it is written: people who mean no limit write 0."""
+
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
 
 
@@ -172,21 +179,35 @@ def _domain(context: typer.Context, name: str, changes: dict[str, int | None], *
     if json:
         show.as_json({"domain": name} | said._asdict())
         return
-    for label, value in said._asdict().items():
-        print(f"{label}: {'default' if value is None else 'none' if value == UNLIMITED else value}")
+    show.facts({"domain": name} | {label: _told(said, *each) for label, each in _DOMAIN_SAYS.items()})
+
+
+def _told(said: Limits, name: str, written: Callable[[int], str]) -> str:
+    value = getattr(said, name)
+    return "as the settings say" if value is None else "none" if value == UNLIMITED else written(value)
+
+
+_DOMAIN_SAYS: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
+    "quota": ("quota_octets", show.octets),
+    "messages": ("quota_messages", str),
+    "kept after arrival": ("keep_seconds", values.written_duration),
+    "kept after download": ("keep_read_seconds", values.written_duration),
+    "newest messages kept": ("keep_messages", str),
+}
 
 
 def _quotas(size: str | None, messages: str | None) -> dict[str, int | None]:
     return _changes(
-        ("quota_octets", size, values.size, "quota"), ("quota_messages", messages, values.count, "number")
+        ("quota_octets", size, quota_octets, "quota"),
+        ("quota_messages", messages, values.at_least(1, values.count, _NO_MAIL_IN), "number"),
     )
 
 
 def _keeping(for_: str | None, read: str | None, messages: str | None) -> dict[str, int | None]:
     return _changes(
-        ("keep_seconds", for_, values.duration, "time"),
+        ("keep_seconds", for_, values.at_least(1, values.duration, _NONE_KEPT), "time"),
         ("keep_read_seconds", read, values.duration, "time"),
-        ("keep_messages", messages, values.count, "number"),
+        ("keep_messages", messages, values.at_least(1, values.count, _NONE_KEPT), "number"),
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from mailstack.errors import MaildropInUse
+from mailstack.errors import AlreadyRunning, MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store.engine import Database
+from mailstack.store.locks import HOUSEKEEPING
 from mailstack.store.store import Store
 
 T = TypeVar("T")
@@ -56,10 +57,15 @@ async def opened(database: Database, settings: Settings) -> AsyncIterator[Store]
 
 @asynccontextmanager
 async def locked(store: Store, account_id: int, holder: str) -> AsyncIterator[None]:
-    """Hold the lock of a maildrop; raises MaildropInUse during a session."""
+    """Hold the lock of a maildrop; raises MaildropInUse during a session.
+
+    For HOUSEKEEPING, which is no maildrop, AlreadyRunning.
+    """
     try:
         lock = await store.lock_maildrop(account_id, holder=holder)
     except MaildropInUse as error:
+        if account_id == HOUSEKEEPING:
+            raise AlreadyRunning(f"housekeeping is at work, {error}; try again later") from error
         raise MaildropInUse(
             f"the maildrop is in use, {error}; try again later, or end that: mailstack session kick"
         ) from error

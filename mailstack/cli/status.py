@@ -79,7 +79,9 @@ def status(context: typer.Context, json: Json = False) -> None:
             print(
                 f"process {process['pid']}: serves {', '.join(process['sockets'])} since {began}, {sessions}"
             )
-    if not all(each.answers for each in listeners):
+        if not processes and any(each.answers for each in listeners):
+            print("no process of this server runs: what answers there is another one")
+    if not (processes and all(each.answers for each in listeners)):
         raise typer.Exit(os.EX_UNAVAILABLE)
 
 

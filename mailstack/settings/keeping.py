@@ -27,13 +27,18 @@ class Retention:
     """How long mail is kept, where neither the account nor its domain says otherwise."""
 
     keep_seconds: int | None = key(
-        values.lifetime, "forever", "How long after its arrival a message is kept.", name="keep"
+        values.at_least(1, values.lifetime, "no mail would be kept"),
+        "forever",
+        "How long after its arrival a message is kept.",
+        name="keep",
     )
     keep_read_seconds: int | None = key(
         values.lifetime, "forever", "How long after it was first downloaded.", name="keep_read"
     )
     keep_messages: int | None = key(
-        values.limit, "none", "How many messages of a maildrop are kept, the newest ones."
+        values.at_least(1, values.limit, "no mail would be kept"),
+        "none",
+        "How many messages of a maildrop are kept, the newest ones.",
     )
     undo_seconds: int = key(
         values.duration,

@@ -101,6 +101,11 @@ BOXES: Final = {
         replace(FINE, store=Store("", "0001")),
         Level.WRONG,
     ),
+    "database of a newer program": (
+        judge_service.database,
+        replace(FINE, store=Store("", "9999")),
+        Level.WRONG,
+    ),
     "database that does not add up": (
         judge_service.database,
         replace(FINE, store=STORE._replace(findings=("account 7 counts 3 messages and has 2",))),
@@ -123,6 +128,12 @@ def test_each_fact_has_its_verdict(case: str) -> None:
     found = list(judge(facts))
     assert [each.level for each in found] == [level]
     assert all(each.why and each.mend for each in found if each.level >= Level.ADVICE)
+
+
+def test_a_database_of_a_newer_program_is_not_to_be_upgraded() -> None:
+    (told,) = judge_service.database(replace(FINE, store=Store("", "9999")))
+    assert "newer than this program's" in told.what
+    assert "Install the newer mailstack" in told.mend
 
 
 BACKUPS: Final = {

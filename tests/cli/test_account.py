@@ -93,6 +93,11 @@ def test_json_of_add_holds_what_a_script_needs(mailstack: CommandLine, store: Da
         (("add", "ann", "--frob"), 64, "No such option"),
         (("frob",), 64, "No such command 'frob'"),
         (("lst",), 64, "No such command 'lst'. Did you mean 'list'? see mailstack account --help"),
+        (("quota", "jo", "0"), 64, 'the quota "0" is too little: no mail would come in; none is no limit'),
+        (("quota", "jo", "--messages", "0"), 64, "no mail would come in"),
+        (("add", "ann", "--quota", "0"), 64, "no mail would come in"),
+        (("keep", "jo", "--for", "0d"), 64, "no mail would be kept"),
+        (("keep", "jo", "--messages", "0"), 64, "no mail would be kept"),
         (("quota", "jo", "9999999TiB"), 64, 'the quota "9999999TiB" is too much'),
         (("keep", "jo", "--for", "99999w"), 64, 'the time "99999w" is too long: 36500d is the most'),
         (("show", "ann@example.org"), 67, "there is no account ann@example.org"),
@@ -297,6 +302,13 @@ def test_import_takes_quotas_and_what_spreadsheets_write(mailstack: CommandLine,
     assert mailstack.good("account", "import", csv(tmp_path, text), "--json").json == {"accounts": 2}
     listed = mailstack.good("account", "list", "--json").json
     assert [each["quota_octets"] for each in listed] == [2 << 30, None]
+
+
+def test_import_takes_semicolons_where_spreadsheets_write_them(
+    mailstack: CommandLine, tmp_path: Path
+) -> None:
+    text = "address;password;quota\r\njo@example.org;with, comma;2GiB\r\nkim@example.org;secret;\r\n"
+    assert mailstack.good("account", "import", csv(tmp_path, text), "--json").json == {"accounts": 2}
 
 
 def test_import_reads_standard_input(mailstack: CommandLine) -> None:

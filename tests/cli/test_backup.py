@@ -103,7 +103,11 @@ def test_an_account_that_was_removed_comes_back_as_it_was(
     before = filled.good("account", "show", JO, "--json").json
     filled.good("database", "backup", folder)
     filled.good("account", "remove", JO, "--yes")
-    filled.good("backup", "restore", folder, "--account", JO, "--yes")
+    told = filled.good("backup", "restore", folder, "--account", JO, "--yes")
+    assert f"{JO} is an account again, with the password and limits it had" in told.err
+    again = filled.good("backup", "restore", folder, "--account", JO, "--yes")
+    assert again.out.endswith("; 3 messages had stayed\n")
+    assert again.err == ""
     after = filled.good("account", "show", JO, "--json").json
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"created_at", "uid_validity"}

@@ -77,7 +77,11 @@ def test_a_domain_speaks_for_accounts_that_say_nothing(filled: CommandLine) -> N
     assert filled.good("account", "show", JO, "--json").json["quota_octets"] == 1024
     said = filled.good("domain", "quota", "example.org", "--json").json
     assert (said["quota_octets"], said["quota_messages"], said["keep_seconds"]) == (1024, 4, None)
-    assert "keep_messages: 7" in filled.good("domain", "keep", "example.org").out
+    said = filled.good("domain", "keep", "example.org").out
+    assert re.search(r"^quota +1\.0 KiB$", said, re.MULTILINE)
+    assert re.search(r"^kept after arrival +as the settings say$", said, re.MULTILINE)
+    assert re.search(r"^kept after download +90d$", said, re.MULTILINE)
+    assert re.search(r"^newest messages kept +7$", said, re.MULTILINE)
 
 
 def test_a_nearly_full_mailbox_is_told_once(filled: CommandLine) -> None:

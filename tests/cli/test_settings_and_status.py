@@ -97,9 +97,23 @@ def test_status_counts_and_asks_every_listener(mailstack: CommandLine) -> None:
         {"role": "smtp", "address": f"127.0.0.1:{port}", "answers": True},
         {"role": "pop3", "address": f"127.0.0.1:{other}", "answers": False},
     ]
+    assert found.json["processes"] == []
     down = mailstack("status")
     assert down.code == 69
     assert f"smtp 127.0.0.1:{port}: does not answer\n" in down.out
+
+
+def test_another_server_that_answers_is_not_taken_for_this_one(mailstack: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as smtp:
+        lines = mailstack.file.read_text().split("[smtp]")[0]
+        lines += f'[smtp]\nlisten = ["127.0.0.1:{smtp.getsockname()[1]}"]\n[pop3]\nlisten = []\n'
+        mailstack.file.write_text(lines)
+        greeter = threading.Thread(target=_greet, args=(smtp, b"220 mail\r\n"))
+        greeter.start()
+        found = mailstack("status")
+        greeter.join()
+    assert found.code == 69
+    assert ": answers\nno process of this server runs: what answers there is another one\n" in found.out
 
 
 def test_status_tells_why_scram_is_not_offered(mailstack: CommandLine) -> None:
