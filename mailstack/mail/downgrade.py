@@ -65,9 +65,7 @@ def _unstructured(name: str, value: str) -> str:
     """Free text, as encoded-words (RFC 2047)."""
     text = _BETWEEN_ENCODED_WORDS.sub(r"\1", _FOLD.sub("", value)).strip()
     text = _ENCODED_WORD.sub(lambda word: _decoded(word[0]), text)
-    return " " + _encoded(
-        _ENCODED_WORD.sub(lambda word: _decoded(word[0]), text), first_line_octets=76 - len(name) - 2
-    )
+    return " " + _encoded(text, first_line_octets=76 - len(name) - 2)
 
 
 def _addresses(_name: str, value: str) -> str:

@@ -41,6 +41,7 @@ def read(field: str) -> str:
         ("Subject: Grüße", "Grüße"),
         ("Subject: " + "Größe und Länge, " * 20, ("Größe und Länge, " * 20).strip()),
         ("Subject: =?utf-8?q?sch=C3=B6n?= und süß", "schön und süß"),
+        ("Subject: ü =?us-ascii?b?PT91cy1hc2NpaT9xP3g/PQ==?=", "ü =?us-ascii?q?x?="),
         ("X-Note: ein\n gefaltetes Fähnchen", "ein gefaltetes Fähnchen"),
         ("From: José <jose@example.org>", "José <jose@example.org>"),
         ("From: José Núñez <josé@exämple.com>", f'"José Núñez <josé@exämple.com>" <{NOWHERE}>'),
