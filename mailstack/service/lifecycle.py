@@ -37,6 +37,9 @@ if TYPE_CHECKING:  # a process for one protocol does not read the code of the ot
 DRAIN_SECONDS: Final = 20.0
 """How long running transactions may take to end when the server stops."""
 
+_LOST_DRAIN_SECONDS: Final = 1.0
+"""The same where nothing can be written any more: replies go out, and the next process takes over."""
+
 
 class Listener(Protocol):
     """What the lifecycle needs of a protocol's listener."""
@@ -96,7 +99,7 @@ async def serve(
         )
         await control.open()
         stack.push_async_callback(control.close)
-        stack.push_async_callback(_drain, listeners)
+        stack.push_async_callback(_drain, listeners, stop)
         if "metrics" in sockets:
             from mailstack.service import metrics  # with a library that no other process needs
 
@@ -181,10 +184,12 @@ def _directory(settings: Settings, store: Store, stack: AsyncExitStack, workers:
     )
 
 
-async def _drain(listeners: list[Listener]) -> None:
+async def _drain(listeners: list[Listener], stop: asyncio.Future[int]) -> None:
     for listener in listeners:
         listener.close()
-    await asyncio.gather(*(listener.drain(DRAIN_SECONDS) for listener in listeners))
+    lost = stop.done() and not stop.cancelled() and stop.result() != 0
+    seconds = _LOST_DRAIN_SECONDS if lost else DRAIN_SECONDS
+    await asyncio.gather(*(listener.drain(seconds) for listener in listeners))
 
 
 def _described(sockets: Sockets) -> str:
