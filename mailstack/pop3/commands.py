@@ -55,18 +55,21 @@ def nothing(rest: bytes | None) -> Arguments:
 
 def message_number(rest: bytes | None) -> Arguments:
     """One message number (RFC 1939 §3: base 10)."""
-    return (_number(rest or b""),)
+    # bytes.isdigit knows ASCII only; int() alone would take "+1", " 1", "1_0" as well.
+    if rest and rest.isdigit() and rest[0] != _ZERO:
+        return (int(rest),)
+    raise BadCommand("message numbers begin with 1" if rest == b"0" else "a message number is needed")
 
 
 def optional_message_number(rest: bytes | None) -> Arguments:
     """One message number, or nothing for all messages."""
-    return (None,) if rest is None else (_number(rest),)
+    return (None,) if rest is None else message_number(rest)
 
 
 def message_number_and_lines(rest: bytes | None) -> Arguments:
     """TOP: a message number, and a count of lines that may be zero (RFC 1939 §7)."""
     number, _, lines = (rest or b"").partition(b" ")
-    return _number(number), _count(lines)
+    return *message_number(number), _count(lines)
 
 
 def name(rest: bytes | None) -> Arguments:
@@ -110,15 +113,6 @@ def looked_up(wanted: str, tags: Iterable[str]) -> str | None:
     subtags = wanted.lower().split("-")
     prefixes = ("-".join(subtags[:count]) for count in range(len(subtags), 0, -1))
     return next((known[prefix] for prefix in prefixes if prefix in known), None)
-
-
-def _number(digits: bytes) -> int:
-    # bytes.isdigit knows ASCII only; int() alone would take "+1", " 1", "1_0" as well.
-    if digits.isdigit() and digits[0] != _ZERO:
-        return int(digits)
-    if digits == b"0":
-        raise BadCommand("message numbers begin with 1")
-    raise BadCommand("a message number is needed")
 
 
 def _count(digits: bytes) -> int:

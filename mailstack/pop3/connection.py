@@ -225,8 +225,8 @@ class Connection(asyncio.Protocol):
                     self._close("closed by the client")
                 break
             work = self._obey(line)
-            if work is not None:
-                break
+            if work is not None or not (self._inlet.more or self._eof):
+                break  # that was all, as always in lockstep
         else:
             self._loop.call_soon(self._go_on)
         self._outlet.flush_soon()

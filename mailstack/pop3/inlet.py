@@ -29,7 +29,7 @@ class Inlet(LineReader):
 
     def meter(self) -> None:
         """Leave commands in the kernel while enough of them wait here."""
-        waiting = len(self)
+        waiting = len(self._held) - self._at
         if not self._paused:
             if waiting > _WAITING_OCTETS:
                 self._paused = True

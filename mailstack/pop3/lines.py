@@ -56,7 +56,8 @@ class LineReader:
         self._at = end + 1
         self.more = len(self._held) - self._at
         if not self.more:
-            self.clear()
+            self._held.clear()
+            self._at = 0
         elif self._at > _TAKEN_OCTETS:
             del self._held[: self._at]
             self._at = 0

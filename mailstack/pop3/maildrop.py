@@ -80,7 +80,8 @@ class Maildrop:
 
     def at_hand(self, number: int) -> Entry | None:
         """The message of that number, which has to be there and not deleted; None: ask for `entry`."""
-        self.check(number)
+        if number > self._all_messages or (self._marks and self._marks[number - 1]):
+            self.check(number)  # for its words
         return self._pages.at_hand(number)
 
     def entry(self, number: int) -> Asking[Entry]:

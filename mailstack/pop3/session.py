@@ -58,7 +58,8 @@ class Session:
 
     # fmt: off
     __slots__ = (
-        "_bad", "_channel", "_more", "_read_ahead", "_state", "ended", "mechanism", "tally", "trouble",
+        "_bad", "_channel", "_more", "_read_ahead", "_state", "ended", "longest_line", "mechanism", "tally",
+        "trouble",
     )
     # fmt: on
 
@@ -71,18 +72,12 @@ class Session:
         self._state: Authorization | Maildrop = Authorization()
         self._bad = 0
         self._more = 0
+        self.longest_line = LONGEST_OCTETS
+        """How many octets the next line may have, its end not counted."""
         self.ended: str | None = None  # why, once the connection is to be closed
         self.mechanism: str | None = None  # by which somebody has logged in
         self.trouble: str | None = None  # why the store did not do something, as the log tells it
         self.tally = Tally()
-
-    @property
-    def longest_line(self) -> int:
-        """How many octets the next line may have, its end not counted."""
-        state = self._state
-        if isinstance(state, Authorization) and state.dialogue is not None:
-            return authentication.LINE_OCTETS
-        return LONGEST_OCTETS
 
     @property
     def logged_in(self) -> bool:
@@ -103,6 +98,7 @@ class Session:
             if isinstance(state, Authorization) and state.dialogue is not None:
                 # It is over unless this line carries it on.
                 dialogue, state.dialogue = state.dialogue, None
+                self.longest_line = LONGEST_OCTETS
                 return self._carried(self._continued(dialogue, dialogue.respond(line)))
             word, rest = commands.split(line)
             verb = VERBS.get(word)
@@ -213,6 +209,7 @@ class Session:
             return self._entered(result, dialogue.mechanism)
         assert isinstance(self._state, Authorization)
         self._state.dialogue = dialogue
+        self.longest_line = authentication.LINE_OCTETS
         return challenge(result.octets)
 
     def _entered(self, snapshot: Snapshot, mechanism: str) -> Reply:

@@ -31,8 +31,12 @@ class Runs:
 
     def extend(self, numbers: Iterable[int]) -> None:
         """Several more."""
+        runs = self._runs
         for number in numbers:
-            self.add(number)
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                self.add(number)
 
     def __bool__(self) -> bool:
         return bool(self._runs)

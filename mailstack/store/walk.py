@@ -152,7 +152,7 @@ class Walk:
         if not peek:
             self._at = uid
             del self._ahead[uid]
-            self._source.budget.give(opened.held)
+            self._source.budget.left += opened.held
         return Content(self._source, opened, None if peek else self._account_id)
 
     def close(self) -> None:
