@@ -61,21 +61,33 @@ class WritingProcess(NamedTuple):
         """The hand of a Writer on the running loop."""
         return WritingHand(self, writer)
 
-    def end(self) -> None:
-        """Let it end, and wait for that; where it has ended this does nothing."""
+    def end(self) -> int | None:
+        """Let it end, wait for that, and return its exit code, or its signal below 0.
+
+        None where it was waited for before.
+        """
         self.connection.close()
         with suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return None
 
 
 def fork(url: str) -> WritingProcess:
-    """Start one that writes to this database; to be called where there is no thread and no loop yet."""
+    """Start one that writes to this database; to be called where there is no thread and no loop yet.
+
+    Raises StoreUnavailable where there can be no more processes.
+    """
     ours, its = socket.socketpair()
     # What is garbage now must not close descriptors there that have got another meaning; and a later search
     # for cycles, in either process, would write to what they share.
     gc.collect()
     gc.freeze()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        ours.close()
+        its.close()
+        raise StoreUnavailable(f"the process that writes mail cannot be started: {error.strerror}") from error
     if pid:
         its.close()
         ours.setblocking(False)
@@ -275,7 +287,10 @@ class WritingHand:
         self._loop.remove_reader(self._connection)
         self._loop.remove_writer(self._connection)
         self._forget_unsent()
-        await asyncio.to_thread(self._process.end)
+        code = await asyncio.to_thread(self._process.end)
+        if code:  # it was not told to
+            how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+            log.event("writing process ended", level=logging.ERROR, pid=self._process.pid, how=how)
 
 
 def _frame(batch: Sequence[Task]) -> _Frame:

@@ -335,6 +335,25 @@ async def test_when_it_dies_everybody_who_waits_is_told(database):
     assert list(noted(database)) == ["before"]
 
 
+async def test_how_it_has_died_is_told(database, caplog):
+    """Who has run out of memory finds a signal that nobody sent."""
+    async with writing(database) as (writer, pid):
+        await outcomes(writer.write(die, None))
+    (told,) = [record for record in caplog.records if record.message == "writing process ended"]
+    assert told.fields == {"pid": pid, "how": "Killed"}
+
+
+def test_where_it_cannot_be_started_that_is_said_and_nothing_is_left_open(database, monkeypatch):
+    def refused() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(StoreUnavailable, match="process that writes mail cannot be started: Resource temp"):
+        writing_process.fork(database.url.render_as_string(hide_password=False))
+    assert os.listdir("/proc/self/fd") == before
+
+
 async def test_a_job_whose_caller_has_gone_away_is_done(database, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
