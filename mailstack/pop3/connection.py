@@ -236,13 +236,14 @@ class Connection(asyncio.Protocol):
         self._active_at = self._loop.time()
         self._pulse.settled = False
         try:
-            turn = self._session.obey(line, more=self._inlet.more)
-            reply = turn if isinstance(turn, Reply) else turns.begin(turn, self._answers)
+            reply = self._session.obey(line, more=self._inlet.more)
+            if not isinstance(reply, Reply):
+                turn, begun = reply, turns.begin(reply, self._answers)
+                if not isinstance(begun, Reply):
+                    return turn, begun
+                reply = begun
         except Exception as error:
-            turn = reply = self._unforeseen(error)
-        if not isinstance(reply, Reply):
-            assert not isinstance(turn, Reply)
-            return turn, reply
+            reply = self._unforeseen(error)
         if self._session.ended is not None and self._answers.closes_slowly:
             return reply
         if not sending.at_once(self._outlet, reply):

@@ -46,20 +46,22 @@ class LineReader:
         Of a line that is too long only the beginning comes, one octet longer than allowed; once
         `endless` is set, its end was not waited for and there is nothing more to take.
         """
-        if self.endless or not self._held:
+        held = self._held
+        if self.endless or not held:
             return None
-        start, end = self._at, self._held.find(b"\n", self._at)
+        start = self._at
+        end = held.find(b"\n", start)
         if end < 0:
             return self._wait(longest)
-        line = bytes(self._held[start : min(end, start + longest + 2)])
-        whole = end - start == len(line)
-        self._at = end + 1
-        self.more = len(self._held) - self._at
-        if not self.more:
-            self._held.clear()
+        whole = end - start <= longest + 2
+        line = bytes(held[start : end if whole else start + longest + 2])
+        self._at = start = end + 1
+        self.more = more = len(held) - start
+        if not more:
+            held.clear()
             self._at = 0
-        elif self._at > _TAKEN_OCTETS:
-            del self._held[: self._at]
+        elif start > _TAKEN_OCTETS:
+            del held[:start]
             self._at = 0
         if self._cut is not None:
             line, self._cut = self._cut, None

@@ -124,6 +124,8 @@ class Outlet:
 
 def _joined(pieces: list[bytes]) -> list[bytes]:
     """The same octets, with small pieces that are neighbours put together."""
+    if max(map(len, pieces)) <= _SMALL:
+        return [b"".join(pieces)]
     joined: list[bytes] = []
     small: list[bytes] = []
     for piece in pieces:
