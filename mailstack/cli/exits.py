@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import sys
 import traceback
 from collections.abc import Callable
@@ -70,6 +72,14 @@ def obey(command: Callable[[], int], *, debug: bool) -> int:
         return exit_code(error)
 
 
+def myself() -> str:
+    """The name of the user that this command acts as."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a user without a name, as containers have them
+        return str(os.geteuid())
+
+
 def sentence(error: Exception) -> str:
     """What went wrong, for a person."""
     if isinstance(error, (errors.MailstackError, Usage)):
@@ -78,5 +88,7 @@ def sentence(error: Exception) -> str:
         return "nothing was changed"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
-        return f"{place}{error.strerror}"
+        # Root's commands become the owner of state_dir: who was refused is what root has to know.
+        refused = f" to the user {myself()}" if error.strerror == os.strerror(errno.EACCES) else ""
+        return f"{place}{error.strerror}{refused}"
     return f"this is a fault of mailstack (mailstack --debug tells more): {type(error).__name__}: {error}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
+import pwd
 import re
 import shutil
 import subprocess
@@ -164,6 +166,13 @@ def test_a_fault_of_ours_is_a_sentence_and_with_debug_a_trace(capsys: pytest.Cap
     ]
     assert exits.obey(fault, debug=True) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_who_was_refused_is_said() -> None:  # root's commands become the owner of the mail
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/bk")
+    assert exits.sentence(refused) == f"/root/bk: Permission denied to the user {name}"
+    assert exits.sentence(OSError(errno.ENOTDIR, "Not a directory", "/x")) == "/x: Not a directory"
 
 
 def test_a_pipe_that_closes_is_no_error(mailstack: CommandLine) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import typer
 
 from mailstack import values
 from mailstack.cli import ask, limits, show
+from mailstack.cli.exits import myself
 from mailstack.cli.importing import opening, telling
 from mailstack.cli.importing.entering import Entering
 from mailstack.cli.importing.measuring import Measured, measured
@@ -121,17 +120,10 @@ def advised(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise PermissionError(
             errno.EACCES,
-            f"the user that owns state_dir, {_myself()}, does this work and may not read that;"
-            f" make a copy for it: cp -a {path} COPY && chown -R {_myself()} COPY",
+            f"the user that owns state_dir, {myself()}, does this work and may not read that;"
+            f" make a copy for it: cp -a {path} COPY && chown -R {myself()} COPY",
             error.filename,
         ) from error
-
-
-def _myself() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a user without a name, as containers have them
-        return str(os.geteuid())
 
 
 def _require_room(account: Account, messages: Messages, *, allowed: bool) -> None:

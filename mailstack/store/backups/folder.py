@@ -66,6 +66,8 @@ class Folder:
             if about["format"] > FORMAT:
                 raise BadData(f"{self.path} was written by a newer mailstack; install that one")
             return int(about["store"])
+        except PermissionError:
+            raise
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise BadData(f"{self.path} is no folder of backups") from error
 
