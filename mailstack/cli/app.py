@@ -51,7 +51,9 @@ def _tree(commands: Mapping[str, Any]) -> Any:
 
 def run(arguments: Sequence[str]) -> int:
     """Obey a command line; return its exit code."""
-    return exits.obey(lambda: _run(list(arguments)), debug="--debug" in arguments)
+    debug = "--debug" in arguments
+    with exits.told(debug=debug):
+        return exits.obey(lambda: _run(list(arguments)), debug=debug)
 
 
 def _run(arguments: list[str]) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pwd
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mailstack import errors
 
@@ -70,6 +72,36 @@ def obey(command: Callable[[], int], *, debug: bool) -> int:
         for line in sentence(error).splitlines():
             print(f"mailstack: {line}", file=sys.stderr)
         return exit_code(error)
+
+
+@contextmanager
+def told(*, debug: bool) -> Iterator[None]:
+    """Tell a person, in a sentence, what the service would write to its log as failed; each once."""
+    handler = _Told(debug=debug)
+    logger = logging.getLogger("mailstack")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Told(logging.Handler):
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._debug = debug
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        said = record.getMessage()
+        if isinstance(error, Exception):
+            said += f": {sentence(error)}"
+            if self._debug:
+                traceback.print_exception(error)
+        if said not in self._said:
+            self._said.add(said)
+            print(f"mailstack: {said}", file=sys.stderr)
 
 
 def myself() -> str:

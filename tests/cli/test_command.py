@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack import __version__, errors
+from mailstack import __version__, errors, log
 from mailstack.cli import app, exits, serve
 from mailstack.service import roles
 from tests.cli.conftest import CommandLine
@@ -166,6 +166,14 @@ def test_a_fault_of_ours_is_a_sentence_and_with_debug_a_trace(capsys: pytest.Cap
     ]
     assert exits.obey(fault, debug=True) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_the_service_would_log_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    damage = errors.StoreDamaged("the database is damaged")
+    with exits.told(debug=False):
+        for _ in range(2):  # as many pages as are lost
+            log.failure("removal of content", damage)
+    assert capsys.readouterr().err == "mailstack: removal of content: the database is damaged\n"
 
 
 def test_who_was_refused_is_said() -> None:  # root's commands become the owner of the mail
