@@ -84,8 +84,9 @@ class Listener:
                 break
             await asyncio.sleep(0.02)
         if self._reception.tasks:
-            # A deposit whose peer has gone is still carried out, and so is its log line.
-            await asyncio.wait(self._reception.tasks, timeout=seconds)
+            # A deposit whose peer has gone is still carried out, and so is its log line: by the store, which
+            # writes what waits before it closes, where there is no time left for it here.
+            await asyncio.wait(self._reception.tasks, timeout=max(deadline - loop.time(), 0))
         if self._sweeper is not None:
             self._sweeper.cancel()
 

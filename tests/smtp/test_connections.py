@@ -114,6 +114,26 @@ async def test_a_stopping_server_finishes_what_is_under_way_and_says_why_to_the_
         assert len(await rig.mail("jones")) == 1
 
 
+async def test_a_stopping_server_waits_within_its_bound_for_a_store_that_does_not_answer(start):
+    """The sender hears that it is to come back, and the deposit ends when the store does."""
+    async with start() as rig:
+        gate = Gate(rig)
+        busy = await rig.connect()
+        await busy.trio()
+        await busy.reply(b"DATA")
+        busy.send(b"x\r\n.\r\n")
+        await gate.reached.wait()
+        rig.listener.close()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await rig.listener.drain(2.0)
+        assert loop.time() - began < 3.9, "once, not once more for what nobody is told"
+        assert (await busy.rest()).startswith(b"421 4.3.2 ")
+        gate.open()
+        await rig.until(lambda: not rig.reception.tasks)
+        assert len(await rig.mail("jones")) == 1
+
+
 # -- replies and segments ----------------------------------------------------------------------------
 
 
