@@ -99,7 +99,8 @@ def test_a_database_of_another_schema_is_told_and_the_rest_is_still_looked_at(
     appliance: Appliance, command: CommandLine
 ) -> None:
     (appliance.state_dir / "mail.db").unlink()
-    Database(appliance.url).engine.connect().close()
+    with appliance.database() as database:
+        database.engine.connect().close()
     found = command("doctor", "--offline", "--json")
     assert found.code == 65
     assert by_check(found.json)["database"] == "wrong"

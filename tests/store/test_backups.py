@@ -6,6 +6,7 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -263,13 +264,12 @@ def test_damage_in_the_store_is_told_by_the_backup(two_maildrops: Database, fold
 
 def _edit(folder: Folder, statement: str) -> None:
     (archive,) = folder.archives()
-    with sqlite3.connect(archive) as file:
+    with closing(sqlite3.connect(archive)) as file, file:
         file.execute(
             statement.replace(
                 "octets = replace(octets", "octets = CAST(replace(CAST(octets AS TEXT)"
             ).replace("E') W", "E') AS BLOB) W")
         )
-    file.close()
 
 
 def test_old_backups_go_and_what_only_they_had_goes_with_them(

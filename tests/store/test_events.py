@@ -66,6 +66,7 @@ async def test_what_is_too_much_for_the_memory_is_lost_and_counted(
         for number in range(5):
             store.journal.note(f"session{number}", Kind.SESSION, [], account_id=1)
     assert counted(database) == 3
+    database.dispose()
     # On a busy machine asyncio, too, has something to say.
     lost = [record for record in caplog.records if record.getMessage() == "events lost"]
     assert [record.fields for record in lost] == [{"number": 2}]

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,6 @@ def test_the_database_server_is_away(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_does_not_keep_it_from_starting(appliance: Appliance) -> None:
-    with sqlite3.connect(appliance.state_dir / "mail.db", isolation_level=None) as writer:
+    with closing(sqlite3.connect(appliance.state_dir / "mail.db", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         appliance.start()

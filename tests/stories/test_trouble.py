@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -167,7 +167,7 @@ def test_another_process_holds_the_write_lock(appliance: Appliance) -> None:
     first = message("first", 1000)
     assert appliance.send(first, "anna")[0] == 250
 
-    with sqlite3.connect(appliance.state_dir / "mail.db", isolation_level=None) as other:
+    with closing(sqlite3.connect(appliance.state_dir / "mail.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor() as pool:  # this one waits as long as the server is patient
             refused = pool.submit(appliance.send, message("second", 1000), "anna")
