@@ -103,8 +103,9 @@ class _Server:
     def __exit__(self, failed: object, *_: object) -> None:
         if failed is not None:
             self._stop()
-        self.last_words.extend(self.log_lines())
-        self.code = self._child.wait()
+        with self._child:  # which closes the pipes, and waits
+            self.last_words.extend(self.log_lines())
+        self.code = self._child.returncode
         signal.alarm(0)
 
     def ready(self) -> bool:

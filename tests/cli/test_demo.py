@@ -37,7 +37,10 @@ class Demo:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")},
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")},
+                "PYTHONWARNINGS": "always::ResourceWarning",
+            },
             start_new_session=True,
         )
         self._news = threading.Condition()
@@ -62,6 +65,7 @@ class Demo:
         self._reader.join(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        assert "ResourceWarning" not in self.said
         wait_until(lambda: not self._has_left_anything(), what="the end of all that it has started")
         return code
 
