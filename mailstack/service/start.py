@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from itertools import chain
 
 import uvloop
 
@@ -27,6 +28,16 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
     descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))
+    try:
+        return _served(settings, wanted, workers, reread, listening)
+    finally:
+        for each in chain.from_iterable(listening.values()):
+            each.close()
+
+
+def _served(
+    settings: Settings, wanted: Sequence[str], workers: int, reread: Reread, listening: sockets.Sockets
+) -> int:
     manager = Manager.of(os.environ)
     tickets = TicketKeys()
     receives = not listening.keys().isdisjoint(roles.SMTP)

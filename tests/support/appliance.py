@@ -219,6 +219,9 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
         for client in self._clients:
             with suppress(OSError):  # of one whose socket a test has closed
                 client.close()
+        if kind is None:
+            warned = [line for line in self.said().splitlines() if "ResourceWarning: " in line]
+            assert not warned, warned
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -231,7 +234,12 @@ tls_listen = ["{self.host}:{POP3S_PORT}"]
         mine = {name: value for name, value in os.environ.items() if not name.startswith("MAILSTACK_")}
         process = Process(
             ["--config", str(self.config), *arguments],
-            environ={**mine, "PYTHONPATH": str(_ROOT), **(environ or {})},
+            environ={
+                **mine,
+                "PYTHONPATH": str(_ROOT),
+                "PYTHONWARNINGS": "always::ResourceWarning",
+                **(environ or {}),
+            },
             log=self.log,
             module=self._module,
         )
