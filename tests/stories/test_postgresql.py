@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import poplib
 import random
+import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -80,8 +81,10 @@ def own_server(tmp_path: Path) -> Iterator[tuple[Server, Appliance]]:
             yield server, made
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_a_restart_under_load_is_a_pause(own_server: tuple[Server, Appliance], mode: str) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+async def test_a_restart_under_load_is_a_pause(
+    own_server: tuple[Server, Appliance], sent: signal.Signals
+) -> None:
     server, appliance = own_server
     process = await asyncio.to_thread(appliance.start)
     record = Record()
@@ -89,7 +92,7 @@ async def test_a_restart_under_load_is_a_pause(own_server: tuple[Server, Applian
     async with loaded(record, appliance):
         await goes_on(record)
         for _ in range(2):
-            await asyncio.to_thread(server.stop, mode)
+            await asyncio.to_thread(server.stop, sent)
             await both_are_refused(record)
             await asyncio.to_thread(server.start)
             await goes_on(record)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.appliance import wait_until
+
 _SETTINGS = {
-    "listen_addresses": "''",
+    "listen_addresses": "",
     "max_connections": "200",
     "shared_buffers": "64MB",
     # What a crash of the whole machine does is tested elsewhere; these tests are about statements.
@@ -51,29 +54,49 @@ class Server:
         self.url = f"postgresql://mailstack@/postgres?host={directory}"
         """Its superuser's database, on a unix socket."""
         self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
         data = directory / "data"
-        prefix: list[str] = []
+        # It ends with this process, whoever ends that, and however.
+        as_user = ["setpriv", "--pdeathsig=QUIT"]
         if os.getuid() == 0:
             shutil.chown(directory, "nobody", "nogroup")
-            prefix = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+            as_user += ["--reuid=nobody", "--regid=nogroup", "--clear-groups"]
         initdb = [str(programs / "initdb"), "-D", str(data), "-U", "mailstack"]
         subprocess.run(
-            [*prefix, *initdb, "-A", "trust", "-N", "--locale=C.UTF-8"],
+            [*as_user, *initdb, "-A", "trust", "-N", "--locale=C.UTF-8"],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=directory,
         )
-        self._control = [*prefix, str(programs / "pg_ctl"), "-D", str(data), "-w", "-s"]
-        options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
-        self._start = ["-l", str(data / "log"), "-o", f"-k {directory} {options}", "start"]
+        options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        self._command = [
+            *as_user,
+            str(programs / "postgres"),
+            "-D",
+            str(data),
+            "-k",
+            str(directory),
+            *options,
+        ]
+        self._ask = [str(programs / "pg_isready"), "-q", "-h", str(directory), "-d", "postgres"]
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        subprocess.run([*self._control, *self._start], check=True, cwd=self._directory)
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self._directory)
+        wait_until(self._answers, what="PostgreSQL has started", seconds=60)
 
-    def stop(self, mode: str) -> None:
-        """End every session: "fast" rolls back and writes all down, "immediate" is a crash."""
-        subprocess.run([*self._control, "-m", mode, "stop"], check=True, cwd=self._directory)
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._directory / "log").read_text()
+        return subprocess.run(self._ask, check=False).returncode == 0
+
+    def stop(self, sent: signal.Signals) -> None:
+        """End every session: SIGINT rolls back and writes all down, SIGQUIT is a crash."""
+        if self._process is not None:
+            self._process.send_signal(sent)
+            self._process.wait()
+            self._process = None
 
 
 @contextmanager
@@ -84,8 +107,7 @@ def server(directory: Path) -> Iterator[Server]:
     try:
         yield made
     finally:
-        if (directory / "data" / "postmaster.pid").exists():
-            made.stop("immediate")
+        made.stop(signal.SIGQUIT)
 
 
 def create_database(superuser_url: str, name: str, *, template: str = "template1") -> str:
