@@ -16,10 +16,6 @@ from mailstack.store.accounts import Account
 from mailstack.store.clock import now
 
 app = typer.Typer(name="account", help="Who has a maildrop here.", no_args_is_help=True)
-app.command("import", epilog=account_import.EXAMPLE)(account_import.import_)
-app.command("unlock", epilog=account_logins.EXAMPLE)(account_logins.unlock)
-app.command("quota", epilog=limits.ACCOUNT_QUOTA)(limits.account_quota)
-app.command("keep", epilog=limits.ACCOUNT_KEEP)(limits.account_keep)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Take the password from the first line of standard input.")
@@ -192,6 +188,13 @@ def remove(context: typer.Context, address: Address, yes: Yes = False) -> None:
     print(f"{found.mailbox} is gone, with {mail}")
     if changed:
         print(f"it was a target of {', '.join(map(written, changed))}")
+
+
+# In --help, what is used every day stands first.
+app.command("import", epilog=account_import.EXAMPLE)(account_import.import_)
+app.command("unlock", epilog=account_logins.EXAMPLE)(account_logins.unlock)
+app.command("quota", epilog=limits.ACCOUNT_QUOTA)(limits.account_quota)
+app.command("keep", epilog=limits.ACCOUNT_KEEP)(limits.account_keep)
 
 
 def _quota(size: str | None) -> int | None:

@@ -11,8 +11,6 @@ from mailstack.cli.options import Json, admin
 from mailstack.store import domains
 
 app = typer.Typer(name="domain", help="The domains that mail is received for.", no_args_is_help=True)
-app.command("quota", epilog=limits.DOMAIN_QUOTA)(limits.domain_quota)
-app.command("keep", epilog=limits.DOMAIN_KEEP)(limits.domain_keep)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
 
@@ -65,3 +63,8 @@ def rename(context: typer.Context, old: Name, new: Name) -> None:
     with admin(context).database() as database, database.writing() as connection:
         renamed = domains.rename_domain(connection, old, new)
     print(f"the domain is {renamed} now; mail to {old} and logins with it go on working")
+
+
+# In --help, what is used every day stands first.
+app.command("quota", epilog=limits.DOMAIN_QUOTA)(limits.domain_quota)
+app.command("keep", epilog=limits.DOMAIN_KEEP)(limits.domain_keep)

@@ -23,9 +23,6 @@ from mailstack.store.browse import Entry
 from mailstack.store.engine import Database
 
 app = typer.Typer(name="maildrop", help="The mail of one account.", no_args_is_help=True)
-app.command("import", epilog=importing.EXAMPLE)(importing.import_)
-app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
-app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
 
 
 class Format(StrEnum):
@@ -121,6 +118,12 @@ def export_(
         print(f"{show.counted(written, 'message')} of {account.mailbox} are in {target}")
     if damaged:
         raise MessageGone("\n".join(damaged))
+
+
+# In --help, what is used every day stands first.
+app.command("import", epilog=importing.EXAMPLE)(importing.import_)
+app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
+app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
 
 
 def _messages(database: Database, account: Account, damaged: list[str]) -> Iterator[export.Message]:

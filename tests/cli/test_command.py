@@ -33,6 +33,12 @@ def test_every_command_has_help_with_an_example(mailstack: CommandLine) -> None:
         assert " ".join(("mailstack", *name)) in " ".join(helped.out.split()), name
 
 
+def test_help_begins_with_what_is_used_every_day() -> None:
+    inner = app.tree().commands
+    firsts = {name: next(iter(inner[name].commands)) for name in ("account", "domain", "maildrop")}
+    assert firsts == {"account": "add", "domain": "add", "maildrop": "list"}
+
+
 def test_what_is_said_of_options_and_arguments_is_shown_to_the_letter(
     mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
