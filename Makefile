@@ -1,6 +1,7 @@
 # mailstack on a Debian machine that has git and make. `make` alone says what there is.
 
-PYTHON ?= python3
+# Debian's own, on which the package runs, and not what happens to come first in the path.
+PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
 DIRECTORY ?= .run
 PORTS ?=
 # Twice as many as CI has cores: tests also wait, for timers, disks and servers that start.
