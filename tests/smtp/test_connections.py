@@ -25,6 +25,13 @@ class Gate:
     def open(self) -> None:
         self._opened.set()
 
+    async def hold(self, peer, end: bytes = b".\r\n") -> None:
+        """Have the peer send a message that ends so, and wait until its deposit is held back."""
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n" + end)
+        await self.reached.wait()
+
     async def _held(self, deposit):
         self.reached.set()
         await self._opened.wait()
@@ -44,14 +51,12 @@ class Segments(asyncio.Protocol):
 # -- the end of a connection while a reply is owed ---------------------------------------------------
 
 
-async def test_a_deposit_goes_on_when_the_peer_is_gone(start):
-    async with start() as rig:
+@pytest.mark.parametrize("under_tls", [False, True])
+async def test_a_deposit_goes_on_when_the_peer_is_gone(start, tls, under_tls):
+    async with start(tls=tls) as rig:
         gate = Gate(rig)
-        peer = await rig.connect()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"x\r\n.\r\n")
-        await gate.reached.wait()
+        peer = await (rig.connect_under_tls() if under_tls else rig.connect())
+        await gate.hold(peer)
         peer.reset()
         await rig.until(lambda: not rig.listener.sessions)
         gate.open()
@@ -81,29 +86,11 @@ async def test_a_peer_that_half_closed_gets_the_replies_it_is_owed(start, tls, u
         assert len(await rig.mail("jones")) == 1
 
 
-async def test_under_tls_a_deposit_goes_on_when_the_connection_is_lost(start, tls):
-    async with start(tls=tls) as rig:
-        gate = Gate(rig)
-        peer = await rig.connect_under_tls()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"x\r\n.\r\n")
-        await gate.reached.wait()
-        peer.reset()
-        await rig.until(lambda: not rig.listener.sessions)
-        gate.open()
-        await rig.until(lambda: not rig.reception.tasks)
-        assert len(await rig.mail("jones")) == 1
-
-
 async def test_a_stopping_server_finishes_what_is_under_way_and_says_why_to_the_others(start):
     async with start() as rig:
         gate = Gate(rig)
         idle, busy = await rig.connect(), await rig.connect()
-        await busy.trio()
-        await busy.reply(b"DATA")
-        busy.send(b"x\r\n.\r\n")
-        await gate.reached.wait()
+        await gate.hold(busy)
         rig.listener.close()
         stopping = asyncio.create_task(rig.listener.drain(5.0))
         assert await idle.rest() == b"421 4.3.2 the server is stopping, try again\r\n"
@@ -119,10 +106,7 @@ async def test_a_stopping_server_waits_within_its_bound_for_a_store_that_does_no
     async with start() as rig:
         gate = Gate(rig)
         busy = await rig.connect()
-        await busy.trio()
-        await busy.reply(b"DATA")
-        busy.send(b"x\r\n.\r\n")
-        await gate.reached.wait()
+        await gate.hold(busy)
         rig.listener.close()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -163,10 +147,7 @@ async def test_what_waits_while_a_reply_is_awaited_is_bounded(start):
     async with start(max_commands=200_000) as rig:
         gate = Gate(rig)
         peer = await rig.connect()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"x\r\n.\r\n" + b"NOOP\r\n" * 100_000)
-        await gate.reached.wait()
+        await gate.hold(peer, b".\r\n" + b"NOOP\r\n" * 100_000)
         await asyncio.sleep(0.1)
         (connection,) = rig.reception.connections
         assert len(connection._input) < 1_000_000
@@ -238,10 +219,7 @@ async def test_a_slow_store_is_not_the_peers_silence(start):
     async with start(idle_seconds=0.2) as rig:
         gate = Gate(rig)
         peer = await rig.connect()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"x\r\n.\r\n")
-        await gate.reached.wait()
+        await gate.hold(peer)
         await asyncio.sleep(0.5)
         gate.open()
         assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
