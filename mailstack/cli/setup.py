@@ -24,7 +24,7 @@ from mailstack.cli.look import Glasses
 from mailstack.cli.options import admin
 from mailstack.cli.setup_place import Place
 from mailstack.errors import BadAddress, MailstackError
-from mailstack.mail.address import Mailbox, fold_domain, parse_mailbox, reason
+from mailstack.mail.address import Mailbox, ends_with_number, fold_domain, parse_mailbox, reason
 from mailstack.settings import Settings
 
 EXAMPLE = "Example: mailstack setup you@example.org"
@@ -109,8 +109,7 @@ def _mailbox(address: str) -> Mailbox:
         domain = fold_domain(mailbox.domain)
     except BadAddress as error:
         raise BadAddress(f"{address!r} is no address like you@example.org: {reason(error)}") from error
-    top = domain.rpartition(".")[2]
-    if domain.startswith("[") or "." not in domain or top.isdigit():
+    if domain.startswith("[") or "." not in domain or ends_with_number(domain):
         raise BadAddress(f"{address!r}: {mailbox.domain} is no domain of the internet, like example.org")
     return Mailbox(mailbox.local_part, domain)
 

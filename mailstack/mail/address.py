@@ -264,6 +264,11 @@ def domain_key(written: str) -> str:
         raise BadAddress(f"{written!r} is no domain like example.org: {reason(error)}") from error
 
 
+def ends_with_number(domain: str) -> bool:
+    """Whether the last label is a number: an IP address ends so, and no top-level domain (RFC 3696 §2)."""
+    return domain.rpartition(".")[2].isdigit()
+
+
 def reason(error: BadAddress) -> str:
     """Why something is no address, to stand behind a colon."""
     text = str(error).rstrip(".")

@@ -13,7 +13,7 @@ from sqlalchemy import Column, Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, BadAddress, NotFound, StillInUse
-from mailstack.mail.address import domain_key
+from mailstack.mail.address import domain_key, ends_with_number
 from mailstack.store.clock import moment, now
 from mailstack.store.tables import account, alias, domain
 
@@ -144,7 +144,7 @@ def _name(name: str) -> str:
 
 def _new_name(name: str) -> str:
     folded = _name(name)
-    if folded.rpartition(".")[2].isdigit():  # RFC 3696 section 2: no top-level domain is a number
+    if ends_with_number(folded):
         raise BadAddress(f"{name} ends with a number, as IP addresses do; a domain has a name")
     return folded
 
