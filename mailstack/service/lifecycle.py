@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mailstack import log
+from mailstack import log, memory
 from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
-from mailstack.service import housekeeping, memory, roles
+from mailstack.service import housekeeping, roles
 from mailstack.service.answers import answers
 from mailstack.service.contexts import TicketTurn, TlsContext
 from mailstack.service.control import Control

@@ -9,7 +9,8 @@ from itertools import chain
 
 import uvloop
 
-from mailstack.service import descriptors, lifecycle, memory, roles, sockets, supervisor
+from mailstack import memory
+from mailstack.service import descriptors, lifecycle, roles, sockets, supervisor
 from mailstack.service.contexts import TlsContext
 from mailstack.service.reload import Reread
 from mailstack.service.systemd import Manager
@@ -24,7 +25,7 @@ def run(settings: Settings, wanted: Sequence[str], workers: int, reread: Reread)
 
     `reread` gives the settings as they are now, the environment included.
     """
-    memory.tell_allocator()
+    memory.tell_allocator(memory.SERVING_OCTETS)
     descriptors.raise_limit()
     _ensure_certificate(settings)
     listening = sockets.inherited(os.environ) or sockets.bind(roles.addresses(settings, wanted))

@@ -20,8 +20,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from mailstack import log
-from mailstack.service import memory
+from mailstack import log, memory
 from mailstack.service.heartbeat import READY
 from mailstack.service.systemd import Manager, fields, status
 from mailstack.service.tickets import TicketKeys

@@ -1,4 +1,4 @@
-"""One row of `content`, written and read in pieces.
+"""Rows of `content`, written and read in pieces.
 
 SQLite's driver puts a large value together in one block of memory and copies it to another; both come
 fresh from the system each time, page by page. Pieces of 64 KiB take half the time for 5 MB (3.0 ms in
@@ -12,17 +12,23 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from mailstack.mail.spool import Piece
+from mailstack.store import writeback
 from mailstack.store.engine import driver_of
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import content
 
 PIECE_OCTETS: Final = 64 * 1024
+
+_FLOWING_CACHE_OCTETS: Final = 512 * 1024
+"""Of SQLite's pages, while a large message comes by: what does not fit is written to the log at once."""
 
 LAST_OPENED: Final = sys.maxsize if sys.version_info >= (3, 11, 4) else 2**31 - 1
 """The last row that the driver opens: before Python 3.11.4 it took the number for a C int (gh-100370).
@@ -48,15 +54,36 @@ def pieces(connection: Connection, content_id: int) -> list[bytes]:
         return [blob.read(PIECE_OCTETS) for _ in range(0, len(blob), PIECE_OCTETS)]
 
 
-def put(connection: Connection, content_id: int, octets: int, pieces: Sequence[Piece]) -> None:
-    """Insert a row of so many octets, which are the pieces one behind the other."""
+def put(connection: Connection, content_id: int, pieces: Sequence[Piece]) -> None:
+    """Insert a row of the pieces, one behind the other."""
     if not _opens(connection, content_id):
         INSERT.run(connection, content_id, b"".join(pieces))
         return
-    _INSERT_ZEROS.run(connection, content_id, octets)
+    _INSERT_ZEROS.run(connection, content_id, sum(map(len, pieces)))
     with _opened(connection, content_id, readonly=False) as blob:
         for piece in pieces:
             blob.write(piece)
+
+
+@contextmanager
+def flowing(connection: Connection, octets: int) -> Iterator[Callable[[], None]]:
+    """Have so many octets, where they are many, go to SQLite's log and from there to the disk as they come.
+
+    Else COMMIT writes all of them, and waits for the disk, which did nothing until then. Gives what has the
+    disk begin, to be called now and then within the block.
+    """
+    if connection.dialect.name != "sqlite" or octets <= 2 * _FLOWING_CACHE_OCTETS:
+        yield _nothing
+        return
+    driver = driver_of(connection)
+    ((before,),) = driver.execute("PRAGMA cache_size").fetchall()
+    driver.execute(f"PRAGMA cache_size=-{_FLOWING_CACHE_OCTETS // 1024}")
+    yield partial(writeback.begin, f"{connection.engine.url.database}-wal")
+    driver.execute(f"PRAGMA cache_size={before}")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _opens(connection: Connection, content_id: int) -> bool:

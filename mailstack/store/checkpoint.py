@@ -1,8 +1,9 @@
 """SQLite's write-ahead log is copied back into the database beside the writer, not inside a commit.
 
 A checkpoint inside a COMMIT makes everyone wait who waits for that commit. So a thread of its own
-copies what is in the log while new commits are appended to it; once it has caught up, only a few
-pages are left, and the writer copies those between two batches and begins the log anew.
+copies what is in the log, and waits for the disk, while new commits are appended to it; once it has
+caught up, only a few pages are left, and the writer copies those between two batches and begins the
+log anew.
 
 The log's file keeps its size when the log begins anew, for writing over what is there is cheaper
 than letting a file grow. So its size does not tell how long the log is; its frames do.
@@ -31,6 +32,9 @@ _COMMITS: Final = 16
 _SECONDS: Final = 0.01
 """The log is looked at after so many commits, or so long: opening it costs a tenth of a small one."""
 
+_PASSES: Final = 3
+"""A log is copied so often before it begins anew: each time only what has come since the last one."""
+
 _PAUSE_SECONDS: Final = 1.0
 """After somebody was in the way, who may be for long: only so often do those who write wait for them."""
 
@@ -50,19 +54,18 @@ class Checkpointer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._long_octets = self._measured()
         self._copying = False
-        self._caught_up = False
+        self._copied: bool | None = None  # what has become of that; None: nothing yet
         self._unseen = 0  # commits since the log was looked at
         self._seen_at = 0.0
         self._not_before = 0.0
 
     def after_commit(self) -> None:
         """Begin to copy where the log has grown long, or finish what was copied."""
-        if self._caught_up:
-            self._caught_up = False
-            if not self._checkpoint("RESTART"):
+        if self._copied is not None:
+            if not (self._copied and self._checkpoint("RESTART")):
                 self._not_before = time.monotonic() + _PAUSE_SECONDS
             self._long_octets = self._measured()
-            self._copying = False
+            self._copying, self._copied = False, None
         elif not self._copying and self._look_is_due() and is_longer(self._log, self._long_octets):
             self._copying = True
             self._thread.submit(self._copy)
@@ -86,8 +89,7 @@ class Checkpointer:
         return LOG_OCTETS
 
     def _copy(self) -> None:
-        self._checkpoint("PASSIVE")
-        self._caught_up = True
+        self._copied = all(self._checkpoint("PASSIVE") for _ in range(_PASSES))
 
     def _checkpoint(self, kind: str) -> bool:
         try:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mailstack.errors import BadSetting, StoreContended, StoreDamaged, StoreFull, StoreUnavailable
+from mailstack.store import writeback
 from mailstack.store.turnstile import Turnstile
 
 PAGE_OCTETS: Final = 8192
@@ -131,6 +132,8 @@ class Database:
         """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn).
 
         False: somebody was in the way, who copies, too, or reads from the log still.
+        PASSIVE waits for the disk, too, which SQLite leaves to the RESTART where somebody writes meanwhile:
+        all who write then waited for it.
         """
         with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
@@ -139,12 +142,20 @@ class Database:
                 cursor.execute(f"PRAGMA busy_timeout={_RESTART_MILLISECONDS}")
                 ((busy, _, _),) = cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
                 cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+                if kind == "PASSIVE":
+                    self._sync()
                 return not busy
             except BaseException:
                 connection.invalidate()  # nobody else wants one that waits for so short a time
                 raise
             finally:
                 connection.close()
+
+    def _sync(self) -> None:
+        try:
+            writeback.finish(str(self.path))
+        except OSError as error:
+            raise StoreUnavailable(f"the database {self.path} cannot be synced: {error.strerror}") from error
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a batch of messages must not be in memory a second time."""
 
 _LARGE_OCTETS = 64 * 1024
-"""Above this a part is written by itself."""
+"""Above this a message's parts are written one by one."""
 
 
 class Recipient(NamedTuple):
@@ -156,20 +156,30 @@ def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit
     rows: list[tuple[int, bytes]] = []
     octets = 0
     for number, d in numbered:
-        of_message = b""
-        for key, pieces in enumerate(d.spool.parts_in_turn(), number * PARTS_A_MESSAGE):
-            of_message += digests.of_part(*pieces)
-            length = sum(map(len, pieces))
-            if length > _LARGE_OCTETS:
-                blobs.put(connection, key, length, pieces)
-                continue
-            rows.append((key, b"".join(pieces)))
-            octets += length
-            if octets >= _INSERT_OCTETS:
-                blobs.INSERT.run_many(connection, rows)
-                rows, octets = [], 0
-        found.append(of_message)
+        first_id = number * PARTS_A_MESSAGE
+        if d.spool.octets > _LARGE_OCTETS:
+            found.append(_store_large(connection, first_id, d.spool))
+            continue
+        whole = b"".join(d.spool.parts())
+        found.append(digests.of_part(whole) if whole else b"")
+        if whole:
+            rows.append((first_id, whole))
+        octets += len(whole)
+        if octets >= _INSERT_OCTETS:
+            blobs.INSERT.run_many(connection, rows)
+            rows, octets = [], 0
     blobs.INSERT.run_many(connection, rows)
+    return found
+
+
+def _store_large(connection: Connection, first_id: int, spool: Spool) -> bytes:
+    """Insert the parts of one message; returns its digests."""
+    found = b""
+    with blobs.flowing(connection, spool.octets) as flow:
+        for content_id, pieces in enumerate(spool.parts_in_turn(), first_id):
+            found += digests.of_part(*pieces)
+            blobs.put(connection, content_id, pieces)
+            flow()
     return found
 
 

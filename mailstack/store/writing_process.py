@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import io
 import logging
 import os
@@ -26,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from mailstack import log
+from mailstack import log, memory
 from mailstack.errors import MailstackError, StoreUnavailable
 from mailstack.mail.spool import Spool
 from mailstack.store.batches import Batches, Report, Task
@@ -80,8 +79,7 @@ def fork(url: str) -> WritingProcess:
     ours, its = socket.socketpair()
     # What is garbage now must not close descriptors there that have got another meaning; and a later search
     # for cycles, in either process, would write to what they share.
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     try:
         pid = os.fork()
     except OSError as error:
@@ -97,6 +95,7 @@ def fork(url: str) -> WritingProcess:
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)  # which a service manager or a terminal sends to everybody
         _let_go({2, its.fileno()})
+        memory.tell_allocator(memory.WRITING_OCTETS)
         _serve(its, Database(url))
         code = 0
     except BaseException as error:

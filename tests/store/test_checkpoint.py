@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,4 +123,35 @@ async def test_a_log_that_was_long_once_is_not_copied_back_for_ever(
     await writer.close()
     # A commit adds a page or a few, and 32 pages make the log long: some 15 times, each in two steps.
     assert 4 <= database.checkpoints <= 60
+    database.dispose()
+
+
+async def test_a_log_does_not_begin_anew_while_the_disk_refuses_what_was_copied(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = 0
+
+    def refuse(number: int) -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
+    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.1)
+    database = Counting(sqlite_url)
+    writer = writing(database)
+    number = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", refuse)
+        while refused < 2:  # mail is written all the same, and the log is looked at again
+            number += 1
+            await writer.write(work, str(number))
+        assert not database.begun_anew
+    while not database.begun_anew:
+        number += 1
+        await writer.write(work, str(number))
+    await writer.close()
+    assert "cannot be synced" in caplog.text
+    with database.reading() as connection:
+        assert len(connection.execute(select(state)).all()) == number
     database.dispose()

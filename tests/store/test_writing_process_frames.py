@@ -32,7 +32,7 @@ def put(connection: Connection, jobs: Sequence[Deposit]) -> list[int]:
     for deposit in jobs:
         parts = list(deposit.spool.parts())
         for key, part in enumerate(parts, int(deposit.mail_id) * PARTS_A_MESSAGE):
-            blobs.put(connection, key, len(part), [part])
+            blobs.put(connection, key, [part])
         counts.append(len(parts))
     return counts
 

@@ -8,13 +8,16 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1  # mallopt(3), glibc
 _M_MMAP_THRESHOLD: Final = -3
-_LARGE_OCTETS: Final = 128 * 1024
 _KEPT_OCTETS: Final = 4 * 1024 * 1024
+SERVING_OCTETS: Final = 128 * 1024
+"""What is large for a process with connections, see `tell_allocator`."""
+WRITING_OCTETS: Final = 1024 * 1024
+"""What is large for one that has none and handles content in whole parts."""
 _NEW_OBJECTS: Final = 5000
 """So many more than were freed since the last search."""
 
 
-def tell_allocator() -> None:
+def tell_allocator(large_octets: int) -> None:
     """Have large blocks of memory go back to the system when they are freed, and others be used again.
 
     uvloop gives each connection under its TLS (SMTP's) a buffer of 256 KiB, of which an idle one ever
@@ -30,7 +33,7 @@ def tell_allocator() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_OCTETS)
+        mallopt(_M_MMAP_THRESHOLD, large_octets)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_OCTETS)
 
 
