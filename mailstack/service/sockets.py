@@ -13,7 +13,7 @@ from mailstack.errors import CannotListen
 from mailstack.values import Listen, TcpAddress, UnixAddress
 
 Sockets = Mapping[str, Sequence[socket.socket]]
-"""Bound sockets by what is spoken on them: `smtp`, `lmtp`, `pop3`, `pop3s`."""
+"""Bound sockets by what is spoken on them: `smtp`, `lmtp`, `pop3`, `pop3s`, `metrics`."""
 
 _FIRST_DESCRIPTOR: Final = 3
 _BACKLOG: Final = 1024
@@ -54,7 +54,7 @@ def _bound(address: Listen) -> socket.socket:
     try:
         return _unix(address) if isinstance(address, UnixAddress) else _tcp(address)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {address}: {_reason(error)}") from error
+        raise CannotListen(f"cannot listen on {address}: {_reason(address, error)}") from error
 
 
 def _tcp(address: TcpAddress) -> socket.socket:
@@ -103,7 +103,7 @@ def _remove_dead_socket(path: str) -> None:
             os.unlink(path)
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, PermissionError):
+def _reason(address: Listen, error: OSError) -> str:
+    if isinstance(error, PermissionError) and isinstance(address, TcpAddress):
         return "ports below 1024 need systemd's socket units, or CAP_NET_BIND_SERVICE"
-    return f"{os.strerror(error.errno).lower()}" if error.errno else str(error)
+    return (error.strerror or str(error)).lower()  # a name that is not known has an errno of its own kind
