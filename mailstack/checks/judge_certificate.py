@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from mailstack.checks.facts import Certificate, Facts
+from mailstack.checks.facts import Facts
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
 
 WARN_DAYS: Final = 14
@@ -143,8 +143,3 @@ def served(facts: Facts) -> Iterator[Finding]:
 def _covers(name: str, host: str) -> bool:
     name = name.lower()
     return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
-
-
-def is_trusted(certificate: Certificate) -> bool:
-    """Whether the world takes it."""
-    return not certificate.self_signed and not certificate.chain_problem

@@ -133,11 +133,6 @@ def set_password(
     _change(connection, mailbox, password_hash=password_hash, scram_keys=scram_keys)
 
 
-def set_quota(connection: Connection, mailbox: Mailbox, quota_octets: int | None) -> None:
-    """Replace the limit of octets; None is what the domain says, UNLIMITED none at all."""
-    _change(connection, mailbox, quota_octets=quota_octets)
-
-
 def disable(connection: Connection, mailbox: Mailbox) -> bool:
     """Refuse mail and logins, keep what is there; return whether anything changed."""
     if find_account(connection, mailbox).disabled_at is not None:

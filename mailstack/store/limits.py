@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, update
 
-from mailstack.mail.address import Mailbox
 from mailstack.store import routing
 from mailstack.store.tables import UNLIMITED, account, domain
 
@@ -66,17 +65,6 @@ def said_by_domain(connection: Connection, name: str) -> Limits:
     """What a domain says, None where it says nothing; raises NotOurDomain."""
     where = domain.c.id == routing.domain_id(connection, name)
     row = connection.execute(select(*(domain.c[each] for each in Limits._fields)).where(where)).one()
-    return Limits(*row)
-
-
-def said_by_account(connection: Connection, mailbox: Mailbox) -> Limits:
-    """What an account says of itself, None where it says nothing."""
-    where = routing.place(connection, mailbox)
-    row = connection.execute(
-        select(*(account.c[each] for each in Limits._fields)).where(
-            account.c.domain_id == where.domain_id, account.c.local_part == where.local_part
-        )
-    ).one()
     return Limits(*row)
 
 

@@ -63,7 +63,6 @@ class Store:
         """
         self._removed_by = REMOVED_BY_CLIENT if keep_deleted else None
         self.database = database
-        self._state_dir = state_dir
         self._reserve_octets = reserve_octets
         self._disk = Path(database.path).parent if database.path else state_dir
         self._space_checked = -_SPACE_CHECK_SECONDS

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from mailstack.errors import AlreadyThere, BadAddress, NotFound, NotOurDomain
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.store import accounts, aliases, domains, routing
+from mailstack.store import accounts, aliases, domains, limits, routing
 from mailstack.store.accounts import NewAccount
 from mailstack.store.engine import Database
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, leftover, message, state
@@ -149,12 +149,13 @@ def test_disable_and_enable(connection: Connection) -> None:
 
 def test_password_and_quota_of_one_account_change(connection: Connection) -> None:
     jo = Mailbox("jo", "example.org")
+    number = find(connection, "jo@example.org").id
     accounts.set_password(connection, jo, "$other$")
-    accounts.set_quota(connection, jo, 2 << 30)
+    limits.set_for_account(connection, number, quota_octets=2 << 30)
     hashes = connection.execute(select(account.c.password_hash).order_by(account.c.id)).scalars().all()
     assert hashes == ["$other$", "$hash$"]
     assert find(connection, "jo@example.org").quota_octets == 2 << 30
-    accounts.set_quota(connection, jo, None)
+    limits.set_for_account(connection, number, quota_octets=None)
     assert find(connection, "jo@example.org").quota_octets is None
     with pytest.raises(NotFound):
         accounts.set_password(connection, Mailbox("ann", "example.org"), "$other$")

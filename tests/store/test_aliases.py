@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import AlreadyThere, BadTarget, NotFound, NotOurDomain, StillInUse
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.store import accounts, aliases, domains, routing
+from mailstack.store import accounts, aliases, domains, limits, routing
 from mailstack.store.engine import Database
 
 CATCH_ALL = Mailbox("", "example.org")
@@ -154,7 +154,7 @@ def test_an_alias_that_another_needs_stays(connection: Connection) -> None:
 
 
 def test_what_is_known_of_an_account_comes_along(connection: Connection) -> None:
-    accounts.set_quota(connection, at("jo"), 7)
+    limits.set_for_account(connection, accounts.find_account(connection, at("jo")).id, quota_octets=7)
     accounts.disable(connection, at("jo"))
     (found,) = routing.expand(connection, [routing.place(connection, at("jo"))])
     assert (found.quota_octets, found.octets, found.disabled) == (7, 0, True)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.store import accounts, aliases, domains, routes
+from mailstack.store import accounts, aliases, domains, limits, routes
 from mailstack.store.engine import Database
 from mailstack.store.routes import NewHash
 from tests.support.steps import steps
@@ -148,8 +148,9 @@ def test_mail_for_postmaster_is_marked_as_such_whoever_it_goes_to(furnished):
 
 def test_what_may_refuse_is_told(furnished):
     with furnished.writing() as connection:
-        accounts.disable(connection, parse_mailbox("jones@example.org"))
-        accounts.set_quota(connection, parse_mailbox("jones@example.org"), 77)
+        jones = parse_mailbox("jones@example.org")
+        limits.set_for_account(connection, accounts.find_account(connection, jones).id, quota_octets=77)
+        accounts.disable(connection, jones)
         (found,) = routes.route(connection, parse_mailbox("me@example.org"), postmaster=None).accounts
     assert (found.disabled, found.quota_octets, found.octets) == (True, 77, 0)
 
