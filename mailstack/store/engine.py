@@ -262,8 +262,11 @@ def _parsed(url: str) -> URL:
         raise BadSetting(
             f"database_url names {parsed.drivername}: mailstack keeps mail in sqlite or postgresql"
         )
-    if parsed.get_backend_name() == "sqlite" and not parsed.database:
-        raise BadSetting("database_url names no file: write sqlite:////var/lib/mailstack/mail.db")
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database:
+            raise BadSetting("database_url names no file: write sqlite:////var/lib/mailstack/mail.db")
+        # SQLite's log lies beside the file itself, not beside a link to it; so does the room that is left.
+        parsed = parsed.set(database=os.path.realpath(parsed.database))
     return parsed
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mailstack.errors import StoreUnavailable
 from mailstack.store import domains
 from mailstack.store.engine import Database, Reading
 from mailstack.store.glance import Glance
+from mailstack.store.space import log_octets
 from mailstack.store.tables import domain
 from tests.support.faults import Faults, Kind
 
@@ -24,6 +26,19 @@ def written_on(database: Database, name: str) -> Any:
     with database.writing() as connection:
         domains.add_domain(connection, name)
         return connection.connection.driver_connection
+
+
+def test_a_link_is_another_name_of_one_database(sqlite_url: str, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(sqlite_url.removeprefix("sqlite:///"))
+    direct, linked = Database(sqlite_url), Database(f"sqlite:///{link}")
+    written_on(linked, "one.example")
+    assert log_octets(linked) > 0  # SQLite has it beside the file
+    assert linked.path == direct.path
+    assert [each.name for each in link.parent.iterdir()] == ["link.db"]
+    linked.dispose()
+    direct.dispose()
 
 
 def add_and_fail(database: Database, name: str) -> None:
