@@ -41,19 +41,20 @@ def _number(path: str) -> int | None:
 
     It may be closed at any moment, and its number be that of another file, which is synced for nothing.
     """
-    if _has(number := _numbers.get(path, -1), path):
-        return number
-    with suppress(FileNotFoundError):  # a system without /proc
+    with suppress(OSError):  # there is no such file, no /proc, or no descriptor left to look there
+        file = os.stat(path)
+        if _is(number := _numbers.get(path, -1), file):
+            return number
         for number in map(int, os.listdir("/proc/self/fd")):
-            if _has(number, path):
+            if _is(number, file):
                 _numbers[path] = number
                 return number
     return None
 
 
-def _has(number: int, path: str) -> bool:
+def _is(number: int, file: os.stat_result) -> bool:
     with suppress(OSError):
-        return os.path.samestat(os.fstat(number), os.stat(path))
+        return os.path.samestat(os.fstat(number), file)
     return False
 
 

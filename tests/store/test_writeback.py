@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_copied_log_is_synced_although_somebody_writes(sqlite_url: str, synced
 
 def test_a_disk_that_does_not_take_it_is_told(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(number: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(errno.EIO, "Input/output error")
 
     database = Database(sqlite_url)
     maildrops.add_accounts(database, "jo@example.org")
@@ -154,6 +155,31 @@ def test_a_file_that_is_not_open_is_left_alone(tmp_path: Path, synced: list[str]
         writeback.begin(path)
         writeback.finish(path)
     assert synced == []
+
+
+def test_whoever_has_no_descriptor_left_has_his_message_written(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(place: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, "jo@example.org")
+    monkeypatch.setattr(os, "listdir", fail)
+    content = os.urandom(LARGE)
+    with database.writing() as connection:
+        deposited(connection, content, tmp_path)
+    assert database.checkpoint("PASSIVE")
+    with database.reading() as connection:
+        assert whole(connection, 1, 1) == content
+    database.dispose()
+
+
+def test_nobody_looks_for_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(os, "listdir", looked.append)
+    writeback.begin(str(tmp_path / "nowhere"))
+    assert looked == []
 
 
 def test_a_number_that_has_become_another_files_is_not_taken_for_the_first(
