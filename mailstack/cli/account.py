@@ -28,7 +28,8 @@ def add(
     address: Address,
     password_stdin: PasswordStdin = False,
     quota: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="How much mail it may hold, like 2GiB; else no limit.")
+        str | None,
+        typer.Option(metavar="SIZE", help="How much mail it may hold, like 2GiB; else what the domain says."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -68,13 +68,20 @@ def _plain(value: object) -> Any:
 
 def _written(name: str, value: object) -> str:
     """A value as it would stand in the file."""
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
-    if isinstance(value, int) and KEYS[name].attribute.endswith("_octets"):
-        return written_size(value)
-    if isinstance(value, int) and KEYS[name].attribute.endswith("_seconds"):
-        return written_duration(value)
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    attribute = KEYS[name].attribute
+    match value:
+        case list():
+            return ", ".join(value) or "none"
+        case None:
+            return "forever" if attribute.endswith("_seconds") else "none"
+        case bool():
+            return str(value).lower()
+        case int() if attribute.endswith("_seconds"):
+            return written_duration(value)
+        case int() if "_octets" in attribute:
+            return written_size(value)
+        case _:
+            return str(value)
 
 
 def _meaningless(found: Settings) -> list[str]:

@@ -36,6 +36,7 @@ def _met(settings: Settings) -> Iterator[tuple[str, str, Listen]]:
         ("pop3.listen", settings.pop3.listen),
         ("pop3.tls_listen", settings.pop3.tls_listen),
         ("lmtp.listen", settings.lmtp.listen),
+        ("metrics.listen", settings.metrics.listen),
     ):
         for address in addresses:
             # Port 0 asks the kernel for any free port, so two of them never meet.

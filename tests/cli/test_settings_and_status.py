@@ -30,6 +30,10 @@ def test_show_tells_every_setting_and_who_said_it(
     rows = {line.split()[0]: line.split()[1] for line in mailstack.good("settings", "show").out.splitlines()}
     assert rows["pop3.idle"] == "90m"
     assert rows["smtp.max_message_size"] == "50MiB"
+    assert rows["smtp.max_in_flight"] == "4GiB"
+    assert rows["smtp.min_rate"] == "64"
+    assert rows["retention.keep"] == "forever"
+    assert rows["retention.keep_messages"] == "none"
     assert rows["postmaster"] == "none"
     assert rows["pop3.allow_plaintext_login"] == "false"
 
