@@ -56,7 +56,7 @@ class Answers:
         self._store: Final = surroundings.store
         self._logins: Final = surroundings.directory.logins
         self._expiries: Final = surroundings.expiries
-        self._login_delay_seconds: Final = surroundings.login_delay_seconds
+        self._login_delay_seconds: Final = surroundings.settings.login_delay_seconds
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
         self._last_lock: MaildropLock | None = None  # the one that `close` has let go

@@ -28,22 +28,15 @@ _BACKLOG: Final = 1024
 _CUT_SECONDS: Final = 1.0
 
 
-_CONNECTIONS: Final = Limits.of(Pop3())
-
-
 async def serve(
     sockets: Sequence[socket.socket],
     *,
     store: Store,
     directory: Directory,
     tls: TlsProvider,
+    settings: Pop3,
     implicit_tls: bool = False,
-    allow_plaintext_login: bool = False,
-    idle_seconds: float = 600.0,
-    login_idle_seconds: float = 60.0,
-    login_delay_seconds: int = 0,
     retention: limits.Limits = limits.NO_LIMITS,
-    connections: Limits = _CONNECTIONS,
 ) -> Listener:
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
@@ -56,12 +49,9 @@ async def serve(
         directory=directory,
         expiries=Expiries(store, retention),
         tls=tls,
-        allow_plaintext_login=allow_plaintext_login,
-        idle_seconds=idle_seconds,
-        login_idle_seconds=login_idle_seconds,
-        login_delay_seconds=login_delay_seconds,
+        settings=settings,
     )
-    listener = Listener(surroundings, Crowd(connections), asyncio.get_running_loop())
+    listener = Listener(surroundings, asyncio.get_running_loop())
     for bound in sockets:
         await listener.accept_on(bound, implicit_tls=implicit_tls)
     return listener
@@ -70,15 +60,13 @@ async def serve(
 class Listener:
     """The sockets of one kind and the sessions that came in by them."""
 
-    def __init__(
-        self, surroundings: Surroundings, crowd: Crowd[Connection], loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
         self._surroundings = surroundings
         self._loop = loop
         self._servers: list[asyncio.Server] = []
         self._handshakes: set[Handshake] = set()
-        self._crowd = crowd
-        shortest = min(surroundings.idle_seconds, surroundings.login_idle_seconds)
+        self._crowd: Crowd[Connection] = Crowd(Limits.of(surroundings.settings))
+        shortest = min(surroundings.settings.idle_seconds, surroundings.settings.login_idle_seconds)
         self._look_seconds = min(_LOOK_SECONDS, shortest / 4)
         self._timer = loop.call_later(self._look_seconds, self._look_after)
         surroundings.store.on_locks_lost.append(self._hear_of_lost_locks)
@@ -90,13 +78,7 @@ class Listener:
 
     def adopt(self, settings: Pop3) -> None:
         """Other times and rules for who connects from now on."""
-        self._surroundings = replace(
-            self._surroundings,
-            allow_plaintext_login=settings.allow_plaintext_login,
-            idle_seconds=settings.idle_seconds,
-            login_idle_seconds=settings.login_idle_seconds,
-            login_delay_seconds=settings.login_delay_seconds,
-        )
+        self._surroundings = replace(self._surroundings, settings=settings)
         self._crowd.adopt(Limits.of(settings))
 
     def told(self) -> list[SessionInfo]:

@@ -15,6 +15,7 @@ from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.replies import Reply, negative
 from mailstack.pop3.tcp import Peer
+from mailstack.settings import Pop3
 from mailstack.store.store import Store
 
 TlsProvider = Callable[[], ssl.SSLContext | None]
@@ -23,23 +24,17 @@ TlsProvider = Callable[[], ssl.SSLContext | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """The services and the settings.
-
-    The idle times are the autologout of RFC 1939 §3, the delay is that of RFC 2449 §6.5.
-    """
+    """The services and the settings; of these only the rules for sessions count here."""
 
     store: Store
     directory: Directory
     expiries: Expiries
     tls: TlsProvider
-    allow_plaintext_login: bool
-    idle_seconds: float
-    login_idle_seconds: float
-    login_delay_seconds: int
+    settings: Pop3
 
     def silence_seconds(self, *, logged_in: bool) -> float:
-        """How long a session may say nothing."""
-        return self.idle_seconds if logged_in else self.login_idle_seconds
+        """How long a session may say nothing (RFC 1939 §3, autologout)."""
+        return self.settings.idle_seconds if logged_in else self.settings.login_idle_seconds
 
     def refusal(self, address: str, why: Refusal) -> Reply:
         """What is said in place of the greeting to a connection that is one too many (RFC 3206 §4)."""
@@ -52,9 +47,9 @@ class Surroundings:
         return _channel(
             tls=tls,
             stls=not tls and self.tls() is not None,
-            plaintext_login=self.allow_plaintext_login or peer.is_loopback,
+            plaintext_login=self.settings.allow_plaintext_login or peer.is_loopback,
             peer=peer.address,
-            login_delay_seconds=self.login_delay_seconds,
+            login_delay_seconds=self.settings.login_delay_seconds,
             end_point=end_point,
         )
 

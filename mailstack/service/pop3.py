@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mailstack.crowd import Limits
 from mailstack.directory import Directory
 from mailstack.pop3.listener import Listener, serve
 from mailstack.service import roles
@@ -23,13 +22,9 @@ async def opened(
             store=store,
             directory=directory,
             tls=tls,
+            settings=settings.pop3,
             implicit_tls=name == "pop3s",
-            allow_plaintext_login=settings.pop3.allow_plaintext_login,
-            idle_seconds=settings.pop3.idle_seconds,
-            login_idle_seconds=settings.pop3.login_idle_seconds,
-            login_delay_seconds=settings.pop3.login_delay_seconds,
             retention=Rules.of(settings).default,
-            connections=Limits.of(settings.pop3),
         )
         for name in roles.POP3
         if name in sockets

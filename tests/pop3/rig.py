@@ -19,8 +19,10 @@ from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import surrogate
 from mailstack.pop3.listener import Listener, serve
+from mailstack.settings import Pop3
 from mailstack.store import accounts, domains
 from mailstack.store.engine import Database
+from mailstack.store.limits import NO_LIMITS, Limits
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
 from tests.pop3.transcript import NAME, SECRET, Utf8
@@ -173,9 +175,11 @@ async def running(
     *,
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
-    **options: Any,
+    implicit_tls: bool = False,
+    retention: Limits = NO_LIMITS,
+    **rules: Any,
 ) -> AsyncIterator[Rig]:
-    """The listener with its own store, both closed at the end."""
+    """The listener with its own store, both closed at the end. `rules` are settings of `[pop3]`."""
     database = Database(url)
     with database.writing() as connection:
         mailbox = parse_mailbox(NAME)
@@ -190,7 +194,15 @@ async def running(
     people = Directory(store, verifier, default_domain="example.org", postmaster=None, refusal_seconds=0.02)
     bound = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     rig.address = bound.getsockname()[:2]
-    rig.listener = await serve([bound], store=store, directory=people, tls=lambda: rig.tls, **options)
+    rig.listener = await serve(
+        [bound],
+        store=store,
+        directory=people,
+        tls=lambda: rig.tls,
+        settings=Pop3(**rules),
+        implicit_tls=implicit_tls,
+        retention=retention,
+    )
     try:
         yield rig
     finally:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from mailstack import crowd
-from mailstack.crowd import Limits
 from mailstack.settings import Pop3
 
 FULL = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
@@ -32,7 +31,7 @@ async def refused(rig) -> None:
 
 
 async def test_who_has_not_logged_in_makes_room_for_a_newcomer(start, patience):
-    async with start(connections=Limits(2, 9, 9)) as rig:
+    async with start(max_connections=2) as rig:
         reader, silent = await rig.log_in(), await rig.connect()
         await refused(rig)
         assert rig.store.counts["pop3_connections_refused"] == 1
@@ -51,7 +50,7 @@ async def test_who_has_not_logged_in_makes_room_for_a_newcomer(start, patience):
 
 async def test_octets_of_a_line_that_does_not_end_are_silence(start, patience):
     patience(0.2)
-    async with start(connections=Limits(1, 9, 9)) as rig:
+    async with start(max_connections=1) as rig:
         trickling = await rig.connect()
         for _ in range(8):
             trickling.send(b"N")
@@ -65,8 +64,7 @@ async def test_octets_of_a_line_that_does_not_end_are_silence(start, patience):
 async def test_who_does_not_go_on_with_the_handshake_makes_room(
     start, server_context, client_context, patience, implicit_tls
 ):
-    limits = Limits(1, 9, 9)
-    async with start(tls=server_context, implicit_tls=implicit_tls, connections=limits) as rig:
+    async with start(tls=server_context, implicit_tls=implicit_tls, max_connections=1) as rig:
         stalling = await (rig.connect_silently() if implicit_tls else rig.connect())
         if not implicit_tls:
             await stalling.ask(b"STLS")
@@ -81,7 +79,7 @@ async def test_who_does_not_go_on_with_the_handshake_makes_room(
 async def test_one_too_many_under_tls_is_cut_before_the_handshake(
     start, server_context, client_context, patience
 ):
-    async with start(tls=server_context, implicit_tls=True, connections=Limits(1, 9, 9)) as rig:
+    async with start(tls=server_context, implicit_tls=True, max_connections=1) as rig:
         first = await rig.log_in(client_context)
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             await rig.connect_silently(client_context)
@@ -91,7 +89,7 @@ async def test_one_too_many_under_tls_is_cut_before_the_handshake(
 
 
 async def test_a_handshake_that_fails_takes_no_place_any_more(start, server_context, client_context):
-    async with start(tls=server_context, implicit_tls=True, connections=Limits(1, 9, 9)) as rig:
+    async with start(tls=server_context, implicit_tls=True, max_connections=1) as rig:
         plain = await rig.connect_silently()
         plain.send(b"QUIT\r\n")
         await plain.ended()
@@ -99,7 +97,7 @@ async def test_a_handshake_that_fails_takes_no_place_any_more(start, server_cont
 
 
 async def test_other_limits_hold_from_now_on(start, patience):
-    async with start(connections=Limits(1, 9, 9)) as rig:
+    async with start(max_connections=1) as rig:
         await rig.connect()
         await refused(rig)
         rig.listener.adopt(Pop3(max_connections=2))
