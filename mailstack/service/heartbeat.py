@@ -1,7 +1,7 @@
 """The sign of life: told to the service manager after a read through the store has come back, not before.
 
-A process whose loop is stuck, whose reader threads hang or whose database does not answer at all says
-nothing, and is ended and started again by WatchdogSec=. A database that refuses is another matter: no
+A process whose loop is stuck, whose reader threads or writer hang, or whose database does not answer at all
+says nothing, and is ended and started again by WatchdogSec=. A database that refuses is another matter: no
 restart would mend it, and who goes on can at least tell senders to come back later.
 """
 
@@ -13,12 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 from mailstack import log
-from mailstack.errors import MailstackError
+from mailstack.errors import MailstackError, StoreUnavailable
 from mailstack.service.systemd import Manager, status
 from mailstack.store.store import Store
 
 STATUS_SECONDS: Final = 10.0
 """How often the line of `systemctl status` is made anew where no watchdog wants to hear more often."""
+
+PATIENCE_SECONDS: Final = 600.0
+"""So long senders wait for an answer to their mail (RFC 5321 §4.5.3.2.6): a restart costs nobody theirs."""
 
 READY: Final = "ready"
 """What a process prints once it serves."""
@@ -97,4 +100,6 @@ class Heartbeat:
             self._trouble = ""
         except MailstackError as error:
             self._trouble = f"the store refuses: {error}"
+        if self._store.writing_seconds > PATIENCE_SECONDS:
+            raise StoreUnavailable(f"mail has been written for {PATIENCE_SECONDS:.0f} seconds without an end")
         self._manager.notify("WATCHDOG=1", status(self.status()))

@@ -114,6 +114,11 @@ class Store:
         """How many jobs wait for the writer, and how much memory they hold."""
         return self._writer.waiting
 
+    @property
+    def writing_seconds(self) -> float:
+        """For how long the batch has been written that is first; 0 where there is none."""
+        return self._writer.writing_seconds
+
     async def write(self, work: Work[Job, Result], job: Job, *, octets: int = 0) -> Result:
         """Hand one job to the writer and wait until it is committed and synced."""
         return await self._writer.write(work, job, octets=octets)

@@ -64,6 +64,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._under_way: deque[list[_Waiting]] = deque()
+        self._turn_at = 0.0  # since when the first of those has nothing before it
         self._octets = 0  # of both
         self._next: asyncio.Handle | None = None  # the next batch, where it is due
         self._gathering = False
@@ -101,6 +102,11 @@ class Writer:
     def waiting(self) -> tuple[int, int]:
         """How many jobs are not written yet, and how much memory they hold."""
         return len(self._queue) + sum(map(len, self._under_way)), self._octets
+
+    @property
+    def writing_seconds(self) -> float:
+        """For how long the batch has been written that is first; 0 where there is none."""
+        return self._loop.time() - self._turn_at if self._under_way else 0.0
 
     # -- batches -------------------------------------------------------------------------------------
 
@@ -140,6 +146,8 @@ class Writer:
             for waiting in batch:  # one is guilty
                 self._hand_over([waiting])
         else:
+            if not self._under_way:
+                self._turn_at = self._loop.time()
             self._under_way.append(batch)
 
     def _next_batch(self) -> list[_Waiting]:
@@ -157,6 +165,7 @@ class Writer:
         self.commits.add(len(report.done), report.seconds)
         for waiting, (result, error) in zip(self._under_way.popleft(), report.done, strict=True):
             self._wake(waiting, result, error)
+        self._turn_at = self._loop.time()
         self._go_on()
 
     def lose(self, why: str) -> None:

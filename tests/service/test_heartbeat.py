@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from mailstack.service import heartbeat
 from mailstack.service.heartbeat import Heartbeat
 from mailstack.service.reload import SWAPPED
 from mailstack.service.systemd import Manager
@@ -69,6 +70,35 @@ async def test_no_read_no_sign_of_life(
         go_on.set()
         assert "WATCHDOG=1" in await next_said(heard)
         await asyncio.gather(*stuck)
+    await store.close()
+
+
+async def test_a_writer_that_does_not_come_back_is_no_sign_of_life(
+    database: Database,
+    tmp_path: Path,
+    heard: socket.socket,
+    manager: Manager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "PATIENCE_SECONDS", 2 * WATCHDOG_SECONDS)
+    store = Store(database, state_dir=tmp_path, reserve_octets=0)
+    go_on = threading.Event()
+
+    def stuck(_: Connection, jobs: Sequence[None]) -> Sequence[None]:
+        go_on.wait()
+        return jobs
+
+    async with Heartbeat(manager, store, ["smtp"], []).kept():
+        writing = asyncio.create_task(store.write(stuck, None))
+        await next_said(heard)
+        await asyncio.sleep(3 * WATCHDOG_SECONDS)
+        drained(heard)
+        await asyncio.sleep(4 * WATCHDOG_SECONDS)
+        with pytest.raises(BlockingIOError):
+            heard.recv(4096)
+        go_on.set()
+        assert "WATCHDOG=1" in await next_said(heard)
+        await writing
     await store.close()
 
 
