@@ -14,12 +14,11 @@ from __future__ import annotations
 import os
 import struct
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
 from mailstack import log
-from mailstack.errors import StoreFull, StoreUnavailable
 from mailstack.store.engine import Database
 
 LOG_OCTETS: Final = 32 * 1024 * 1024
@@ -53,22 +52,21 @@ class Checkpointer:
         self._log = f"{database.path}-wal"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._long_octets = self._measured()
-        self._copying = False
-        self._copied: bool | None = None  # what has become of that; None: nothing yet
+        self._copying: Future[bool] | None = None
         self._unseen = 0  # commits since the log was looked at
         self._seen_at = 0.0
         self._not_before = 0.0
 
     def after_commit(self) -> None:
         """Begin to copy where the log has grown long, or finish what was copied."""
-        if self._copied is not None:
-            if not (self._copied and self._checkpoint("RESTART")):
+        if self._copying is None:
+            if self._look_is_due() and is_longer(self._log, self._long_octets):
+                self._copying = self._thread.submit(self._copied)
+        elif self._copying.done():
+            if not (self._copying.result() and self._checkpoint("RESTART")):
                 self._not_before = time.monotonic() + _PAUSE_SECONDS
             self._long_octets = self._measured()
-            self._copying, self._copied = False, None
-        elif not self._copying and self._look_is_due() and is_longer(self._log, self._long_octets):
-            self._copying = True
-            self._thread.submit(self._copy)
+            self._copying = None
 
     def _look_is_due(self) -> bool:
         self._unseen += 1
@@ -88,13 +86,13 @@ class Checkpointer:
             return long_octets(self._database.octets, disk.f_bavail * disk.f_frsize)
         return LOG_OCTETS
 
-    def _copy(self) -> None:
-        self._copied = all(self._checkpoint("PASSIVE") for _ in range(_PASSES))
+    def _copied(self) -> bool:
+        return all(self._checkpoint("PASSIVE") for _ in range(_PASSES))
 
     def _checkpoint(self, kind: str) -> bool:
         try:
             return self._database.checkpoint(kind)
-        except (StoreFull, StoreUnavailable) as error:
+        except Exception as error:  # whatever it is: mail goes on being written
             log.failure("checkpoint", error)  # the log stays as it is, and a later commit tries again
             return False
 

@@ -132,8 +132,8 @@ class Database:
         """Copy the write-ahead log back (SQLite's PASSIVE, or RESTART, which waits for its turn).
 
         False: somebody was in the way, who copies, too, or reads from the log still.
-        PASSIVE waits for the disk, too, which SQLite leaves to the RESTART where somebody writes meanwhile:
-        all who write then waited for it.
+        PASSIVE waits for the disk, too: where somebody writes meanwhile, SQLite leaves that to the RESTART,
+        for which all who write have to wait.
         """
         with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
