@@ -79,6 +79,7 @@ def flowing(connection: Connection, octets: int) -> Iterator[Callable[[], None]]
     ((before,),) = driver.execute("PRAGMA cache_size").fetchall()
     driver.execute(f"PRAGMA cache_size=-{_FLOWING_CACHE_OCTETS // 1024}")
     yield partial(writeback.begin, f"{connection.engine.url.database}-wal")
+    # After an error nobody uses this connection any more.
     driver.execute(f"PRAGMA cache_size={before}")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,38 @@ def test_a_large_message_that_is_not_committed_was_never_there(sqlite_url: str, 
     with database.reading() as connection:
         assert whole(connection, 1, 1) == content
     database.dispose()
+
+
+def test_a_large_message_that_the_disk_does_not_take_harms_none_behind_it(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    database = Database(sqlite_url)
+    maildrops.add_accounts(database, "jo@example.org")
+    with database.writing() as connection:
+        pages = driver_of(connection).execute("PRAGMA cache_size").fetchall()
+    content = os.urandom(LARGE)
+    with files_of_at_most(log_octets(database) + LARGE // 2):
+        with pytest.raises(StoreUnavailable), database.writing() as connection:
+            deposited(connection, content, tmp_path)
+        with database.writing() as connection:
+            assert driver_of(connection).execute("PRAGMA cache_size").fetchall() == pages
+            deposited(connection, b"small", tmp_path)
+    with database.writing() as connection:
+        deposited(connection, content, tmp_path)
+    with database.reading() as connection:
+        assert [whole(connection, 1, uid) for uid in (1, 2)] == [b"small", content]
+    database.dispose()
+
+
+@contextmanager
+def files_of_at_most(octets: int) -> Iterator[None]:
+    """No file of this process grows beyond that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # -- descriptors and locks ---------------------------------------------------------------------------
