@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
 from typing import Final
 
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE of sync_file_range(2)
@@ -41,7 +40,7 @@ def _number(path: str) -> int | None:
 
     It may be closed at any moment, and its number be that of another file, which is synced for nothing.
     """
-    with suppress(OSError):  # there is no such file, no /proc, or no descriptor left to look there
+    try:
         file = os.stat(path)
         if _is(number := _numbers.get(path, -1), file):
             return number
@@ -49,13 +48,16 @@ def _number(path: str) -> int | None:
             if _is(number, file):
                 _numbers[path] = number
                 return number
+    except OSError:  # there is no such file, no /proc, or no descriptor left to look there
+        return None
     return None
 
 
 def _is(number: int, file: os.stat_result) -> bool:
-    with suppress(OSError):
+    try:
         return os.path.samestat(os.fstat(number), file)
-    return False
+    except OSError:
+        return False
 
 
 def _found_in_libc() -> ctypes._NamedFuncPointer | None:

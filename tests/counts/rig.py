@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import exists, select
@@ -29,8 +31,18 @@ HUGE = b"Subject: one\r\n\r\n" + (b"x" * 76 + b"\r\n") * 67_000
 SESSIONS = [f"idle{number}" for number in range(40)]
 """Accounts that log in and do nothing."""
 
-_SYNC = re.compile(r"^\d+ +(?:fsync|fdatasync|sync_file_range)\(", re.MULTILINE)
+# Who only has the kernel begin to write, sync_file_range with no flag to wait, does not wait for the disk.
+_SYNC = re.compile(r"^(\d+) +(?:fsync\(|fdatasync\(|sync_file_range\(.*_WAIT_)", re.MULTILINE)
 _WRITE = re.compile(r"^\d+ +(?:write|writev|sendto|sendmsg)\(\d+<TCP", re.MULTILINE)
+
+
+@cache
+def _is_first(thread: str) -> bool:
+    """Whether its process began with it; what that of the writing process waits for, senders wait for."""
+    try:
+        return f"\nTgid:\t{thread}\n" in Path(f"/proc/{thread}/status").read_text()
+    except FileNotFoundError:  # it has ended, as no first thread has
+        return False
 
 
 class Counts(NamedTuple):
@@ -46,7 +58,7 @@ class Counts(NamedTuple):
     writes: float
     """System calls that wrote to a TCP connection."""
     syncs: float
-    """System calls that waited for the disk."""
+    """System calls by which a process' first thread waited for the disk; for the others nobody waits."""
     blocks: float
     """Of memory that Python holds."""
 
@@ -89,7 +101,8 @@ class Counted:
                 asking.connect(str(process))
                 told.update(json.loads(b"".join(iter(lambda: asking.recv(4096), b""))))
         trace = self._trace.read_text()
-        return Counts(**told, writes=len(_WRITE.findall(trace)), syncs=len(_SYNC.findall(trace)))
+        syncs = sum(_is_first(thread) for thread in _SYNC.findall(trace))
+        return Counts(**told, writes=len(_WRITE.findall(trace)), syncs=syncs)
 
     def costs(self, work: Work, before: Before | None, enough: Callable[[Counts], bool]) -> Counts:
         """What each unit costs. It is done once before, uncounted.

@@ -220,7 +220,7 @@ ROWS: Final = (
         None,
     ),
     # A commit each: while one is on its way to the disk, the others come in. A statement for each part.
-    # And where the log is copied back, three syncs more: it is once for 32 MiB, so for five of these at most.
+    # And where the log begins anew, up to three syncs more: once for 32 MiB, so for five of these at most.
     Row(
         "5 MB of many that are written at once", _huge_at_once, None, Bounds(1600, 32, 1, 0.1, 5.1, 1.6), None
     ),
