@@ -194,6 +194,7 @@ class Delivery:
     ) -> None:
         self.max_message_octets = max_message_octets
         self.flight = Flight(max_octets_in_flight)
+        self.disk = store.disk
         self.counts = store.counts
         self._limits = Limits(max_message_octets, max_header_octets)
         self._store = store
@@ -222,14 +223,6 @@ class Delivery:
             flight=self.flight,
             coming=self._store.coming,
         )
-
-    def surely_fits(self, octets: int) -> bool:
-        """Whether a message of so many octets had room a moment ago; if not, `require_space` knows better."""
-        return self._store.surely_fits(octets)
-
-    async def require_space(self, octets: int) -> None:
-        """Raise StoreFull where a message of so many octets would not fit on the disk (RFC 1870 §6.1)."""
-        await self._store.require_space(octets)
 
     async def deliver(self, intake: Intake) -> int:
         """Deposit the finished content in every recipient's maildrop; return the message's id.

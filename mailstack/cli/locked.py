@@ -33,7 +33,7 @@ def with_lock(
     async def done() -> T:
         async with opened(database, settings) as store:
             if octets:
-                await store.require_space(octets)
+                await store.disk.require(octets)
             async with locked(store, account_id, holder):
                 return await asyncio.to_thread(work)
 

@@ -57,7 +57,7 @@ def answers(
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await store.check()
                 if smtp:
-                    await store.require_space(0)
+                    await store.disk.require(0)
         except TimeoutError:
             why = f"the store has not answered for {_HEALTH_SECONDS:.0f} s"
         except MailstackError as error:

@@ -168,14 +168,14 @@ class Session:
             return self._noted(handover.failed(too_big, session_id=self.id), command.reverse_path, None)
         delivery.flight.require(command.octets)
         envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
-        if command.octets and not delivery.surely_fits(command.octets):
+        if command.octets and not delivery.disk.surely_fits(command.octets):
             return self._begun_where_it_fits(envelope)
         self.envelope = envelope
         return replies.SENDER_OK
 
     async def _begun_where_it_fits(self, envelope: Envelope) -> bytes:
         try:
-            await self._site.delivery.require_space(envelope.declared_octets)
+            await self._site.delivery.disk.require(envelope.declared_octets)  # RFC 1870 §6.1
         except Exception as error:
             return handover.failed(error, session_id=self.id)
         self.envelope = envelope

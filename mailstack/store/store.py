@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import StoreFull
 from mailstack.store import listing, messages, removal, schema
 from mailstack.store.batches import Job, Result, Work
 from mailstack.store.counts import Counts
-from mailstack.store.engine import Database, reusable_octets
+from mailstack.store.disk import Disk
+from mailstack.store.engine import Database
 from mailstack.store.events import Journal
 from mailstack.store.glance import Glance
 from mailstack.store.leftovers import Leftovers
@@ -32,13 +30,6 @@ from mailstack.store.writing_thread import WritingThread
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_SPACE_CHECK_SECONDS: Final = 1.0
-_COPIES: Final = 2
-"""A message is written twice before its space in the log can be used again: there, and in the file."""
-
-_LEAST_OCTETS: Final = 128 * 1024
-"""What the smallest message may take of the log when it has a COMMIT to itself: a dozen pages."""
 
 _EXPUNGE_OCTETS: Final = 64
 """What one uid counts for in the writer's queue."""
@@ -63,15 +54,17 @@ class Store:
         """
         self._removed_by = REMOVED_BY_CLIENT if keep_deleted else None
         self.database = database
-        self._reserve_octets = reserve_octets
-        self._disk = Path(database.path).parent if database.path else state_dir
-        self._space_checked = -_SPACE_CHECK_SECONDS
-        self._space_left = 0  # octets above the reserve
         self._readers = Readers(database)
         self._glance = Glance(database)
         self._writer = Writer(writing.joined if writing else lambda writer: WritingThread(writer, database))
         self.reads = Reads(self._writer)
         self.leftovers = Leftovers(self._writer, self._readers)
+        self.disk = Disk(
+            Path(database.path).parent if database.path else state_dir,
+            reserve_octets=reserve_octets,
+            leftovers=self.leftovers,
+            readers=self._readers,
+        )
         self._source = Source(self._readers, self._writer, self.reads)
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()
@@ -135,50 +128,13 @@ class Store:
 
         Raises StoreFull, StoreBusy, StoreUnavailable, or NoSuchMailbox when an account has gone.
         """
-        octets = _LEAST_OCTETS + _COPIES * deposit.spool.octets
-        # Between two looks at the disk the octets of this process's own deposits are counted, so that
-        # many senders at once do not get through to the reserve before the next look.
-        if time.monotonic() - self._space_checked >= _SPACE_CHECK_SECONDS or octets >= self._space_left:
-            await self._look_at_disk()
-        if octets >= self._space_left:
-            raise StoreFull("the disk is nearly full")
-        self._space_left -= octets
-        in_memory = deposit.spool.in_memory + (deposit.surrogate.in_memory if deposit.surrogate else 0)
-        return await self.write(messages.deposit, deposit, octets=in_memory)
-
-    def surely_fits(self, octets: int) -> bool:
-        """Whether a message of so many octets had room on the disk when that was last looked at, lately."""
-        fresh = time.monotonic() - self._space_checked < _SPACE_CHECK_SECONDS
-        return fresh and _LEAST_OCTETS + _COPIES * octets < self._space_left
-
-    async def require_space(self, octets: int) -> None:
-        """Raise StoreFull where a message of so many octets has no room on the disk now."""
-        if not self.surely_fits(octets):
-            await self._look_at_disk()
-            if _LEAST_OCTETS + _COPIES * octets >= self._space_left:  # however long ago that look began
-                raise StoreFull("the disk is nearly full")
-
-    async def _look_at_disk(self) -> None:
-        self._space_checked = time.monotonic()
-        self._space_left = await self._measured_space()
-
-    async def _measured_space(self) -> int:
-        """Octets above the reserve, on the disk and, where that is not enough, in the database file.
-
-        What users delete goes free within the file, some of it at once; it must count, or else a full
-        disk would refuse mail for ever. Half the reserve is left for the log all the same.
-        """
-        free = self._free_octets()
-        space = free - self._reserve_octets
-        if space < _LEAST_OCTETS and free > self._reserve_octets // 2:
-            if await self.leftovers.slice():
-                self.leftovers.hurry()
-            return max(space, 0) + await self.read(reusable_octets)
-        return space
-
-    def _free_octets(self) -> int:
-        disk = os.statvfs(self._disk)
-        return disk.f_bavail * disk.f_frsize
+        octets, in_memory = deposit.spool.octets, deposit.spool.in_memory
+        if deposit.surrogate is not None:
+            octets += deposit.surrogate.octets
+            in_memory += deposit.surrogate.in_memory
+        await self.disk.require(octets)
+        self.disk.take(octets)
+        return await self._writer.write(messages.deposit, deposit, octets=in_memory)
 
     # -- maildrops -------------------------------------------------------------------------------
 
@@ -240,5 +196,5 @@ class Store:
             done = await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
             if self._removed_by is None:
                 self.leftovers.ask(done.octets)
-                if self._free_octets() - self._reserve_octets < _LEAST_OCTETS:
+                if self.disk.is_full():
                     self.leftovers.hurry()  # who deletes makes room for what is refused now

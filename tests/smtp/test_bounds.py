@@ -219,11 +219,11 @@ async def test_what_mail_announces_has_to_fit_on_the_disk(start):
     async with start() as rig:
         peer = await rig.connect()
         await peer.reply(b"EHLO client.example")
-        rig.store._reserve_octets = 1 << 60
+        rig.store.disk._reserve_octets = 1 << 60
         await asyncio.sleep(1.1)  # what was seen of the disk is believed for a second
         assert (await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=1000")).startswith(b"452 4.3.1 ")
         assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"503 5.5.1 ")
-        rig.store._reserve_octets = 0
+        rig.store.disk._reserve_octets = 0
         assert (await peer.reply(b"MAIL FROM:<eve@example.net> SIZE=1000")).startswith(b"250 2.1.0 ")
         assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"250 2.1.5 ")
 

@@ -86,7 +86,7 @@ class Entering:
 
     async def _enter(self, store: Store, items: tuple[Item, ...], here: tuple[Imported, ...]) -> None:
         spools = [spool for each in items for spool in each.spools]
-        await store.require_space(sum(spool.octets for spool in spools))
+        await store.disk.require(sum(spool.octets for spool in spools))
         batch = Batch(self._account_id, self._stand, self._name, self._told, items, here)
         in_memory = sum(spool.in_memory for spool in spools)
         self._stand = await store.write(imports.enter, batch, octets=in_memory)
