@@ -43,6 +43,7 @@ class _Here(threading.local):
 
 _connect_to_sqlite: Final = sqlite3.connect
 _serve_uncounted: Final = writing_process._serve
+_fork_alone: Final = writing_process.fork
 _everywhere: list[dict[str, int]] = []
 _here = _Here()
 
@@ -101,15 +102,19 @@ def _tell_at(address: str) -> None:
 
 def _serve(connection: socket.socket, database: Database) -> None:
     """The process that writes is counted, too."""
-    sys.setprofile(None)
-    threading.setprofile(None)  # type: ignore[arg-type]
     _tell_at(f"{os.environ[COUNTS_SOCKET]}-writing")
-    threading.setprofile(_on_profile)
-    sys.setprofile(_on_profile)
     _serve_uncounted(connection, database)
 
 
+def _fork(url: str) -> writing_process.WritingProcess:
+    """The server has no thread when that process is forked, and none of ours."""
+    forked = _fork_alone(url)
+    _tell_at(os.environ[COUNTS_SOCKET])
+    return forked
+
+
 def _tell(listening: socket.socket) -> None:
+    sys.setprofile(None)
     while True:
         asked, _ = listening.accept()
         with asked:
@@ -141,8 +146,8 @@ def _exec_below_strace() -> None:
 
 def _count() -> None:
     leftovers.QUIET_SECONDS = _QUIET_SECONDS  # type: ignore[misc]
-    _tell_at(os.environ[COUNTS_SOCKET])
     writing_process._serve = _serve
+    writing_process.fork = _fork
     sqlite3.connect = sqlite3.dbapi2.connect = _connect
     _listen_to_postgresql()
     uvloop.new_event_loop = _Loop
