@@ -94,12 +94,7 @@ async def deposited(
 
     spool_dir = settings.spool_dir
     spool_dir.mkdir(mode=0o700, exist_ok=True)
-    store = Store(
-        database,
-        state_dir=settings.state_dir,
-        reserve_octets=settings.store.reserve_octets,
-        keep_events=settings.trace.keep_seconds > 0,
-    )
+    store = Store.of(database, settings)
     try:
         delivery = Delivery(
             store,

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from mailstack.cli import show
+from mailstack.cli.locked import opened
 from mailstack.cli.options import Json, admin
 from mailstack.settings import Settings
 from mailstack.store import accounts, housekeeping
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
-from mailstack.store.store import Store
 
 app = typer.Typer(
     name="housekeeping", help="Old mail goes, space comes back; for timers.", no_args_is_help=True
@@ -52,18 +52,10 @@ def run(
 
 
 async def _run(database: Database, settings: Settings, *, dry_run: bool) -> Report:
-    store = Store(
-        database,
-        state_dir=settings.state_dir,
-        reserve_octets=settings.store.reserve_octets,
-        keep_events=settings.trace.keep_seconds > 0,
-    )
-    try:
+    async with opened(database, settings) as store:
         if dry_run:
             return await housekeeping.preview(store, Rules.of(settings))
         return await housekeeping.run(store, Rules.of(settings), postmaster=settings.postmaster)
-    finally:
-        await store.close()
 
 
 def _fields(report: Report, names: dict[int, str]) -> dict[str, Any]:

@@ -43,12 +43,7 @@ def with_lock(
 @asynccontextmanager
 async def opened(database: Database, settings: Settings) -> AsyncIterator[Store]:
     """The store, as a process that serves has it."""
-    store = Store(
-        database,
-        state_dir=settings.state_dir,
-        reserve_octets=settings.store.reserve_octets,
-        keep_events=settings.trace.keep_seconds > 0,
-    )
+    store = Store.of(database, settings)
     try:
         yield store
     finally:

@@ -159,14 +159,7 @@ async def _opened(settings: Settings, stack: AsyncExitStack, writing: WritingPro
         schema.check(connection)
     fitness.check(database)
     settings.spool_dir.mkdir(mode=0o700, exist_ok=True)
-    store = Store(
-        database,
-        state_dir=settings.state_dir,
-        reserve_octets=settings.store.reserve_octets,
-        keep_deleted=settings.retention.undo_deleted_seconds > 0,
-        keep_events=settings.trace.keep_seconds > 0,
-        writing=writing,
-    )
+    store = Store.of(database, settings, writing=writing)
     stack.push_async_callback(store.close)
     store.leftovers.ask()  # what a process before this one has left
     return store

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection
 
+from mailstack.settings import Settings
 from mailstack.store import listing, messages, removal, schema
 from mailstack.store.batches import Job, Result, Work
 from mailstack.store.counts import Counts
@@ -76,6 +77,18 @@ class Store:
             FileLocks(state_dir / "maildrops.lock")
             if database.is_sqlite
             else AdvisoryLocks(database, self._tell_locks_lost)
+        )
+
+    @classmethod
+    def of(cls, database: Database, settings: Settings, *, writing: WritingProcess | None = None) -> Self:
+        """As the settings have it."""
+        return cls(
+            database,
+            state_dir=settings.state_dir,
+            reserve_octets=settings.store.reserve_octets,
+            keep_deleted=settings.retention.undo_deleted_seconds > 0,
+            keep_events=settings.trace.keep_seconds > 0,
+            writing=writing,
         )
 
     async def close(self) -> None:

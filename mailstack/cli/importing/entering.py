@@ -77,12 +77,7 @@ class Entering:
 
     async def _opened(self) -> Store:
         self._spool_dir.mkdir(mode=0o700, exist_ok=True)
-        return Store(
-            self._database,
-            state_dir=self._settings.state_dir,
-            reserve_octets=self._settings.store.reserve_octets,
-            keep_events=self._settings.trace.keep_seconds > 0,
-        )
+        return Store.of(self._database, self._settings)
 
     async def _enter(self, store: Store, items: tuple[Item, ...], here: tuple[Imported, ...]) -> None:
         spools = [spool for each in items for spool in each.spools]
