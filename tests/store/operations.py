@@ -69,6 +69,8 @@ JO, KIM, LEE = (Mailbox(name, "example.org") for name in ("jo", "kim", "lee"))
 JO_ID, KIM_ID, LEE_ID = 1, 2, 3
 PREFIX = b"Return-Path: <eve@example.net>\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 2 * PART_OCTETS + b"\r\n"
+FLOWING = b"Subject: larger\r\n\r\n" + b"y" * 5 * PART_OCTETS + b"\r\n"
+"""So large that it goes to SQLite's log before its COMMIT."""
 RULES = Rules(default=Limits(), undo_seconds=7 * 86_400, undo_deleted_seconds=7 * 86_400)
 
 
@@ -161,6 +163,7 @@ def _deposit(connection: Connection) -> None:
         connection,
         (b"Subject: new\r\n\r\n", (JO_ID,)),
         (LARGE, (JO_ID, KIM_ID, LEE_ID)),
+        (FLOWING, (JO_ID,)),
         ("Subject: ä\r\n\r\n".encode(), (KIM_ID,)),
         surrogate=b"Subject: a\r\n\r\n",
     )
