@@ -34,6 +34,10 @@ class StoreContended(StoreUnavailable):
     """The database has undone a transaction for another one's sake; doing it again is all it takes."""
 
 
+class StoreCutOff(StoreUnavailable):
+    """The connection to the database broke: what it had begun is undone, unless it had sent its COMMIT."""
+
+
 class StoreBusy(Temporary):
     """More octets wait for the writer than memory may hold."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import StoreContended, StoreUnavailable, Temporary
+from mailstack.errors import StoreContended, StoreCutOff, StoreUnavailable, Temporary
 from mailstack.store.checkpoint import Checkpointer
 from mailstack.store.engine import Database
 
@@ -73,9 +73,10 @@ class Batches:
                 results = _results(connection, batch)
                 ran = True
         except Exception as error:
-            if began and not ran and isinstance(error, StoreContended) and tries > 1:
+            if began and not ran and isinstance(error, StoreContended | StoreCutOff) and tries > 1:
                 # Another host's batch wanted the same maildrops in another order: it has them once it has
-                # woken up, and on a busy machine that may be after we have locked them again.
+                # woken up, and on a busy machine that may be after we have locked them again. Or the server
+                # was started again before our COMMIT, and all that is left is to connect to it.
                 time.sleep(_CONTENDED_SECONDS)
                 return self._done(batch, tries - 1)
             if began and not ran and len(batch) > 1:

@@ -17,7 +17,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mailstack.errors import BadSetting, StoreContended, StoreDamaged, StoreFull, StoreUnavailable
+from mailstack.errors import (
+    BadSetting,
+    StoreContended,
+    StoreCutOff,
+    StoreDamaged,
+    StoreFull,
+    StoreUnavailable,
+)
 from mailstack.store import writeback
 from mailstack.store.turnstile import Turnstile
 
@@ -37,6 +44,7 @@ _RESTART_MILLISECONDS: Final = 50
 _CONNECTIONS: Final = 8
 _BEGUN: Final = "mailstack_begun"
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
+_CUT_OFF: Final = ("57P01", "57P02", "08006")  # PostgreSQL: its end, a crash of another session, the network
 _CORRUPTED: Final = ("XX001", "XX002")  # PostgreSQL: data, or an index, is corrupted
 _UNREADABLE: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)  # a sector is lost, say
 
@@ -235,6 +243,8 @@ def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | S
     text = " ".join(str(error).split())
     if getattr(error, "sqlstate", None) in _CONTENDED:
         return StoreContended(f"the database refused: {text}")
+    if _is_cut_off(error):
+        return StoreCutOff(f"the connection to the database broke: {text}")
     if getattr(error, "sqlstate", None) in _CORRUPTED:
         return StoreDamaged(f"the database is damaged ({text}); restore it from a backup")
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.
@@ -249,6 +259,12 @@ def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | S
             f" lie on a read-only disk ({text})"
         )
     return StoreUnavailable(f"the database refused: {text}")
+
+
+def _is_cut_off(error: BaseException | None) -> bool:
+    """PostgreSQL may have said so; what the driver noticed by itself comes without a number."""
+    state = getattr(error, "sqlstate", "")
+    return state in _CUT_OFF or (state is None and type(error).__name__ == "OperationalError")
 
 
 def _parsed(url: str) -> URL:

@@ -259,7 +259,7 @@ class AdvisoryLocks:
     # -- on a thread -----------------------------------------------------------------------------
 
     def _take(self, account_id: int, holder: str, login_delay_seconds: float | None) -> Holding:
-        locked, *kept = self._run(_TRY, account_id=account_id)
+        locked, *kept = self._tried(account_id)
         since, logged_in, name = kept
         before = Holding((since or 0) / 1e6, (logged_in or 0) / 1e6, name or "")
         if not locked:
@@ -278,6 +278,16 @@ class AdvisoryLocks:
             holder=holder,
         )
         return now
+
+    def _tried(self, account_id: int) -> Any:
+        """The row of _TRY. A kept connection may be dead since a restart that is over: then on a new one."""
+        kept = self._connection
+        try:
+            return self._run(_TRY, account_id=account_id)
+        except StoreUnavailable:
+            if kept is None:
+                raise
+        return self._run(_TRY, account_id=account_id)
 
     def _run(self, statement: Any, **parameters: object) -> Any:
         """One statement on the connection of the locks; its one row."""

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from mailstack.errors import StoreUnavailable
+from mailstack.errors import StoreCutOff, StoreUnavailable
 from mailstack.store.engine import Database, Reading
 from mailstack.store.outcomes import Outcome, deliver
 
@@ -37,6 +37,7 @@ class _Waiting(NamedTuple):
     number: int  # in the order in which they were asked
     work: Callable[[Connection], Any]
     future: asyncio.Future[Any]
+    cut_off: bool = False  # the connection broke when it was read the first time
 
 
 class Readers:
@@ -150,7 +151,11 @@ class Readers:
             # Of one job; or there is no database, which each of the others would wait for as long.
             while not began and (another := self._next(last)):
                 outcomes.append(Outcome(another.future, None, error))
-            if waiting is not None:
+            if began and waiting and isinstance(error, StoreCutOff) and not waiting.cut_off:
+                # The server may have been started again; a read can be done twice.
+                with self._something_to_do:
+                    self._queue.appendleft(waiting._replace(cut_off=True))
+            elif waiting is not None:
                 outcomes.append(Outcome(waiting.future, None, error))
         self._tell(outcomes)
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
-from mailstack.errors import NoSuchMailbox
+from mailstack.errors import NoSuchMailbox, StoreUnavailable
 from mailstack.store import readers
 from mailstack.store.engine import Database
 from mailstack.store.prepared import Prepared
@@ -143,4 +143,32 @@ async def test_all_that_a_question_reads_from_sqlite_is_of_one_moment(sqlite_url
             await asyncio.to_thread(maildrops.add_accounts, database, f"ben{seen}@example.org")
             may_end.set()
             assert await asked == (seen, seen)
+    database.dispose()
+
+
+_CUT = text("SELECT pg_terminate_backend(pg_backend_pid())")
+_CUT_BY_DRIVER = Prepared(select(func.pg_terminate_backend(func.pg_backend_pid())))
+
+
+@pytest.mark.parametrize("by_driver", [False, True])
+async def test_a_connection_that_breaks_is_replaced_once(postgresql_url, by_driver):
+    database = Database(postgresql_url)
+    tries = []
+
+    def read(connection: Connection, *, cuts: int) -> str:
+        tries.append(1)
+        if len(tries) <= cuts:
+            _CUT_BY_DRIVER.row(connection) if by_driver else connection.execute(_CUT)
+        return "read"
+
+    async with reading(database) as them:
+        beside = [them.read(reader) for _ in range(3)]
+        found = await asyncio.gather(them.read(lambda connection: read(connection, cuts=1)), *beside)
+        assert found[0] == "read"
+        assert len(tries) == 2
+        tries.clear()
+        with pytest.raises(StoreUnavailable):
+            await them.read(lambda connection: read(connection, cuts=9))
+        assert len(tries) == 2
+        assert await them.read(lambda connection: "as ever") == "as ever"
     database.dispose()

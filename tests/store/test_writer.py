@@ -213,6 +213,25 @@ async def test_a_job_that_the_database_refuses_fails_alone(database):
     assert noted(database) == ["a", "b"]
 
 
+async def test_a_connection_that_breaks_before_the_commit_costs_nobody_anything(postgresql_url):
+    database = Database(postgresql_url)
+    tries = []
+
+    def cut_off_once(connection: Connection, jobs: Sequence[str]) -> list[str]:
+        done = note(connection, jobs)
+        tries.append(1)
+        if len(tries) == 1:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return done
+
+    writer = writing(database)
+    assert await writer.write(cut_off_once, "job") == "JOB"
+    await writer.close()
+    assert noted(database) == ["job"]
+    assert len(tries) == 2
+    database.dispose()
+
+
 async def test_a_deadlock_with_another_host_costs_nobody_anything(postgresql_url):
     ours, theirs = Database(postgresql_url), Database(postgresql_url)
     with ours.writing() as connection:

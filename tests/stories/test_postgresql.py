@@ -17,7 +17,7 @@ import pytest
 from mailstack.store import migrate
 from mailstack.store.engine import Database
 from tests.stories.load import Record, check_maildrops, collect, deliver, persist
-from tests.stories.test_processes import freed
+from tests.stories.test_processes import freed, serving
 from tests.support import postgresql
 from tests.support.appliance import Appliance
 from tests.support.postgresql import Server
@@ -105,6 +105,36 @@ async def test_a_restart_under_load_is_a_pause(
     with pytest.raises((EOFError, OSError, poplib.error_proto)):
         held.stat()
     await asyncio.to_thread(check_maildrops, appliance, record, KEPT, COLLECTED)
+    assert "Traceback" not in appliance.said()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+def test_nobody_hears_of_a_restart_that_is_over(
+    own_server: tuple[Server, Appliance], sent: signal.Signals
+) -> None:
+    server, appliance = own_server
+    process = appliance.start("--workers", "2")
+
+    workers = process.children()
+
+    def use_both() -> None:
+        """The kernel says which of them accepts."""
+        used: set[int] = set()
+        for number in range(200):
+            session = appliance.pop3("anna")
+            used.update(filter(serving, workers))
+            session.retr(1)
+            session.quit()
+            assert appliance.send(b"Subject: one more\r\n\r\n", "anna")[0] == 250
+            if len(used) == 2 and number >= 10:
+                break
+        assert len(used) == 2
+
+    assert appliance.send(b"Subject: first\r\n\r\n", "anna")[0] == 250
+    use_both()
+    server.stop(sent)
+    server.start()
+    use_both()
     assert "Traceback" not in appliance.said()
 
 
