@@ -22,8 +22,8 @@ _SENTENCES = {
     "recipient refused": ("{reverse_path} -> {forward_path}: {reply}",),
     "pop3.session": (
         "{account}: {retrieved} fetched ({retrieved_octets}), {deleted} deleted",
-        "{peer}: nobody logged in, {refused} refused, {ended}",
-        "{peer}: nobody logged in, {ended}",
+        "{address}: nobody logged in, {refused} refused, {ended}",
+        "{address}: nobody logged in, {ended}",
     ),
 }
 """How everyday events read: the first sentence whose fields are all there; else all fields are shown."""

@@ -96,5 +96,5 @@ class Handshake(asyncio.Protocol):
             self._tls.resume_reading()
 
     def _fail(self, why: str) -> None:
-        log.event("pop3.handshake", peer=self._address, why=why)
+        log.event("pop3.handshake", address=self._address, why=why)
         self._crowd.leave(self)

@@ -30,7 +30,7 @@ def write(
     log.event(
         "pop3.session",
         session=info.session,
-        peer=info.address,
+        address=info.address,
         tls=info.tls,
         account=answers.account,
         mechanism=session.mechanism,

@@ -44,6 +44,11 @@ def test_line_that_is_no_event_is_shown_as_it_is() -> None:
     [(None, "192.0.2.7: nobody logged in, quit"), (2, "192.0.2.7: nobody logged in, 2 refused, quit")],
 )
 def test_a_session_without_login_says_who_it_was_and_why_it_ended(refused: int | None, sentence: str) -> None:
-    fields: dict[str, log.Value] = {"peer": "192.0.2.7", "refused": refused, "retrieved": 0, "ended": "quit"}
+    fields: dict[str, log.Value] = {
+        "address": "192.0.2.7",
+        "refused": refused,
+        "retrieved": 0,
+        "ended": "quit",
+    }
     told = activity.told(_STAMP + log.line("pop3.session", "info", fields)).plain
     assert told.endswith(f"pop3.session       {sentence}")

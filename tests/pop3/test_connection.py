@@ -280,7 +280,7 @@ async def test_one_line_a_session_is_logged_and_no_secret(start, caplog):
             await rig.until_sessions(0)
     [record] = [record for record in caplog.records if record.getMessage() == "pop3.session"]
     fields = record.fields
-    assert (fields["account"], fields["peer"], fields["ended"]) == (NAME, "127.0.0.1", "quit")
+    assert (fields["account"], fields["address"], fields["ended"]) == (NAME, "127.0.0.1", "quit")
     assert (fields["retrieved"], fields["retrieved_octets"]) == (2, 110)
     assert (fields["deleted"], fields["deleted_octets"], fields["refused"]) == (1, 50, 1)
     assert SECRET not in str(vars(record))
