@@ -77,7 +77,6 @@ def test_mail_in_postgresql(fresh: MakeBox) -> None:
     assert b"451 4." in told.stdout
     box.good("systemctl", "start", "postgresql@15-main")
     send(box, "when it was back")
-    # A login that finds an old connection dead hears [SYS/TEMP], perhaps once in each process.
     third = ("curl", "--silent", "--insecure", "--user", f"{ADDRESS}:{PASSWORD}", "pop3s://127.0.0.1/3")
     wait_until(
         lambda: b"Subject: when it was back" in box.client(*third).stdout,
