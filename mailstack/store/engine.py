@@ -244,7 +244,7 @@ def _fact(error: BaseException | None, path: str | None) -> StoreUnavailable | S
     if getattr(error, "sqlstate", None) in _CONTENDED:
         return StoreContended(f"the database refused: {text}")
     if _is_cut_off(error):
-        return StoreCutOff(f"the connection to the database broke: {text}")
+        return StoreCutOff(f"the database cannot be reached: {text}")
     if getattr(error, "sqlstate", None) in _CORRUPTED:
         return StoreDamaged(f"the database is damaged ({text}); restore it from a backup")
     # What the module itself complains of, a closed database say, comes without a code of SQLite's.
