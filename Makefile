@@ -71,12 +71,12 @@ debian-test:
 
 $(VENV)/run.stamp: pyproject.toml requirements/constraints.txt
 	@echo "installing Python packages into $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)  # it may be of another Python
 	@$(BIN)/pip install -q -e .
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml requirements/constraints.txt
 	@echo "installing Python packages into $(VENV), those for tests too"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)  # it may be of another Python
 	@$(BIN)/pip install -q -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
