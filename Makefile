@@ -69,14 +69,17 @@ debian-run:
 debian-test:
 	@requirements/install-debian run test
 
+# What is there stays, for a demo may be running from it; unless another Python has made it.
+MAKE_VENV = $(PYTHON) -m venv $(VENV) > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+
 $(VENV)/run.stamp: pyproject.toml requirements/constraints.txt
 	@echo "installing Python packages into $(VENV)"
-	@$(PYTHON) -m venv --clear $(VENV)  # it may be of another Python
+	@$(MAKE_VENV)
 	@$(BIN)/pip install -q -e .
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml requirements/constraints.txt
 	@echo "installing Python packages into $(VENV), those for tests too"
-	@$(PYTHON) -m venv --clear $(VENV)  # it may be of another Python
+	@$(MAKE_VENV)
 	@$(BIN)/pip install -q -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
