@@ -20,6 +20,11 @@ _LEAST_OCTETS: Final = 128 * 1024
 """What the smallest message may take of the log when it has a COMMIT to itself: a dozen pages."""
 
 
+def _needed(octets: int) -> int:
+    """What a message of so many octets takes of the disk."""
+    return _LEAST_OCTETS + _COPIES * octets
+
+
 class Disk:
     """The disk that one process' store is on; belongs to the event loop."""
 
@@ -34,14 +39,14 @@ class Disk:
     def surely_fits(self, octets: int) -> bool:
         """Whether a message of so many octets had room when the disk was last looked at, lately."""
         fresh = time.monotonic() - self._looked_at < _LOOK_SECONDS
-        return fresh and _LEAST_OCTETS + _COPIES * octets < self._left
+        return fresh and _needed(octets) < self._left
 
     async def require(self, octets: int) -> None:
         """Raise StoreFull where a message of so many octets has no room now."""
         if not self.surely_fits(octets):
             self._looked_at = time.monotonic()
             self._left = await self._measured()
-            if _LEAST_OCTETS + _COPIES * octets >= self._left:  # however long ago that look began
+            if _needed(octets) >= self._left:  # however long ago that look began
                 raise StoreFull("the disk is nearly full")
 
     def take(self, octets: int) -> None:
@@ -49,7 +54,7 @@ class Disk:
 
         So many senders at once do not get through to the reserve before that.
         """
-        self._left -= _LEAST_OCTETS + _COPIES * octets
+        self._left -= _needed(octets)
 
     def is_full(self) -> bool:
         """Whether not even the smallest message has room beside the reserve, whatever is free in the file."""
