@@ -53,6 +53,17 @@ def drained(heard: socket.socket) -> None:
         pass
 
 
+async def says_nothing_until(go_on: threading.Event, heard: socket.socket, *, after: float) -> None:
+    """What is stuck until then is no sign of life, so many seconds after it has begun."""
+    await asyncio.sleep(after)
+    drained(heard)
+    await asyncio.sleep(4 * WATCHDOG_SECONDS)
+    with pytest.raises(BlockingIOError):
+        heard.recv(4096)
+    go_on.set()
+    assert "WATCHDOG=1" in await next_said(heard)
+
+
 async def test_no_read_no_sign_of_life(
     database: Database, tmp_path: Path, heard: socket.socket, manager: Manager
 ) -> None:
@@ -62,13 +73,7 @@ async def test_no_read_no_sign_of_life(
     async with Heartbeat(manager, store, ["smtp"], [crowd]).kept():
         assert await next_said(heard) == "WATCHDOG=1\nSTATUS=serving smtp; 2 connections"
         stuck = [asyncio.create_task(store.read(lambda _: go_on.wait())) for _ in range(8)]
-        await asyncio.sleep(2 * WATCHDOG_SECONDS)
-        drained(heard)
-        await asyncio.sleep(4 * WATCHDOG_SECONDS)
-        with pytest.raises(BlockingIOError):
-            heard.recv(4096)
-        go_on.set()
-        assert "WATCHDOG=1" in await next_said(heard)
+        await says_nothing_until(go_on, heard, after=2 * WATCHDOG_SECONDS)
         await asyncio.gather(*stuck)
     await store.close()
 
@@ -91,13 +96,7 @@ async def test_a_writer_that_does_not_come_back_is_no_sign_of_life(
     async with Heartbeat(manager, store, ["smtp"], []).kept():
         writing = asyncio.create_task(store.write(stuck, None))
         await next_said(heard)
-        await asyncio.sleep(3 * WATCHDOG_SECONDS)
-        drained(heard)
-        await asyncio.sleep(4 * WATCHDOG_SECONDS)
-        with pytest.raises(BlockingIOError):
-            heard.recv(4096)
-        go_on.set()
-        assert "WATCHDOG=1" in await next_said(heard)
+        await says_nothing_until(go_on, heard, after=3 * WATCHDOG_SECONDS)
         await writing
     await store.close()
 
