@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from mailstack.store.engine import PAGE_OCTETS, Database
+from mailstack.store.engine import Database, page_octets
 
 SPARE_OCTETS: Final = 16 * 1024 * 1024
 """Free pages that stay in the file for the mail that comes next."""
 
-_PAGES_A_STEP: Final = 256
-"""2 MiB: what moves in one transaction, in front of which nobody waits long."""
+_STEP_OCTETS: Final = 2 * 1024 * 1024
+"""What moves in one transaction, in front of which nobody waits long."""
 
 
 def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator[int]:
@@ -25,7 +25,8 @@ def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator
     while True:
         with database.writing() as connection:
             free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-            pages = min(free - spare_octets // PAGE_OCTETS, _PAGES_A_STEP)
+            octets = page_octets(connection)
+            pages = min(free - spare_octets // octets, _STEP_OCTETS // octets)
             if pages <= 0:
                 return
             for _ in range(pages):  # Python's driver steps a statement without columns once: one page
@@ -33,7 +34,7 @@ def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator
             left = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
         if left >= free:
             return  # a file from before there was incremental vacuum
-        yield int(free - left) * PAGE_OCTETS
+        yield int(free - left) * octets
 
 
 def checkpoint(database: Database, *, from_octets: int = 0) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, event, func, select
 
 from mailstack.errors import StoreUnavailable
 from mailstack.store import domains
-from mailstack.store.engine import Database, Reading
+from mailstack.store.engine import Database, Reading, reusable_octets
 from mailstack.store.glance import Glance
 from mailstack.store.space import log_octets
 from mailstack.store.tables import domain
@@ -57,6 +57,23 @@ def test_sqlite_is_written_on_one_connection_until_it_is_closed(sqlite_url: str)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         first.execute("SELECT 1")
     assert written_on(database, "three.example") is not first
+    database.dispose()
+
+
+@pytest.mark.parametrize("page_octets", [8192, 16384])
+def test_a_file_keeps_its_pages_and_what_is_reckoned_in_octets(tmp_path: Path, page_octets: int) -> None:
+    file = sqlite3.connect(tmp_path / "mail.db", isolation_level=None)
+    file.execute(f"PRAGMA page_size={page_octets}")
+    file.execute("CREATE TABLE content (octets BLOB)")
+    file.execute("INSERT INTO content VALUES (zeroblob(?))", (10 * page_octets,))
+    file.execute("DELETE FROM content")
+    (free,) = file.execute("PRAGMA freelist_count").fetchone()
+    file.close()
+    database = Database(f"sqlite:///{tmp_path}/mail.db")
+    with database.reading() as connection:
+        assert reusable_octets(connection) == free * page_octets > 0
+        pages = connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one()
+    assert pages * page_octets == 128 * 1024 * 1024
     database.dispose()
 
 

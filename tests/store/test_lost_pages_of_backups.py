@@ -28,7 +28,9 @@ def fill(database: Database) -> None:
     """A maildrop of messages of which two are on a page."""
     maildrops.add_accounts(database, JO)
     for number in range(1, MESSAGES + 1):
-        maildrops.deposit(database, b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * 3000), JO)
+        maildrops.deposit(
+            database, b"Subject: %d\r\n\r\n%b\r\n" % (number, b"x" * (PAGE_OCTETS * 3 // 8)), JO
+        )
 
 
 @pytest.fixture

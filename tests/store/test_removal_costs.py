@@ -12,7 +12,7 @@ from tests.store.operations import deposited
 from tests.support import maildrops
 
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 4 * 1024 * 1024 + b"\r\n"
-SMALL = b"Subject: small\r\n\r\n" + b"x" * 2_000 + b"\r\n"
+SMALL = b"Subject: small\r\n\r\n" + b"x" * (PAGE_OCTETS // 4 - 48) + b"\r\n"
 PEOPLE, EACH = 10, 60
 
 

@@ -12,13 +12,14 @@ from typing import Final, Self
 
 from mailstack.store.backups.folder import Folder, connected, legible, publish
 from mailstack.store.bulk import Stored
+from mailstack.store.engine import PAGE_OCTETS
 from mailstack.store.tables import PARTS_A_MESSAGE
 
 ARCHIVE_OCTETS: Final = 256 * 1024 * 1024
 """How much content an archive takes before the next is begun: what a backup that is cut off loses."""
 
 _SCHEMA: Final = (
-    "PRAGMA page_size=8192",
+    f"PRAGMA page_size={PAGE_OCTETS}",
     "PRAGMA journal_mode=OFF",  # a file that is not finished is thrown away
     "PRAGMA synchronous=OFF",  # it is synced once, before it gets its name
     "CREATE TABLE message (id INTEGER PRIMARY KEY, octets INTEGER NOT NULL, digests BLOB)",
