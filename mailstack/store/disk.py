@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mailstack.errors import StoreFull
-from mailstack.store.engine import reusable_octets
+from mailstack.store.engine import PAGE_OCTETS, reusable_octets
 from mailstack.store.leftovers import Leftovers
 from mailstack.store.readers import Readers
 
@@ -16,7 +16,7 @@ _LOOK_SECONDS: Final = 1.0
 _COPIES: Final = 2
 """A message is written twice before its space in the log can be used again: there, and in the file."""
 
-_LEAST_OCTETS: Final = 128 * 1024
+_LEAST_OCTETS: Final = 16 * PAGE_OCTETS
 """What the smallest message may take of the log when it has a COMMIT to itself: a dozen pages."""
 
 

@@ -320,8 +320,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     (pages,) = cursor.execute("PRAGMA page_count").fetchone()
     for pragma in _PRAGMAS if pages else (*_NEW_FILE_PRAGMAS, *_PRAGMAS):
         cursor.execute(pragma)
-    (page_octets,) = cursor.execute("PRAGMA page_size").fetchone()
-    cursor.execute(f"PRAGMA wal_autocheckpoint={_LOG_OCTETS // page_octets}")
+    (octets,) = cursor.execute("PRAGMA page_size").fetchone()
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_LOG_OCTETS // octets}")
     cursor.close()
 
 
