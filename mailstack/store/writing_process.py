@@ -2,8 +2,7 @@
 
 Two threads of one process take turns: only one of them is in Python at a time, and with a busy loop beside
 it, a batch took three times as long as alone. Batches go to this process by a socket, and a report comes back
-for each. Small content is in them, what is larger in files, be they in memory or on a disk, whose descriptors
-go along (unix(7), SCM_RIGHTS): a pipe would take it in pieces, with a change of processes for each.
+for each, in `frames`.
 
 It ends when the socket does, however its parent has ended. What waits then is not written: nobody would be
 told, and who is told nothing sends it again.
@@ -13,41 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import logging
 import os
-import pickle
 import signal
 import socket
-import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mailstack import log, memory
-from mailstack.errors import MailstackError, StoreUnavailable
+from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import Spool
-from mailstack.store.batches import Batches, Report, Task
+from mailstack.store import frames
+from mailstack.store.batches import Batches, Task
 from mailstack.store.engine import Database
-from mailstack.store.events import Row
-from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.writer import Writer
 
-_HEADER: Final = struct.Struct("=II")
-"""Of a frame: the octets behind it, and the descriptors that come with it."""
-
-_DESCRIPTORS: Final = 253
-"""What the kernel takes with one frame; what a batch has is bounded by its jobs and their memory."""
-
 _READ_OCTETS: Final = 64 * 1024
-_SMALL_OCTETS: Final = 16 * 1024
-"""Content below this size is in a frame; a file of memory costs less for what is larger."""
-
 _DIED: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
-
-_Lent = tuple[Sequence[int], bytes]
-"""A spool as it is sent: the octets in each file whose descriptor comes along, and its last part."""
 
 
 class WritingProcess(NamedTuple):
@@ -124,9 +107,8 @@ def _serve(connection: socket.socket, database: Database) -> None:
     while batch := incoming.batch():
         report = batches.write(batch)
         incoming.close_spools()
-        written = pickle.dumps(([_portable(*done) for done in report.done], report.seconds), protocol=5)
         try:
-            connection.sendall(_HEADER.pack(len(written), 0) + written)
+            connection.sendall(frames.of_report(report))
         except OSError:  # nobody is there any more
             break
         batches.tidy()
@@ -144,10 +126,10 @@ class _Incoming:
 
     def batch(self) -> list[Task]:
         """Wait for the next one; none: the parent has ended."""
-        while (frame := _taken_out(self._read)) is None:
+        while (taken := frames.taken_out(self._read)) is None:
             try:
                 octets, descriptors, flags, _ = socket.recv_fds(
-                    self._connection, _READ_OCTETS, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                    self._connection, _READ_OCTETS, frames.DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
                 )
             except ConnectionError:  # the parent has died, and not read all that it was told
                 return []
@@ -157,35 +139,10 @@ class _Incoming:
                 return []
             self._read += octets
             self._descriptors += descriptors
-        written, count = frame
+        frame, count = taken
         descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        return self._tasks(written, iter(descriptors))
-
-    def _tasks(self, written: bytes, descriptors: Iterator[int]) -> list[Task]:
-        return [
-            Task(work, self._deposit(job, descriptors) if flat else job, octets)
-            for work, job, octets, flat in pickle.loads(written)
-        ]
-
-    def _deposit(self, values: tuple[Any, ...], descriptors: Iterator[int]) -> Deposit:
-        """What was `_flat` before it was sent."""
-        mail_id, reverse_path, lent, dotted, recipients, at, surrogate, event = values
-        return Deposit(
-            mail_id,
-            reverse_path,
-            self._borrowed(lent, descriptors),
-            dotted,
-            list(map(Recipient._make, recipients)),
-            at,
-            surrogate and self._borrowed(surrogate, descriptors),
-            event and Row._make(event),
-        )
-
-    def _borrowed(self, lent: _Lent, descriptors: Iterator[int]) -> Spool:
-        lengths, last = lent
-        spool = Spool.borrowed([(next(descriptors), octets) for octets in lengths], last)
-        self._spools.append(spool)
-        return spool
+        batch, self._spools = frames.batch_of(frame, descriptors)
+        return batch
 
     def close_spools(self) -> None:
         """The batch is done: close what has come with it."""
@@ -194,25 +151,7 @@ class _Incoming:
         self._spools.clear()
 
 
-def _portable(result: Any, error: BaseException | None) -> tuple[Any, BaseException | None]:
-    """The same, with an error that can be told in another process."""
-    if error is None:
-        return result, None
-    if not isinstance(error, MailstackError):
-        log.failure("writing", error)  # there, nobody knows where it came from
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return None, error
-
-
 # -- in the process that reads ---------------------------------------------------------------------
-
-
-class _Frame(NamedTuple):
-    octets: memoryview
-    descriptors: Sequence[int]
 
 
 class WritingHand:
@@ -223,31 +162,31 @@ class WritingHand:
         self._connection = process.connection
         self._writer = writer
         self._loop = asyncio.get_running_loop()
-        self._unsent: deque[_Frame] = deque()
+        self._unsent: deque[frames.Frame] = deque()
         self._read = bytearray()
         self._loop.add_reader(self._connection, self._hear)
 
     def take(self, batch: Sequence[Task]) -> None:
         """Write these. Raises StoreUnavailable where there is no memory or descriptor for that."""
-        self._unsent.append(_frame(batch))
+        self._unsent.append(frames.of_batch(batch))
         self._send()
 
     def _send(self) -> None:
         while self._unsent:
-            octets, descriptors = self._unsent.popleft()
+            frame = self._unsent.popleft()
             try:
-                sent = socket.send_fds(self._connection, [octets], descriptors)
+                sent = socket.send_fds(self._connection, [frame.octets], frame.descriptors)
             except BlockingIOError:
-                self._unsent.appendleft(_Frame(octets, descriptors))
+                self._unsent.appendleft(frame)
                 self._loop.add_writer(self._connection, self._send)
                 return
             except OSError as error:
-                self._unsent.appendleft(_Frame(octets, descriptors))
+                self._unsent.appendleft(frame)
                 self._give_up(error)
                 break
-            _close(descriptors)
-            if sent < len(octets):
-                self._unsent.appendleft(_Frame(octets[sent:], ()))
+            frame.close()
+            if sent < len(frame.octets):
+                self._unsent.appendleft(frames.Frame(frame.octets[sent:], ()))
         self._loop.remove_writer(self._connection)
 
     def _give_up(self, error: OSError) -> None:
@@ -263,7 +202,7 @@ class WritingHand:
 
     def _forget_unsent(self) -> None:
         while self._unsent:
-            _close(self._unsent.popleft().descriptors)
+            self._unsent.popleft().close()
 
     def _hear(self) -> None:
         try:
@@ -278,8 +217,8 @@ class WritingHand:
             self._writer.lose("the process that writes has died, and this one is about to start again")
             return
         self._read += octets
-        while frame := _taken_out(self._read):
-            self._writer.report(Report(*pickle.loads(frame[0])))
+        while taken := frames.taken_out(self._read):
+            self._writer.report(frames.report_of(taken[0]))
 
     async def close(self) -> None:
         """Let the process end, and wait for that."""
@@ -290,85 +229,3 @@ class WritingHand:
         if code:  # it was not told to
             how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
             log.event("writing process ended", level=logging.ERROR, pid=self._process.pid, how=how)
-
-
-def _frame(batch: Sequence[Task]) -> _Frame:
-    """The batch as it is sent. Where it cannot be, no descriptor is left behind."""
-    descriptors: list[int] = []
-    try:
-        octets = _written(batch, descriptors)
-        if len(descriptors) > _DESCRIPTORS:
-            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
-    except BaseException as error:
-        _close(descriptors)
-        if isinstance(error, OSError):
-            raise StoreUnavailable(f"mail cannot be handed over to be written: {error.strerror}") from error
-        raise
-    return _Frame(octets, descriptors)
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for each in descriptors:
-        os.close(each)
-
-
-def _written(batch: Sequence[Task], descriptors: list[int]) -> memoryview:
-    """The octets of a frame; adds the descriptors that have to come with them."""
-    file = io.BytesIO()
-    file.write(bytes(_HEADER.size))
-    tasks = [
-        (work, _flat(job, descriptors), octets, True)
-        if isinstance(job, Deposit)
-        else (work, job, octets, False)
-        for work, job, octets in batch
-    ]
-    pickle.dump(tasks, file, protocol=5)
-    octets = file.getbuffer()
-    _HEADER.pack_into(octets, 0, len(octets) - _HEADER.size, len(descriptors))
-    return octets
-
-
-def _flat(deposit: Deposit, descriptors: list[int]) -> tuple[Any, ...]:
-    """A deposit, as nearly all jobs are, by plain values: to send classes costs three times as much."""
-    mail_id, reverse_path, spool, dotted, recipients, at, surrogate, event = deposit
-    return (
-        mail_id,
-        reverse_path,
-        _lent(spool, descriptors),
-        dotted,
-        list(map(tuple, recipients)),
-        at,
-        surrogate and _lent(surrogate, descriptors),
-        event and tuple(event),
-    )
-
-
-def _lent(spool: Spool, descriptors: list[int]) -> _Lent:
-    files, last = spool.lent()
-    lengths = [octets for _, octets in files]
-    for descriptor, _ in files:
-        descriptors.append(os.dup(descriptor))  # they may be closed before
-    if (rest := sum(map(len, last))) < _SMALL_OCTETS:
-        return lengths, b"".join(last)
-    try:
-        descriptors.append(os.memfd_create("spool"))
-    except OSError:  # forbidden, say, or there is no descriptor left
-        return lengths, b"".join(last)
-    os.writev(descriptors[-1], last)
-    return [*lengths, rest], b""
-
-
-# -- in both ---------------------------------------------------------------------------------------
-
-
-def _taken_out(read: bytearray) -> tuple[bytes, int] | None:
-    """The next frame, with how many descriptors come with it; None where it is not whole yet."""
-    if len(read) < _HEADER.size:
-        return None
-    octets, descriptors = _HEADER.unpack_from(read)
-    end = _HEADER.size + octets
-    if len(read) < end:
-        return None
-    frame = bytes(memoryview(read)[_HEADER.size : end])
-    del read[:end]
-    return frame, descriptors

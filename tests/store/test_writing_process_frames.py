@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from mailstack.errors import StoreUnavailable
 from mailstack.mail.spool import PART_OCTETS, Room, Spool
-from mailstack.store import blobs, writing_process
+from mailstack.store import blobs, frames
 from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit
 from mailstack.store.tables import PARTS_A_MESSAGE
@@ -98,7 +98,7 @@ async def test_what_cannot_be_handed_over_fails_alone(database, tmp_path, monkey
 async def test_a_batch_with_more_files_than_one_frame_takes_is_handed_over_one_by_one(
     database, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(writing_process, "_DESCRIPTORS", 3)
+    monkeypatch.setattr(frames, "DESCRIPTORS", 3)
     before = os.listdir("/proc/self/fd")
     spools = [Spool(tmp_path) for _ in range(5)]
     for spool in spools:
@@ -233,15 +233,15 @@ FRAMES = st.lists(st.tuples(st.binary(max_size=50), st.integers(0, 9)), max_size
 
 
 @given(FRAMES, st.lists(st.integers(1, 40), min_size=1, max_size=30))
-def test_frames_come_out_as_they_went_in_however_they_are_cut(frames, cuts):
-    header = writing_process._HEADER
-    stream = b"".join(header.pack(len(octets), count) + octets for octets, count in frames)
+def test_frames_come_out_as_they_went_in_however_they_are_cut(sent, cuts):
+    header = frames._HEADER
+    stream = b"".join(header.pack(len(octets), count) + octets for octets, count in sent)
     read, found, at, turn = bytearray(), [], 0, 0
     while at < len(stream):
         size = cuts[turn % len(cuts)]
         read += stream[at : at + size]
-        while frame := writing_process._taken_out(read):
+        while frame := frames.taken_out(read):
             found.append(frame)
         at, turn = at + size, turn + 1
-    assert found == frames
+    assert found == sent
     assert not read
