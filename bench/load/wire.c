@@ -20,6 +20,13 @@ enum { IN_OCTETS = 256 * 1024, SMALL_IN = 2048, EVENTS = 256 };
 static int poller = -1;
 static double deadline;
 static SSL_CTX *context;
+
+/* Nobody here knows whose certificate it is; to look for its issuer costs time that the servers lack. */
+static int believe(X509_STORE_CTX *chain, void *unused)
+{
+    (void)chain, (void)unused;
+    return 1;
+}
 static struct wire *graveyard; /* closed within a callback; freed when that has returned */
 
 double now(void)
@@ -75,6 +82,8 @@ struct wire *wire_connect(const struct sockaddr_in *to, bool tls, const struct t
             context = SSL_CTX_new(TLS_client_method());
             SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* every handshake is a whole one */
             SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256"); /* the same work for every server */
+            SSL_CTX_set_cert_verify_callback(context, believe, NULL);
+            SSL_CTX_set_read_ahead(context, 1);
             SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
         }
         wire->ssl = SSL_new(context);
@@ -297,6 +306,8 @@ static void connected(struct wire *wire)
     wire->open = true;
     wire->talk->opened(wire);
     wire_flush(wire);
+    if (wire->ssl && SSL_has_pending(wire->ssl)) /* read ahead: the socket will not tell of it */
+        readable(wire);
 }
 
 void wires_run(bool (*done)(void), double (*tick)(double now))
