@@ -366,14 +366,25 @@ def _undo_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         connection.rollback()
 
 
+_POSTGRESQL_PATIENCE: Final = {
+    "connect_timeout": "10",  # seconds, as those of the three below
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",  # milliseconds
+}
+"""How soon a server is given up that says nothing: one without power or network does not even end its
+connections, and the system would send what it does not answer for a quarter of an hour."""
+
+
 def _postgresql_engine(url: URL) -> Engine:
+    said = {"application_name": f"mailstack {os.getpid()}", **_POSTGRESQL_PATIENCE, **url.query}
     try:
         return create_engine(
-            url,
+            url.set(query=said),
             pool_size=_CONNECTIONS,
             max_overflow=_CONNECTIONS,
             pool_pre_ping=True,  # a restarted server costs nobody a failed reply
-            connect_args={"application_name": f"mailstack {os.getpid()}", "connect_timeout": 10},
         )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise BadSetting(
