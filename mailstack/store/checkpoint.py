@@ -61,12 +61,19 @@ class Checkpointer:
         """Begin to copy where the log has grown long, or finish what was copied."""
         if self._copying is None:
             if self._look_is_due() and is_longer(self._log, self._long_octets):
-                self._copying = self._thread.submit(self._copied)
+                self._begin_to_copy()
         elif self._copying.done():
             if not (self._copying.result() and self._checkpoint("RESTART")):
                 self._not_before = time.monotonic() + _PAUSE_SECONDS
             self._long_octets = self._measured()
             self._copying = None
+
+    def _begin_to_copy(self) -> None:
+        try:
+            self._copying = self._thread.submit(self._copied)
+        except RuntimeError as error:  # there can be no more threads now
+            log.failure("checkpoint", error)
+            self._not_before = time.monotonic() + _PAUSE_SECONDS
 
     def _look_is_due(self) -> bool:
         self._unseen += 1

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
 
+from mailstack import log
 from mailstack.store.batches import Batches, Task
 from mailstack.store.engine import Database
 from mailstack.store.writer import Writer
@@ -34,6 +35,13 @@ class WritingThread:
         await asyncio.to_thread(self._batches.close)
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        except Exception as error:
+            log.failure("writing thread", error)  # whoever waits for it would wait for ever
+            self._loop.call_soon_threadsafe(self._writer.lose, "the thread that writes has died")
+
+    def _write_all(self) -> None:
         while batch := self._handed.get():
             report = self._batches.write(batch)
             # One wake-up of the loop for the batch, not one for each job.

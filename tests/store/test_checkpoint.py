@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select
 
+from mailstack.errors import StoreUnavailable
 from mailstack.store import checkpoint
+from mailstack.store.batches import Batches
 from mailstack.store.bulk import snapshot
 from mailstack.store.checkpoint import LARGE_LOG_OCTETS, LOG_OCTETS, is_longer, long_octets
 from mailstack.store.engine import Database
@@ -185,4 +188,53 @@ async def test_a_checkpoint_that_fails_for_an_unknown_reason_is_told_and_done_ag
         assert database.strange is None
         assert f"{kind} has gone wrong" in caplog.text
     await writer.close()
+    database.dispose()
+
+
+async def test_mail_is_written_while_no_thread_can_be_had_to_copy_the_log(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = 0
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        nonlocal refused
+        if not thread.name.startswith("checkpoint"):
+            start(thread)
+            return
+        refused += 1
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
+    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.01)
+    database = Counting(sqlite_url)
+    writer = writing(database)
+    number = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        while refused < 2:
+            number += 1
+            await writer.write(work, str(number))
+    assert "can't start new thread" in caplog.text
+    while not database.begun_anew:
+        number += 1
+        await writer.write(work, str(number))
+    await writer.close()
+    database.dispose()
+
+
+async def test_nobody_waits_for_a_thread_that_has_died(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(sqlite_url)
+    writer = writing(database)
+    told: list[str] = []
+    writer.on_lost.append(lambda: told.append("lost"))
+    monkeypatch.setattr(Batches, "tidy", lambda _batches: 1 / 0)
+    await writer.write(work, "one")
+    with pytest.raises(StoreUnavailable, match="has died"):
+        await asyncio.wait_for(writer.write(work, "two"), timeout=20)
+    await writer.close()
+    assert told == ["lost"]
+    assert "ZeroDivisionError" in caplog.text
     database.dispose()
