@@ -50,7 +50,7 @@ class Checkpointer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._log = f"{database.path}-wal"
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = _one_thread()
         self._long_octets = self._measured()
         self._copying: Future[bool] | None = None
         self._unseen = 0  # commits since the log was looked at
@@ -73,6 +73,7 @@ class Checkpointer:
             self._copying = self._thread.submit(self._copied)
         except RuntimeError as error:  # there can be no more threads now
             log.failure("checkpoint", error)
+            self._thread = _one_thread()  # what it has not begun would be done later, and for nobody
             self._not_before = time.monotonic() + _PAUSE_SECONDS
 
     def _look_is_due(self) -> bool:
@@ -102,6 +103,10 @@ class Checkpointer:
         except Exception as error:  # whatever it is: mail goes on being written
             log.failure("checkpoint", error)  # the log stays as it is, and a later commit tries again
             return False
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
 
 def long_octets(database_octets: int, free_octets: int) -> int:

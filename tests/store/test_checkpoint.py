@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,18 @@ from mailstack.store.bulk import snapshot
 from mailstack.store.checkpoint import LARGE_LOG_OCTETS, LOG_OCTETS, is_longer, long_octets
 from mailstack.store.engine import Database
 from mailstack.store.tables import state
+from mailstack.store.writer import Writer
 from tests.support.writing import writing
 
 OCTETS = 256 * 1024
 
 
 class Counting(Database):
-    """A database that counts how often its log was to begin anew, and did."""
+    """A database that counts how often its log was copied, was to begin anew, and did."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.refused = self.begun_anew = 0
+        self.refused = self.begun_anew = self.copied = 0
         self.strange: str | None = None  # the kind that fails for once, and for no reason that has a name
 
     def checkpoint(self, kind: str) -> bool:
@@ -39,6 +41,8 @@ class Counting(Database):
             self.strange = None
             raise LookupError(f"{kind} has gone wrong")
         done = super().checkpoint(kind)
+        if kind == "PASSIVE":
+            self.copied += 1
         if kind == "RESTART":
             self.begun_anew += done
             self.refused += not done
@@ -94,24 +98,40 @@ def work(connection: Connection, jobs: Sequence[str]) -> list[None]:
     return [None] * len(jobs)
 
 
+def counting(url: str, monkeypatch: pytest.MonkeyPatch, *, pause_seconds: float) -> tuple[Counting, Writer]:
+    """A writer, and its database, of which a log is long at OCTETS already."""
+    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
+    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", pause_seconds)
+    database = Counting(url)
+    return database, writing(database)
+
+
+async def write_while(writer: Writer, lacking: Callable[[], bool]) -> int:
+    """Write one name after the other while something is lacking; how many."""
+    deadline = time.monotonic() + 20
+    written = 0
+    while lacking():
+        assert time.monotonic() < deadline
+        await asyncio.wait_for(writer.write(work, f"{next(_numbers)}"), 20)
+        written += 1
+    return written
+
+
+_numbers = itertools.count(1)
+
+
 async def test_nobody_waits_for_whoever_has_one_moment_of_the_store_before_him(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
-    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.1)
-    database, other = Counting(sqlite_url), Database(sqlite_url)
-    writer = writing(database)
+    database, writer = counting(sqlite_url, monkeypatch, pause_seconds=0.1)
+    other = Database(sqlite_url)
     began = time.monotonic()
     with snapshot(other) as connection:
         connection.execute(select(state)).all()
-        number = 0
-        while database.refused < 2:  # the log is long, cannot begin anew, and is looked at again
-            number += 1
-            await writer.write(work, str(number))
+        # The log is long, cannot begin anew, and is looked at again.
+        await write_while(writer, lambda: database.refused < 2)
     assert time.monotonic() - began < 5  # SQLite itself would wait 10 s, each time
-    while not database.begun_anew:
-        number += 1
-        await writer.write(work, str(number))
+    await write_while(writer, lambda: not database.begun_anew)
     await writer.close()
     other.dispose()
     database.dispose()
@@ -142,44 +162,28 @@ async def test_a_log_does_not_begin_anew_while_the_disk_refuses_what_was_copied(
         refused += 1
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
-    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.1)
-    database = Counting(sqlite_url)
-    writer = writing(database)
-    number = 0
+    database, writer = counting(sqlite_url, monkeypatch, pause_seconds=0.1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", refuse)
-        while refused < 2:  # mail is written all the same, and the log is looked at again
-            number += 1
-            await writer.write(work, str(number))
+        # Mail is written all the same, and the log is looked at again.
+        written = await write_while(writer, lambda: refused < 2)
         assert not database.begun_anew
-    while not database.begun_anew:
-        number += 1
-        await writer.write(work, str(number))
+    written += await write_while(writer, lambda: not database.begun_anew)
     await writer.close()
     assert "cannot be synced" in caplog.text
     with database.reading() as connection:
-        assert len(connection.execute(select(state)).all()) == number
+        assert len(connection.execute(select(state)).all()) == written
     database.dispose()
 
 
 async def test_a_checkpoint_that_fails_for_an_unknown_reason_is_told_and_done_again(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
-    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.01)
-    database = Counting(sqlite_url)
-    writer = writing(database)
-    number = 0
+    database, writer = counting(sqlite_url, monkeypatch, pause_seconds=0.01)
 
     async def write_until_it_begins_anew() -> None:
-        nonlocal number
-        deadline = time.monotonic() + 20
         before = database.begun_anew
-        while database.begun_anew == before:
-            assert time.monotonic() < deadline
-            number += 1
-            await asyncio.wait_for(writer.write(work, str(number)), 20)
+        await write_while(writer, lambda: database.begun_anew == before)
 
     await write_until_it_begins_anew()
     for kind in ("PASSIVE", "RESTART"):
@@ -205,20 +209,15 @@ async def test_mail_is_written_while_no_thread_can_be_had_to_copy_the_log(
         refused += 1
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(checkpoint, "LOG_OCTETS", OCTETS)
-    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 0.01)
-    database = Counting(sqlite_url)
-    writer = writing(database)
-    number = 0
+    database, writer = counting(sqlite_url, monkeypatch, pause_seconds=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        while refused < 2:
-            number += 1
-            await writer.write(work, str(number))
+        await write_while(writer, lambda: refused < 2)
     assert "can't start new thread" in caplog.text
-    while not database.begun_anew:
-        number += 1
-        await writer.write(work, str(number))
+    assert not database.copied
+    await write_while(writer, lambda: not database.begun_anew)
+    copies = checkpoint._PASSES * (database.begun_anew + database.refused)
+    assert database.copied == copies, "no copy is left over that nobody had a thread for"
     await writer.close()
     database.dispose()
 
