@@ -20,6 +20,7 @@ enum { IN_OCTETS = 256 * 1024, SMALL_IN = 2048, EVENTS = 256 };
 static int poller = -1;
 static double deadline;
 static SSL_CTX *context;
+static struct wire *graveyard; /* closed within a callback; freed when that has returned */
 
 /* Nobody here knows whose certificate it is; to look for its issuer costs time that the servers lack. */
 static int believe(X509_STORE_CTX *chain, void *unused)
@@ -27,7 +28,6 @@ static int believe(X509_STORE_CTX *chain, void *unused)
     (void)chain, (void)unused;
     return 1;
 }
-static struct wire *graveyard; /* closed within a callback; freed when that has returned */
 
 double now(void)
 {

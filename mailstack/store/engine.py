@@ -367,9 +367,9 @@ def _undo_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 _POSTGRESQL_PATIENCE: Final = {
-    "connect_timeout": "10",  # seconds, as those of the three below
-    "keepalives_idle": "20",
-    "keepalives_interval": "5",
+    "connect_timeout": "10",  # seconds
+    "keepalives_idle": "20",  # seconds
+    "keepalives_interval": "5",  # seconds
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",  # milliseconds
 }

@@ -42,8 +42,12 @@ class Frame(NamedTuple):
 
     def close(self) -> None:
         """Close the descriptors: the other side has its own, or shall have none."""
-        for each in self.descriptors:
-            os.close(each)
+        _close(self.descriptors)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for each in descriptors:
+        os.close(each)
 
 
 def taken_out(read: bytearray) -> tuple[bytes, int] | None:
@@ -70,7 +74,7 @@ def of_batch(batch: Sequence[Task]) -> Frame:
         if len(descriptors) > DESCRIPTORS:
             raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
     except BaseException as error:
-        Frame(memoryview(b""), descriptors).close()
+        _close(descriptors)
         if isinstance(error, OSError):
             raise StoreUnavailable(f"mail cannot be handed over to be written: {error.strerror}") from error
         raise
