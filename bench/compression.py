@@ -21,7 +21,7 @@ from backports import zstd
 
 from mailstack.mail.lines import canonical
 from mailstack.mail.spool import PART_OCTETS
-from mailstack.store.engine import PAGE_OCTETS
+from mailstack.store.sqlite import PAGE_OCTETS
 from mailstack.store.tables import PARTS_A_MESSAGE
 
 Parts = list[bytes]

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select
 
 from mailstack.mail.spool import Piece
 from mailstack.store import writeback
-from mailstack.store.engine import driver_of
 from mailstack.store.prepared import Prepared
+from mailstack.store.sqlite import driver_of, log_path
 from mailstack.store.tables import content
 
 PIECE_OCTETS: Final = 64 * 1024
@@ -78,7 +78,7 @@ def flowing(connection: Connection, octets: int) -> Iterator[Callable[[], None]]
     driver = driver_of(connection)
     ((before,),) = driver.execute("PRAGMA cache_size").fetchall()
     driver.execute(f"PRAGMA cache_size=-{_FLOWING_CACHE_OCTETS // 1024}")
-    yield partial(writeback.begin, f"{connection.engine.url.database}-wal")
+    yield partial(writeback.begin, log_path(str(connection.engine.url.database)))
     # After an error nobody uses this connection any more.
     driver.execute(f"PRAGMA cache_size={before}")
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from mailstack import log
 from mailstack.store.engine import Database
+from mailstack.store.sqlite import log_path
 
 LOG_OCTETS: Final = 32 * 1024 * 1024
 """From this length on the log is copied back, but for that of a large database."""
@@ -49,7 +50,7 @@ class Checkpointer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._log = f"{database.path}-wal"
+        self._log = log_path(str(database.path))
         self._thread = _one_thread()
         self._long_octets = self._measured()
         self._copying: Future[bool] | None = None
@@ -90,7 +91,7 @@ class Checkpointer:
 
     def _measured(self) -> int:
         with suppress(OSError):
-            disk = os.statvfs(self._log.removesuffix("-wal"))
+            disk = os.statvfs(str(self._database.path))
             return long_octets(self._database.octets, disk.f_bavail * disk.f_frsize)
         return LOG_OCTETS
 

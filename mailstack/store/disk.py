@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from mailstack.errors import StoreFull
-from mailstack.store.engine import PAGE_OCTETS, reusable_octets
 from mailstack.store.leftovers import Leftovers
 from mailstack.store.readers import Readers
+from mailstack.store.sqlite import PAGE_OCTETS, reusable_octets
 
 _LOOK_SECONDS: Final = 1.0
 _COPIES: Final = 2

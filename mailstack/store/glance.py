@@ -18,7 +18,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.errors import StoreUnavailable
-from mailstack.store.engine import Database, given_up_on_error
+from mailstack.store.engine import Database
+from mailstack.store.sqlite import given_up_on_error
 
 P = ParamSpec("P")
 R = TypeVar("R")

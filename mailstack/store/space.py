@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from mailstack.store.engine import Database, page_octets
+from mailstack.store.engine import Database
+from mailstack.store.sqlite import log_path, page_octets
 
 SPARE_OCTETS: Final = 16 * 1024 * 1024
 """Free pages that stay in the file for the mail that comes next."""
@@ -53,6 +54,6 @@ def checkpoint(database: Database, *, from_octets: int = 0) -> bool:
 def log_octets(database: Database) -> int:
     """How long the log is now."""
     try:
-        return os.stat(f"{database.path}-wal").st_size
+        return os.stat(log_path(str(database.path))).st_size
     except FileNotFoundError:
         return 0

@@ -14,9 +14,10 @@ from sqlalchemy import delete, event, func, select
 
 from mailstack.errors import StoreUnavailable
 from mailstack.store import domains
-from mailstack.store.engine import Database, Reading, reusable_octets
+from mailstack.store.engine import Database, Reading
 from mailstack.store.glance import Glance
 from mailstack.store.space import log_octets
+from mailstack.store.sqlite import reusable_octets
 from mailstack.store.tables import domain
 from tests.support.faults import Faults, Kind
 

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from mailstack.errors import StoreDamaged, StoreUnavailable
-from mailstack.store.engine import PAGE_OCTETS, Database
+from mailstack.store.engine import Database
+from mailstack.store.sqlite import PAGE_OCTETS
 from tests.store.operations import deposited
 from tests.support import maildrops
 from tests.support.contents import findings

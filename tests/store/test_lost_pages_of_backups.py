@@ -10,7 +10,8 @@ from mailstack.errors import BadData
 from mailstack.store import migrate
 from mailstack.store.backups import prune
 from mailstack.store.backups.folder import Folder
-from mailstack.store.engine import PAGE_OCTETS, Database
+from mailstack.store.engine import Database
+from mailstack.store.sqlite import PAGE_OCTETS
 from tests.store.test_lost_pages import leaf_in_the_middle
 from tests.support import maildrops
 from tests.support.backups import JO, back_up, expunge, mail, restore, restored, verify

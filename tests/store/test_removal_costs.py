@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.store.engine import PAGE_OCTETS, Database
+from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge, expunge
+from mailstack.store.sqlite import PAGE_OCTETS
 from tests.store.operations import deposited
 from tests.support import maildrops
 

@@ -16,8 +16,9 @@ from mailstack.errors import StoreUnavailable
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import accounts, messages, writeback
-from mailstack.store.engine import Database, driver_of
+from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.sqlite import driver_of
 from mailstack.store.tables import message
 from tests.support import maildrops
 from tests.support.fetched import whole

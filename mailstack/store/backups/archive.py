@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from mailstack.store.backups.folder import Folder, connected, legible, publish
 from mailstack.store.bulk import Stored
-from mailstack.store.engine import PAGE_OCTETS
+from mailstack.store.sqlite import PAGE_OCTETS
 from mailstack.store.tables import PARTS_A_MESSAGE
 
 ARCHIVE_OCTETS: Final = 256 * 1024 * 1024
