@@ -77,7 +77,11 @@ class Tls(asyncio.Transport, asyncio.Protocol):
         transport.set_protocol(self)
 
     async def shake_hands(self, transport: asyncio.Transport) -> None:
-        """The same for whoever waits for it, on a transport that is not read; raises what went wrong."""
+        """The same for whoever waits for it, on a transport that is not read; raises what went wrong.
+
+        Where it is waited for, behind STARTTLS and STLS, the client speaks first; and up to TLS 1.2 not
+        before it has our Finished (RFC 5246 §7.3).
+        """
         session, self._session = self._session, None  # it hears nothing before it is told
         if transport.is_closing():
             raise ConnectionResetError("closed before the handshake")
@@ -91,6 +95,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
             raise
         if self._ended:
             raise ConnectionResetError("closed after the handshake")
+        self._flush()
         self._session = session
 
     def _settle(self) -> Callable[[Exception | None], None] | None:
@@ -264,7 +269,7 @@ class Tls(asyncio.Transport, asyncio.Protocol):
                 self._object.do_handshake()
                 if done := self._settle():
                     done(None)
-                return  # the rest leaves with the session's first word
+                return  # the rest leaves with the first word, or as whoever waits goes on
         except ssl.SSLWantReadError:
             pass
         if self._outgoing.pending and not self._ended:

@@ -101,10 +101,12 @@ def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(scope="session")
-def client_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """What a client trusts."""
-    return ssl.create_default_context(cafile=str(certificate[0]))
+@pytest.fixture(scope="session", params=["TLSv1_3", "TLSv1_2"])
+def client_context(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a client trusts, of each version in turn: who of the two ends the handshake differs."""
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    context.maximum_version = ssl.TLSVersion[request.param]
+    return context
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import ssl
 import subprocess
 import tempfile
 import time
@@ -17,7 +18,7 @@ import pytest
 from tests.clients import senders
 from tests.clients.test_sending import needs_postfix
 from tests.support import exim, postfix, reference
-from tests.support.appliance import DOMAIN, HOSTNAME, SMTP_PORT, Appliance, retrieved
+from tests.support.appliance import DOMAIN, HOSTNAME, PASSWORD, SMTP_PORT, Appliance, retrieved
 from tests.support.postgresql import temporary_directory
 from tests.support.samples import Sample
 
@@ -108,6 +109,22 @@ def exim_folder() -> Iterator[Path]:
         if reason := exim.unpacked(Path(folder)):
             pytest.skip(reason)
         yield Path(folder)
+
+
+def test_a_program_that_knows_tls_1_2_alone(appliance: Appliance) -> None:
+    """There the server's word ends the handshake (RFC 5246 §7.3); behind STLS the client speaks first."""
+    appliance.start()
+    context = appliance.tls_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with appliance.smtp() as connection:
+        connection.starttls(context=context)
+        connection.sendmail(SENDER, [f"anna@{DOMAIN}"], CONTENT, mail_options=["BODY=8BITMIME"])
+    session = appliance.pop3_plain()
+    session.stls(context)
+    session.user("anna")
+    session.pass_(PASSWORD)
+    assert b"(TLSv1.2 " in retrieved(session, 1)
+    session.quit()
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

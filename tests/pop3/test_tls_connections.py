@@ -101,6 +101,7 @@ async def test_a_client_that_half_closes_behind_pass_has_its_answer(
         client = await rig.connect_silently()
         by_hand = ByHand(client, client_context)
         await by_hand.done(by_hand.tls.do_handshake)
+        assert (await by_hand.done(by_hand.tls.read)).startswith(b"+OK")  # else it is there for `unwrap`
         by_hand.tls.write(f"USER mrose\r\nPASS {SECRET}\r\n".encode())
         if ends == "close_notify":
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -108,7 +109,7 @@ async def test_a_client_that_half_closes_behind_pass_has_its_answer(
         by_hand.flush()
         if ends == "eof":
             client.writer.write_eof()
-        assert (await by_hand.rest()).count(b"+OK") == 3
+        assert (await by_hand.rest()).count(b"+OK") == 2
 
 
 async def test_stls_and_a_message_of_many_parts(start, server_context, client_context):

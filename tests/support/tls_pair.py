@@ -110,6 +110,7 @@ class Pair:
                 break
             except ssl.SSLWantReadError:
                 self.tls.data_received(self.said())
+                await asyncio.sleep(0)
                 self.hears()
         if and_say:
             self.client.write(and_say)
