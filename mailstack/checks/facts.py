@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from mailstack.certificates import Standing
 from mailstack.settings import Settings
 
 
@@ -96,10 +97,7 @@ class Certificate(NamedTuple):
     """The certificate of the settings."""
 
     path: Path
-    names: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
-    self_signed: bool
+    standing: Standing
     chain_problem: str  # empty: this machine's roots lead to it
     key_fits: bool
     key_is_private: bool

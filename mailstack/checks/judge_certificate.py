@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
 
+from mailstack.certificates import WARN_DAYS
 from mailstack.checks.facts import Facts
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
 
-WARN_DAYS: Final = 14
 _STAGES: Final = (1, 3, 7, WARN_DAYS)
 """So many days before the end it is said once more."""
 
 _RENEW: Final = "Renew it; docs/install.md tells how certbot and lego put a new one in place by themselves"
-
-
-def days_left(facts: Facts) -> int | None:
-    """Whole days until the certificate ends; negative once it has; None where there is none to see."""
-    if facts.certificate is None:
-        return None
-    return (facts.certificate.not_after - facts.now) // timedelta(days=1)
 
 
 def validity(facts: Facts) -> Iterator[Finding]:
@@ -28,23 +20,22 @@ def validity(facts: Facts) -> Iterator[Finding]:
     if facts.certificate is None:
         yield _none(facts)
         return
-    seen, left = facts.certificate, days_left(facts)
-    assert left is not None
-    day = f"{seen.not_after:%Y-%m-%d}"
+    path, standing = facts.certificate.path, facts.certificate.standing
+    left, day = standing.days_left(facts.now), f"{standing.not_after:%Y-%m-%d}"
     why = "Mail programs refuse it from that day on, and people are asked questions that nobody can answer."
-    if seen.not_before > facts.now:
+    if standing.not_before > facts.now:
         yield wrong(
             "certificate",
-            f"{seen.path} is valid from {seen.not_before:%Y-%m-%d %H:%M} UTC on only",
+            f"{path} is valid from {standing.not_before:%Y-%m-%d %H:%M} UTC on only",
             why,
             "See whether the clock is right: timedatectl",
         )
     elif left < 0:
-        yield wrong("certificate", f"{seen.path} ended on {day}", why, _RENEW)
+        yield wrong("certificate", f"{path} ended on {day}", why, _RENEW)
     elif left < WARN_DAYS:
         stage = next(str(days) for days in _STAGES if left < days)
         count = f"{left} day{'' if left == 1 else 's'}"
-        yield warning("certificate", f"{seen.path} ends on {day}, in {count}", why, _RENEW, stage=stage)
+        yield warning("certificate", f"{path} ends on {day}, in {count}", why, _RENEW, stage=stage)
     else:
         yield fine("certificate", f"valid until {day}")
 
@@ -66,10 +57,10 @@ def names(facts: Facts) -> Iterator[Finding]:
     seen, host = facts.certificate, facts.host
     if seen is None:
         return
-    if not any(_covers(name, host) for name in seen.names):
+    if not seen.standing.names_host(host):
         yield wrong(
             "certificate's names",
-            f"{seen.path} is for {', '.join(seen.names) or 'no name'}, and not for {host}",
+            f"{seen.path} is for {', '.join(seen.standing.names) or 'no name'}, and not for {host}",
             "Mail programs compare it with the name that people have typed, and refuse another one.",
             f"Get one for {host}",
         )
@@ -106,7 +97,7 @@ def chain(facts: Facts) -> Iterator[Finding]:
     seen = facts.certificate
     if seen is None:
         return
-    if seen.self_signed:
+    if seen.standing.self_signed:
         yield advice(
             "certificate's chain",
             "it is self-signed: this server has vouched for itself",
@@ -138,8 +129,3 @@ def served(facts: Facts) -> Iterator[Finding]:
             )
         else:
             yield fine(f"certificate at {address}", "the one on the disk")
-
-
-def _covers(name: str, host: str) -> bool:
-    name = name.lower()
-    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])

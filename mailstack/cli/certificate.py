@@ -27,7 +27,7 @@ _OURS: Final = "obtained"
 @app.command("show", epilog="Example: mailstack certificate show --json")
 def show_(context: typer.Context, json: Json = False) -> None:
     """Show whom the certificate is for, who has issued it and how long it is good."""
-    from mailstack.service import certificates
+    from mailstack import certificates
 
     settings = admin(context).settings
     file = settings.certificate_files[0]
@@ -73,7 +73,7 @@ def renew(
     force: Annotated[bool, typer.Option("--force", help="Even if it is good for long enough.")] = False,
 ) -> None:
     """Have it issued anew where two thirds of its time are over; for a timer. Not ours: nothing is done."""
-    from mailstack.service import certificates
+    from mailstack import certificates
 
     settings = admin(context).settings
     file = settings.certificate_files[0]
@@ -114,7 +114,7 @@ def _sockets(settings: Settings) -> list[socket.socket]:
 
 
 def _refuse_foreign(certificate: Path) -> None:
-    from mailstack.service import certificates
+    from mailstack import certificates
 
     try:
         found = certificates.standing(certificate)

@@ -95,7 +95,7 @@ def _processes(found: Settings) -> list[dict[str, Any]]:
 
 def _certificate(found: Settings) -> dict[str, Any]:
     """What clients are shown, and what is wrong with it."""
-    from mailstack.service import certificates
+    from mailstack import certificates
 
     file = found.certificate_files[0]
     try:

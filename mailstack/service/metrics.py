@@ -22,8 +22,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from mailstack import certificates
 from mailstack.errors import MailstackError
-from mailstack.service import certificates, control, http, measures
+from mailstack.service import control, http, measures
 from mailstack.settings import Settings
 from mailstack.store import facts
 from mailstack.store.counts import SLOW_SECONDS

@@ -253,7 +253,7 @@ def test_the_end_of_a_certificate_is_told_from_fourteen_days_before(
     write_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", HOST)
     facts = seen_certificate(tmp_path)
     assert facts.certificate is not None
-    (found,) = judge_certificate.validity(replace(facts, now=facts.certificate.not_after - left))
+    (found,) = judge_certificate.validity(replace(facts, now=facts.certificate.standing.not_after - left))
     assert (found.level, found.stage) == (level, stage)
 
 

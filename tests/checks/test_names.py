@@ -297,7 +297,8 @@ def test_a_policy_of_strict_transport_has_to_lead_here(tmp_path: Path, case: str
     text, level = POLICIES[case]
     facts = certified(tmp_path, seen(tmp_path, (*RIGHT, '_mta-sts.example.org. IN TXT "v=STSv1; id=1"')))
     assert facts.certificate is not None
-    trusted = facts.certificate._replace(self_signed=False, chain_problem="")
+    standing = facts.certificate.standing._replace(self_signed=False)
+    trusted = facts.certificate._replace(standing=standing, chain_problem="")
     facts = replace(facts, certificate=trusted, policies={"example.org": Policy(text, "")})
     assert [each.level for each in judge_policies.strict_transport(facts)] == [level]
 

@@ -208,7 +208,7 @@ def test_status_tells_of_the_certificate_and_of_its_end(
     assert told["self_signed"]
     assert told["trouble"] is None
     assert "self-signed, good until" in mailstack("status").out
-    monkeypatch.setattr("mailstack.service.certificates.WARN_DAYS", 4000)
+    monkeypatch.setattr("mailstack.certificates.WARN_DAYS", 4000)
     assert "WARNING: the certificate ends in" in mailstack("status").out
     (mailstack.file.parent / "tls" / "certificate.pem").unlink()
     assert "WARNING" in mailstack("status").out

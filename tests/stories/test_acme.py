@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.service import certificates
+from mailstack import certificates
 from tests.stories.test_certificate import subject
 from tests.support import pebble
 from tests.support.appliance import HOSTNAME, SMTP_PORT, Appliance, wait_until

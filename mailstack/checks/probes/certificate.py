@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from mailstack.certificates import said_by
 from mailstack.checks.facts import Certificate
 
 ROOTS: Final = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -44,13 +45,11 @@ def look(
     except (ValueError, TypeError):
         return None, f"{private_key} holds no private key, or one with a password"
     leaf, others = loaded[0], loaded[1:]
+    standing = said_by(leaf)
     seen = Certificate(
         file,
-        names=_names(leaf),
-        not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
-        self_signed=leaf.issuer == leaf.subject,
-        chain_problem=_chain_problem(leaf, others, host, at, roots),
+        standing,
+        chain_problem=_chain_problem(leaf, others, next(iter(standing.hosts), host), at, roots),
         key_fits=_public(key.public_key()) == _public(leaf.public_key()),
         key_is_private=is_private,
         association=associations(leaf),
@@ -81,14 +80,6 @@ def _public(key: object) -> bytes:
     return octets
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(found.get_values_for_type(x509.DNSName))
-
-
 def _chain_problem(
     leaf: x509.Certificate, others: Sequence[x509.Certificate], host: str, at: datetime, roots: Path
 ) -> str:
@@ -99,11 +90,10 @@ def _chain_problem(
     if not trusted:
         return f"{roots} names no authority; install the package ca-certificates again"
     # Its name and its time are judged by themselves; here it is the way to a root that counts.
-    name = next(iter(_names(leaf)), host).removeprefix("*.")
     moment = min(max(at, leaf.not_valid_before_utc), leaf.not_valid_after_utc)
     try:
         builder = PolicyBuilder().store(Store(trusted)).time(moment)
-        builder.build_server_verifier(x509.DNSName(name)).verify(leaf, list(others))
+        builder.build_server_verifier(x509.DNSName(host.removeprefix("*."))).verify(leaf, list(others))
     except (VerificationError, ValueError) as error:
         return str(error)
     return ""

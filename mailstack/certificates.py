@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mailstack.errors import BadSetting
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 WARN_DAYS: Final = 14
 """From so many days before its end on, a certificate is a matter for whoever looks after the server."""
 
 
 class Standing(NamedTuple):
-    """The first certificate of a file."""
+    """What one certificate says."""
 
-    names: tuple[str, ...]
-    """Host names and addresses that it is good for, as subjectAltName has them (RFC 9525 §6.3)."""
+    hosts: tuple[str, ...]
+    """Host names that it is good for, as subjectAltName has them (RFC 9525 §6.3)."""
+    addresses: tuple[str, ...]
+    """IP addresses, in the same way."""
     issuer: str
     not_before: datetime
     not_after: datetime
     self_signed: bool
     """Nobody has vouched for it, so mail programs ask their users, and some senders' servers mind."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is good for."""
+        return (*self.hosts, *self.addresses)
 
     def days_left(self, at: datetime) -> int:
         """Whole days until it ends; negative once it has."""
@@ -34,29 +44,34 @@ class Standing(NamedTuple):
         return any(name.lower() in (wanted, f"*.{rest}") for name in self.names)
 
 
-def standing(certificate: Path) -> Standing:
-    """Read a PEM file; raises BadSetting where there is no certificate in it, or no such file."""
+def standing(file: Path) -> Standing:
+    """The first certificate of a PEM file; raises BadSetting where there is none, or no such file."""
     from cryptography import x509
 
     try:
-        found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+        found = x509.load_pem_x509_certificates(file.read_bytes())[0]
     except OSError as error:
-        raise BadSetting(f"{certificate}: the certificate cannot be read: {error.strerror}") from error
+        raise BadSetting(f"{file}: the certificate cannot be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
-        raise BadSetting(f"{certificate}: there is no certificate in this file") from error
+        raise BadSetting(f"{file}: there is no certificate in this file") from error
+    return said_by(found)
+
+
+def said_by(certificate: Certificate) -> Standing:
+    """The same of one that was read."""
+    from cryptography import x509
+
     try:
-        said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        names: tuple[str, ...] = ()
-    else:
-        hosts = said.get_values_for_type(x509.DNSName)
-        names = (*hosts, *(str(each) for each in said.get_values_for_type(x509.IPAddress)))
+        said = x509.SubjectAlternativeName([])
     return Standing(
-        names=names,
-        issuer=found.issuer.rfc4514_string(),
-        not_before=found.not_valid_before_utc,
-        not_after=found.not_valid_after_utc,
-        self_signed=found.issuer == found.subject,
+        hosts=tuple(said.get_values_for_type(x509.DNSName)),
+        addresses=tuple(str(each) for each in said.get_values_for_type(x509.IPAddress)),
+        issuer=certificate.issuer.rfc4514_string(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        self_signed=certificate.issuer == certificate.subject,
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mailstack import certificates
+from mailstack.certificates import Standing
 from mailstack.errors import BadSetting
-from mailstack.service import certificates, tls
-from mailstack.service.certificates import Standing
+from mailstack.service import tls
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def made(tmp_path: Path) -> Path:
 def lasting(**until_end: float) -> Standing:
     now = datetime.now(UTC)
     names = ("mail.example.org", "*.example.net")
-    return Standing(names, "CN=somebody", now - timedelta(days=60), now + timedelta(**until_end), False)
+    return Standing(names, (), "CN=somebody", now - timedelta(days=60), now + timedelta(**until_end), False)
 
 
 def test_a_file_tells_whom_it_is_for_and_that_nobody_has_vouched_for_it(made: Path) -> None:
