@@ -57,8 +57,8 @@ def downgraded(field: bytes) -> bytes:
         said = _KINDS.get(name.rstrip(" \t").lower(), _unstructured)(name, value.removesuffix("\r\n"))
         line = f"{name}:{said}\r\n" if said else ""
         return line.encode("ascii")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return b""  # Python's parser gives up on some broken fields with errors of all kinds
+    except Exception:  # Python's parser gives up on some broken fields with errors of all kinds
+        return b""
 
 
 def _unstructured(name: str, value: str) -> str:
@@ -169,11 +169,14 @@ def _encoded(text: str, *, first_line_octets: int = 66) -> str:
 
 
 def _decoded(word: str) -> str:
-    ((text, charset),) = decode_header(word)
+    """What an encoded-word says, or the word itself where it is broken."""
     try:
-        return text.decode(charset or "ascii") if isinstance(text, bytes) else text
-    except (UnicodeDecodeError, LookupError):
+        ((text, charset),) = decode_header(word)
+        said = text.decode(charset or "ascii") if isinstance(text, bytes) else text
+        said.encode()  # UTF-7, for one, can say what is no character
+    except Exception:  # a charset names any of Python's codecs, and each has errors of its own
         return word
+    return said
 
 
 # fmt: off

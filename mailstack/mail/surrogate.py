@@ -155,10 +155,7 @@ class Downgrader:
         self._out.append(made)
 
     def _note_boundary(self, field: bytes) -> None:
-        message = Message()
-        message["Content-Type"] = field.partition(b":")[2].decode("latin-1").replace("\r\n", "")
-        boundary = message.get_boundary()
-        if message.get_content_maintype() == "multipart" and boundary:
+        if boundary := _boundary(field.partition(b":")[2].decode("latin-1").replace("\r\n", "")):
             self._boundaries.add(boundary.encode("latin-1", "replace"))
 
     def _body(self, data: bytes, at: int) -> int:
@@ -192,3 +189,15 @@ class Downgrader:
         """Where a last line begins that may still become a delimiter."""
         start = max(data.rfind(b"\n") + 1, at)
         return start if data[start:] == b"-" else len(data)
+
+
+def _boundary(content_type: str) -> str | None:
+    """What a multipart's parts are separated by; None where this is no multipart, or is broken."""
+    message = Message()
+    try:
+        message["Content-Type"] = content_type
+        return message.get_boundary() if message.get_content_maintype() == "multipart" else None
+    except (
+        Exception
+    ):  # RFC 2231 lets a parameter name any charset, and Python's parser has errors of all kinds
+        return None

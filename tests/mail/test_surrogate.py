@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mailstack.mail.downgrade import NOWHERE, downgraded
 from mailstack.mail.spool import PART_OCTETS, Spool
-from mailstack.mail.surrogate import Downgrader, surrogate
+from mailstack.mail.surrogate import Downgrader, in_ascii, surrogate
 
 
 def made(content: str | bytes, *, octets_at_once: int | None = None) -> bytes:
@@ -42,6 +42,9 @@ def read(field: str) -> str:
         ("Subject: " + "Größe und Länge, " * 20, ("Größe und Länge, " * 20).strip()),
         ("Subject: =?utf-8?q?sch=C3=B6n?= und süß", "schön und süß"),
         ("Subject: ü =?us-ascii?b?PT91cy1hc2NpaT9xP3g/PQ==?=", "ü =?us-ascii?q?x?="),
+        ("Subject: =?utf-8?b?a?= é", "=?utf-8?b?a?= é"),
+        ("Subject: =?undefined?q?a?= é", "=?undefined?q?a?= é"),
+        ("Subject: =?utf-7?q?+2AA-?= é", "=?utf-7?q?+2AA-?= é"),
         ("X-Note: ein\n gefaltetes Fähnchen", "ein gefaltetes Fähnchen"),
         ("From: José <jose@example.org>", "José <jose@example.org>"),
         ("From: José Núñez <josé@exämple.com>", f'"José Núñez <josé@exämple.com>" <{NOWHERE}>'),
@@ -177,6 +180,47 @@ def test_every_field_becomes_ascii(name: str, value: str) -> None:
     assert octets.isascii()
     assert octets == b"" or octets.endswith(b"\r\n")
     assert b"\n" not in octets.replace(b"\r\n ", b"").replace(b"\r\n\t", b"")[:-2]
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        b"boundary*=undefined''x",
+        b"boundary*=idna''%FF..",
+        b"boundary*=a\0''x",
+        b"boundary*%b*=x" % (b"1" * 5000),
+    ],
+)
+def test_a_boundary_that_cannot_be_read_is_none(parameter: bytes) -> None:
+    content = b"Content-Type: multipart/mixed; " + parameter + b"\n\n--x\nSubject: \xc3\xbc\n"
+    assert made(content) == content.replace(b"\n", b"\r\n")
+
+
+# What Python's parsers of encoded-words and of parameters stumble over.
+# fmt: off
+BREAKING = [
+    "=?", "?=", "?b?", "?q?", "?", "=", "=FF", "+2AA-", "utf-8", "utf-7", "undefined", "idna", "hex", "\0",
+    "multipart/mixed", ";boundary", ";name", ";filename", "*", "*0", "*0*", "*1*", "*=", '="', '"', "''",
+    "%FF", "a", "é", "字", "<", ">", "@", ",", ":", ";", "..", " ", "\r\n ", "\x85", "\u2028", "\x1c",
+    "9" * 5000,
+]
+# fmt: on
+broken = st.lists(st.sampled_from(BREAKING), max_size=12).map("".join)
+
+
+@given(names | st.just("Content-Disposition"), broken | st.text(max_size=60), st.booleans())
+def test_no_header_is_too_broken(name: str, value: str, is_utf8: bool) -> None:
+    value = "é" + value if is_utf8 else value
+    field = f"{name}: {value}\r\n".encode("utf-8", "surrogatepass")
+    assert downgraded(field).isascii() or not is_utf8
+    in_ascii(b"Content-Type: multipart/mixed; boundary=a\r\n" + field + b"\r\n--a\r\n" + field)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_no_octets_are_too_broken(header: bytes, body: bytes) -> None:
+    downgraded(header)
+    in_ascii(header)
+    in_ascii(b"Content-Type: multipart/mixed; " + header + b"\r\n\r\n" + body)
 
 
 @given(st.lists(st.tuples(names, text), max_size=5), text, st.integers(1, 9))
