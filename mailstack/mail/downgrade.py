@@ -32,9 +32,11 @@ _NEW_LINE: Final = "\r\n "
 _PIECE: Final = 60  # characters of a parameter's value on one line
 _FOLD: Final = re.compile(r"\r\n(?=[ \t])")
 # A regular expression holds the interpreter while it searches: what a run of blanks or of `<` begins
-# with must not be tried at each of them.
-_FOR: Final = re.compile(r"(?:\r\n|(?<![ \t]))[ \t]++for[ \t]++<[^<>\r\n]*+>", re.IGNORECASE)
-_PATH: Final = re.compile(r"<?([^<>]*?)(?:@([^@<>]*))?>?")
+# with must not be tried at each of them, nor what a quotation mark behind each `<` opens: so there is no
+# backslash outside of a quoted-string, inside of which a `>` may stand (RFC 5321 §4.1.2).
+_IN_PATH: Final = r'(?:"(?:[^"\\\r\n]|\\[^\r\n])*+"|[^<>"\\\r\n])'
+_FOR: Final = re.compile(rf"(?:\r\n|(?<![ \t]))[ \t]++for[ \t]++<{_IN_PATH}*+>", re.IGNORECASE)
+_PATH: Final = re.compile(rf"<?({_IN_PATH}*?)(?:@([^@<>]*))?>?")
 _ENCODED_WORD: Final = re.compile(r"=\?[^?\s]+\?[bq]\?[^?\s]*\?=", re.IGNORECASE)
 _BETWEEN_ENCODED_WORDS: Final = re.compile(r"(\?=)\s+(?==\?[^?\s]+\?[bq]\?)", re.IGNORECASE)
 _ATOMS: Final = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]*", re.ASCII)
@@ -124,8 +126,8 @@ def _in_ascii(domain: str | None) -> str | None:
 
 
 def _received(_name: str, value: str) -> str:
-    """A trace without its recipient, if that is enough."""
-    return _FOR.sub("", value)
+    """A trace without its recipient; the hop has to show, so what ASCII cannot say even then is a `?`."""
+    return _FOR.sub("", value).encode("ascii", "replace").decode()
 
 
 def _parameters(name: str, value: str) -> str:

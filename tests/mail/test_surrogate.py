@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailstack.mail.address import Mailbox
 from mailstack.mail.downgrade import NOWHERE, downgraded
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.mail.surrogate import Downgrader, in_ascii, surrogate
+from mailstack.mail.trace import Arrival, received
 
 
 def made(content: str | bytes, *, octets_at_once: int | None = None) -> bytes:
@@ -58,7 +60,12 @@ def read(field: str) -> str:
         ("Return-Path: <jo@bücher.example>", "<jo@xn--bcher-kva.example>"),
         ("Received: from a by b\n for <jö@b.example>; now", "from a by b; now"),
         ("Received: from a by b \n \t for  <jö@b.example>; now", "from a by b ; now"),
+        ('Received: from a by b for <"a+>é\\"<"@b.example>; now', "from a by b; now"),
+        ("Received: from bücher.example by b for <jö@b.example>; now", "from b?cher.example by b; now"),
+        ("Received: from a by b for <jö@b.example; now", "from a by b for <j?@b.example; now"),
         ("Delivered-To: jo@bücher.example", "jo@xn--bcher-kva.example"),
+        ('Delivered-To: "a+>@"@bücher.example', '"a+>@"@xn--bcher-kva.example'),
+        ('Return-Path: <"a+>"@bücher.example>', '<"a+>"@xn--bcher-kva.example>'),
     ],
 )
 def test_what_can_be_said_in_ascii_is_said(field: str, shown: str) -> None:
@@ -70,7 +77,6 @@ def test_what_can_be_said_in_ascii_is_said(field: str, shown: str) -> None:
     [
         "Message-ID: <ü@b.example>",
         "References: <a@b> <ü@b>",
-        "Received: from bücher.example by b; now",
         "Delivered-To: jö@b.example",
         "To: (Größe)",
         "To: ,(Größe);",
@@ -141,6 +147,9 @@ def test_a_field_of_any_length_costs_little_memory() -> None:
 HOSTILE = {
     "blanks of a Received": b"Received:" + b" " * 60_000 + b"\xc3\xbc\r\n",
     "recipients of a Received": b"Received:" + b" for <" * 10_000 + b"\xc3\xbc\r\n",
+    "quoted recipients of a Received": b"Received:" + b' for <\\"' * 7_000 + b"\xc3\xbc\r\n",
+    "quotations in a Received": b"Received:" + b' for <""' * 7_000 + b"\xc3\xbc\r\n",
+    "a path": b"Return-Path: <" + b'@""' * 20_000 + b"\xc3\xbc\r\n",
     "comments": b"To: " + b"(a)" * 5000 + b"\xc3\xbc\r\n",
     "words": b"To: " + b"a " * 8000 + b"\xc3\xbc@b.example\r\n",
     "addresses": b"To: " + b"\xc3\xbc@b.example, " * 1000 + b"\r\n",
@@ -194,6 +203,17 @@ def test_every_field_becomes_ascii(name: str, value: str) -> None:
 def test_a_boundary_that_cannot_be_read_is_none(parameter: bytes) -> None:
     content = b"Content-Type: multipart/mixed; " + parameter + b"\n\n--x\nSubject: \xc3\xbc\n"
     assert made(content) == content.replace(b"\n", b"\r\n")
+
+
+@given(st.text(st.sampled_from('aé>< "@\\.;'), min_size=1, max_size=12))
+def test_our_own_received_is_never_lost(local_part: str) -> None:
+    arrival = Arrival("client.example", "192.0.2.1", "UTF8SMTP", None)
+    recipient = Mailbox(local_part, "b.example")
+    field = received(arrival, by="b", id="x", date="now", recipient=recipient)
+    made = downgraded(field)
+    assert made.startswith(field[: field.index(b" by b")])
+    assert made.endswith(b"now\r\n")
+    assert local_part.isascii() == (b"for <" in made)
 
 
 # What Python's parsers of encoded-words and of parameters stumble over.
