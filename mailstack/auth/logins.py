@@ -115,17 +115,28 @@ class Logins:
         return Known(found.account_id, found.name, await self._renewed(found, secret))
 
     async def _renewed(self, found: Credentials, secret: str) -> str:
-        """The hash that is in force now; the old one where the store cannot write, on a full disk say."""
+        """The hash that is in force now; the old one where the store cannot write, on a full disk say.
+
+        The old one, too, where the secret is wrong by now: whoever opens the maildrop finds another there.
+        """
         new = await self._verifier.renewed(
             secret, found.password_hash, found.scram_keys, iterations=self._iterations
         )
         if new is None:
             return found.password_hash
         try:
-            await self._store.write(routes.renew_hashes, NewHash(found.account_id, found.password_hash, *new))
+            renewed = await self._store.write(
+                routes.renew_hashes, NewHash(found.account_id, found.password_hash, *new)
+            )
         except Temporary:
             return found.password_hash
-        return new.password_hash
+        if renewed:
+            return new.password_hash
+        # Another login has renewed it first, with a salt of its own, or the password was changed.
+        in_force = await self._store.read(routes.password_hash, found.account_id)
+        if in_force is None or not await self._verifier.verify(secret, in_force):
+            return found.password_hash
+        return in_force
 
     # -- with SCRAM --------------------------------------------------------------------------------
 

@@ -199,10 +199,14 @@ class Answers:
                 if snapshot.password_hash == known.password_hash:
                     return snapshot
             self._leave()
-        known = await self._logins.log_in(name, secret, guest, acting_as=acting_as)
-        return await self._open(known.account_id, known.name)
+        self._known = await self._logins.log_in(name, secret, guest, acting_as=acting_as)
+        return await self._enter()
 
     async def _enter(self) -> Snapshot:
+        """Open the maildrop of who has proven the password, if it is still the password.
+
+        It was read before the login had to wait for its turn, which may take many seconds.
+        """
         known, self._known = self._known, None
         assert known is not None
         snapshot = await self._open(known.account_id, known.name)

@@ -83,20 +83,28 @@ def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:
     secrets = _SECRETS.row(connection, reached.account_id)
     if secrets is None:
         return None  # it was removed a moment ago
-    password_hash, scram_keys = secrets
+    kept_hash, scram_keys = secrets
     name = str(reached.mailbox)
-    return Credentials(reached.account_id, name, password_hash, scram_keys, reached.disabled)
+    return Credentials(reached.account_id, name, kept_hash, scram_keys, reached.disabled)
 
 
-def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[None]:
-    """Put newer hashes in place, each unless its password was changed meanwhile."""
-    for job in jobs:
+def password_hash(connection: Connection, account_id: int) -> str | None:
+    """The hash that is in force; None: the account was removed."""
+    secrets = _SECRETS.row(connection, account_id)
+    return None if secrets is None else str(secrets[0])
+
+
+def renew_hashes(connection: Connection, jobs: Sequence[NewHash]) -> list[bool]:
+    """Put newer hashes in place; whether each is, since its old one may have gone meanwhile."""
+    renewed = (
         connection.execute(
             update(account)
             .where(account.c.id == job.account_id, account.c.password_hash == job.old)
             .values(password_hash=job.new, scram_keys=job.scram_keys)
         )
-    return [None] * len(jobs)
+        for job in jobs
+    )
+    return [result.rowcount > 0 for result in renewed]
 
 
 def _postmasters(connection: Connection, chosen: Mailbox | None) -> tuple[Reached, ...]:

@@ -158,6 +158,17 @@ async def test_an_old_hash_is_renewed_at_login_with_its_keys(start) -> None:
         assert await server._store.read(logins.lacking_keys) == 1  # al's
 
 
+async def test_of_two_logins_that_renew_a_hash_both_know_the_one_in_force(start) -> None:
+    async with start() as server:
+        old = sha512_crypt.using(rounds=1000).hash("chalk")
+        with server._store.database.writing() as connection:
+            jo = accounts.find_account(connection, Mailbox("jo", "example.org")).id
+            accounts.set_password(connection, Mailbox("jo", "example.org"), old)
+        both = await asyncio.gather(*(server.log_in("jo", "chalk", guest) for guest in (HERE, THERE)))
+        in_force = await server._store.read(routes.password_hash, jo)
+        assert [each.password_hash for each in both] == [in_force] * 2
+
+
 async def prove(server: Logins, name: str, secret: str, guest: Guest = HERE, acting_as: str = ""):
     found = await server.find_keys(name, guest, acting_as=acting_as)
     known = scram.keys(secret, iterations=found.keys.iterations, salt=found.keys.salt)

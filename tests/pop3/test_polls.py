@@ -6,13 +6,15 @@ import asyncio
 import base64
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 from scramp import ScramClient
 from sqlalchemy import select
 
 from mailstack.auth.passwords import hash_password
+from mailstack.errors import Permanent
 from mailstack.mail.address import parse_mailbox
 from mailstack.store import accounts
 from mailstack.store.tables import entry
@@ -102,6 +104,36 @@ async def test_a_password_that_is_changed_within_scrams_last_step_lets_nobody_in
             accounts.set_password(connection, MAILBOX, hash_password("another"))
         assert await client.ask(b"") == b"-ERR [AUTH] wrong name or password\r\n"
         assert (await (await rig.connect()).log_in("another")).startswith(b"+OK")
+
+
+PLAIN = b"AUTH PLAIN " + base64.b64encode(f"\0{NAME}\0{SECRET}".encode())
+
+
+@pytest.mark.parametrize("last_step", [f"PASS {SECRET}".encode(), PLAIN])
+@pytest.mark.parametrize(
+    "change", [partial(accounts.set_password, password_hash=hash_password("another")), accounts.disable]
+)
+async def test_what_is_changed_while_a_login_waits_counts(start, monkeypatch, last_step, change):
+    async with start() as rig:
+        lock = rig.store.lock_maildrop
+
+        async def late(account_id, **options):
+            """The lock, which is taken once the password has been found right."""
+            with rig.store.database.writing() as connection:
+                change(connection, MAILBOX)
+            return await lock(account_id, **options)
+
+        client = await rig.connect()
+        if last_step is not PLAIN:
+            await client.ask(f"USER {NAME}".encode())
+        monkeypatch.setattr(rig.store, "lock_maildrop", late)
+        assert await client.ask(last_step) == b"-ERR [AUTH] wrong name or password\r\n"
+        monkeypatch.undo()
+        with rig.store.database.writing() as connection:
+            accounts.set_password(connection, MAILBOX, hash_password("a third"))
+            with suppress(Permanent):
+                accounts.enable(connection, MAILBOX)
+        assert (await client.log_in("a third")).startswith(b"+OK")  # nobody holds the lock
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -184,7 +184,7 @@ def test_a_hash_is_renewed_unless_the_password_was_changed(furnished):
             NewHash(jones, "hash of jones@example.org", "newer", "keys"),
             NewHash(kim, "another", "newer", "keys"),
         ]
-        assert routes.renew_hashes(connection, jobs) == [None, None]
+        assert routes.renew_hashes(connection, jobs) == [True, False]
         renewed = routes.credentials(connection, parse_mailbox("jones@example.org"))
         kept = routes.credentials(connection, parse_mailbox("kim@b.example"))
     assert (renewed.password_hash, renewed.scram_keys) == ("newer", "keys")
