@@ -49,7 +49,8 @@ def _session(each: Event, found: Story) -> list[str]:
     done = []
     if text := told.get("retrieved"):
         size = show.octets(told["retrieved_octets"])
-        done.append(f"downloaded {_messages(text)} ({size}){_among(text, each, found)}")
+        verb = "downloaded" if told["ended"] == "quit" else "was sent"
+        done.append(f"{verb} {_messages(text)} ({size}){_among(text, each, found)}")
     if text := told.get("deleted"):
         done.append(f"deleted {_messages(text)}{_among(text, each, found)}")
     how = f"under {told['tls']}" if told.get("tls") else "without TLS"

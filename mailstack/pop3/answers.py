@@ -29,6 +29,7 @@ from mailstack.store.events import Kind, account_mark
 from mailstack.store.limits import Expiry
 from mailstack.store.locks import MaildropLock
 from mailstack.store.messages import Snapshot
+from mailstack.store.runs import Runs
 from mailstack.store.walk import Content, Walk
 
 
@@ -92,6 +93,10 @@ class Answers:
         """Have it remembered what this session did."""
         about = (account_mark(self.account_id), self.account or "", self._peer)
         self._store.journal.note(session_id, Kind.SESSION, about, **told)
+
+    def note_read(self, uids: Runs) -> None:
+        """Have it remembered that these messages have been downloaded."""
+        self._store.reads.note(self.account_id, uids)
 
     @property
     def closes_slowly(self) -> bool:

@@ -25,7 +25,7 @@ class SessionInfo(NamedTuple):
 def write(
     info: SessionInfo, *, session: Session, answers: Answers, seconds: float, ended: str | None
 ) -> None:
-    """The session's one line in the log; and an event, where it took or removed mail."""
+    """The session's one line in the log; an event, where it took or removed mail; and what it has read."""
     tally = session.tally
     log.event(
         "pop3.session",
@@ -54,6 +54,8 @@ def write(
             "deleted": tally.deleted,
         }
     )
+    if tally.read:
+        answers.note_read(tally.read)
     if tally.sent or tally.removed:
         answers.note(
             info.session,

@@ -159,18 +159,21 @@ class Session:
         return ok(f"{tag} English it is")
 
     def quit(self, state: Authorization | Maildrop) -> Reply | Turn:
-        """QUIT (RFC 1939 §6): the only way in which a message is removed."""
+        """QUIT (RFC 1939 §6): the only way in which a message is removed, or counts as read."""
         self.ended = "quit"
         if isinstance(state, Maildrop) and state.deleted:
             return self._update(state)
+        self.tally.read = self.tally.sent
         return _BYE
 
     def _update(self, maildrop: Maildrop) -> Turn:
         uids = maildrop.deleted_uids()
         yield asks.Expunge(uids)
-        self.tally.removed = Runs.of(uids)
-        self.tally.deleted = maildrop.deleted
-        self.tally.deleted_octets = maildrop.deleted_octets
+        tally = self.tally
+        tally.removed = removed = Runs.of(uids)
+        tally.read = tally.sent and tally.sent.without(removed)
+        tally.deleted = maildrop.deleted
+        tally.deleted_octets = maildrop.deleted_octets
         return ok(f"bye, {maildrop.deleted} deleted")
 
     # -- AUTHORIZATION ---------------------------------------------------------------------------

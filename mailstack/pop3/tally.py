@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from mailstack.store.runs import Runs
+
+_MOST_RUNS: Final = 10_000
+"""So many runs of messages are remembered, with gaps between: 160 KB."""
 
 
 @dataclass(slots=True)
@@ -18,6 +22,7 @@ class Tally:
     sending: tuple[int, int] | None = None  # the uid and octets of what RETR is about to send
     sent: Runs | None = None  # the uids of what RETR has sent whole; None: nothing, as in most sessions
     removed: Runs | None = None  # the uids of what QUIT has removed
+    read: Runs | None = None  # the uids of what was sent whole and left there, from QUIT on
 
     @property
     def cut(self) -> bool:
@@ -29,7 +34,7 @@ class Tally:
         if self.sending is not None:
             uid, octets = self.sending
             if self.sent is None:
-                self.sent = Runs()
+                self.sent = Runs(_MOST_RUNS)
             self.sent.add(uid)
             self.retrieved += 1
             self.retrieved_octets += octets

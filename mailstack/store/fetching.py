@@ -57,7 +57,6 @@ class Opened(NamedTuple):
     first: Sequence[bytes]
     held: int  # octets of those
     digests: bytes | None
-    unread: bool  # never sent whole by RETR
 
 
 def open_message(connection: Connection, account_id: int, uid: int, *, surrogates: bool = False) -> Opened:
@@ -107,7 +106,7 @@ def _until(connection: Connection, account_id: int, uid: int, last_uid: int, ahe
 
 
 def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
-    uid, message_id, octets, prefix, content_octets, dotted, known, damaged_at, first_read_at, first = row
+    uid, message_id, octets, prefix, content_octets, dotted, known, damaged_at, first = row
     if damaged_at is not None:
         raise digests.damaged(message_id)
     pieces: Sequence[bytes] = (first or b"",)
@@ -117,9 +116,8 @@ def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
     elif content_octets and (len(pieces[0]) != content_octets or not digests.fits_whole(known, pieces[0])):
         raise digests.damaged(message_id)
     pieces = (prefix + pieces[0],) if content_octets <= _SMALL_OCTETS else (prefix, *pieces)
-    unread = first_read_at is None
     held = sum(map(len, pieces))
-    return Opened(uid, message_id, octets, content_octets, bool(dotted), pieces, held, known, unread)
+    return Opened(uid, message_id, octets, content_octets, bool(dotted), pieces, held, known)
 
 
 def number(connection: Connection, account_id: int, uid: int) -> int:
@@ -171,7 +169,6 @@ def _open(shown: FromClause, source: FromClause, octets: Any, prefix: Any) -> Pr
             shown.c.dotted,
             shown.c.digests,
             shown.c.damaged_at,
-            entry.c.first_read_at,
             case((shown.c.octets <= _PIECE, content.c.octets)),  # a larger one is read in pieces
         )
         .select_from(source)

@@ -17,10 +17,11 @@ _MICROSECONDS: Final = 1_000_000
 
 
 class Read(NamedTuple):
-    """An entry that RETR has sent whole for the first time."""
+    """A run of entries that were downloaded."""
 
     account_id: int
-    uid: int
+    first_uid: int
+    last_uid: int
     at: int
 
 
@@ -39,7 +40,7 @@ def mark_read(connection: Connection, jobs: Sequence[Sequence[Read]]) -> list[No
                 update(entry)
                 .where(
                     entry.c.account_id == each.account_id,
-                    entry.c.uid == each.uid,
+                    entry.c.uid.between(each.first_uid, each.last_uid),
                     entry.c.first_read_at.is_(None),
                 )
                 .values(first_read_at=each.at)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Self
 
 
 class Runs:
-    """Numbers in the order in which they came, each run of successors kept as its ends."""
+    """Numbers in the order in which they came, each run of successors kept as its ends: 16 octets."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_firsts", "_lasts", "_most")
 
-    def __init__(self) -> None:
-        self._runs: list[list[int]] = []
+    def __init__(self, most: int = sys.maxsize) -> None:
+        """`most`: numbers that would make more runs than these are not kept."""
+        self._firsts = array("q")
+        self._lasts = array("q")
+        self._most = most
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> Self:
@@ -23,26 +29,47 @@ class Runs:
 
     def add(self, number: int) -> None:
         """One more number; a client that walks through its maildrop makes one run."""
-        runs = self._runs
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        elif not (runs and runs[-1][0] <= number <= runs[-1][1]):
-            runs.append([number, number])
+        lasts = self._lasts
+        if lasts and number == lasts[-1] + 1:
+            lasts[-1] = number
+        elif not (lasts and self._firsts[-1] <= number <= lasts[-1]):
+            self._begin(number, number)
 
     def extend(self, numbers: Iterable[int]) -> None:
         """Several more."""
-        runs = self._runs
+        lasts = self._lasts
         for number in numbers:
-            if runs and number == runs[-1][1] + 1:
-                runs[-1][1] = number
+            if lasts and number == lasts[-1] + 1:
+                lasts[-1] = number
             else:
                 self.add(number)
 
+    def without(self, others: Runs) -> Runs:
+        """Those that are not among the others, which are in order."""
+        left = Runs()
+        for first, last in self:
+            start, at = first, bisect_left(others._lasts, first)
+            while at < len(others._firsts) and others._firsts[at] <= last:
+                left._begin(start, others._firsts[at] - 1)
+                start = others._lasts[at] + 1
+                at += 1
+            left._begin(start, last)
+        return left
+
+    def _begin(self, first: int, last: int) -> None:
+        if first <= last and len(self._firsts) < self._most:
+            self._firsts.append(first)
+            self._lasts.append(last)
+
     def __bool__(self) -> bool:
-        return bool(self._runs)
+        return bool(self._firsts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The first and the last number of each run."""
+        return zip(self._firsts, self._lasts, strict=True)
 
     def __str__(self) -> str:
-        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self._runs)
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self)
 
 
 def parsed(runs: str) -> Iterator[tuple[int, int]]:

@@ -66,7 +66,7 @@ class Store:
             leftovers=self.leftovers,
             readers=self._readers,
         )
-        self._source = Source(self._readers, self._writer, self.reads)
+        self._source = Source(self._readers, self._writer)
         self.journal = Journal(self._writer, kept=keep_events)
         self.counts = Counts()
         self.commits = self._writer.commits
@@ -203,8 +203,6 @@ class Store:
         another session may have begun, and been told of these messages.
         """
         if uids:
-            if self._removed_by is None:
-                self.reads.drop(account_id, uids)
             job = Expunge(account_id, uids, self._removed_by, lock.backend)
             done = await self.write(removal.expunge, job, octets=_EXPUNGE_OCTETS * len(uids))
             if self._removed_by is None:

@@ -154,7 +154,7 @@ entry = Table(
     Column("octets", BigInteger, nullable=False),  # prefix and content: exactly what RETR sends
     Column("prefix", LargeBinary, nullable=False),  # this recipient's own trace fields
     Column("delivered_at", BigInteger, nullable=False),
-    Column("first_read_at", BigInteger),  # when RETR first sent the whole of it
+    Column("first_read_at", BigInteger),  # when a session first ended with QUIT that had sent the whole of it
     Column("surrogate_octets", BigInteger),  # as `octets`, of the surrogate; NULL: there is none
     Column("surrogate_prefix", LargeBinary),  # as `prefix`, in ASCII
     Index("ix_entry_message_id", "message_id"),

@@ -14,7 +14,6 @@ from mailstack.errors import MessageDamaged, StoreDamaged
 from mailstack.store import damage, digests, fetching
 from mailstack.store.fetching import NOTHING, Ahead, Opened
 from mailstack.store.readers import Readers
-from mailstack.store.reads import Reads
 from mailstack.store.writer import Writer
 
 _FIRST_OCTETS: Final = 64 * 1024
@@ -50,12 +49,11 @@ class Budget:
 class Source:
     """What all walks of a store need."""
 
-    __slots__ = ("budget", "readers", "reads", "writer")
+    __slots__ = ("budget", "readers", "writer")
 
-    def __init__(self, readers: Readers, writer: Writer, reads: Reads) -> None:
+    def __init__(self, readers: Readers, writer: Writer) -> None:
         self.readers: Final = readers
         self.writer: Final = writer
-        self.reads: Final = reads
         self.budget: Final = Budget(_ALL_OCTETS)
 
 
@@ -67,13 +65,11 @@ class Content:
     busy.
     """
 
-    __slots__ = ("_opened", "_reader", "_source", "dotted", "octets")
+    __slots__ = ("_opened", "_source", "dotted", "octets")
 
-    def __init__(self, source: Source, opened: Opened, reader: int | None) -> None:
-        """`reader`: the account that has read it once all octets have been taken; None: nobody has."""
+    def __init__(self, source: Source, opened: Opened) -> None:
         self._source = source
         self._opened = opened
-        self._reader = reader
         self.octets: Final = opened.octets
         """How many octets all pieces have together."""
         self.dotted: Final = opened.dotted
@@ -82,11 +78,7 @@ class Content:
     def whole(self) -> Sequence[bytes] | None:
         """All its pieces, where they are here already."""
         opened = self._opened
-        if opened.held != opened.octets:
-            return None
-        if opened.unread and self._reader is not None:
-            self._source.reads.note(self._reader, opened.uid)
-        return opened.first
+        return opened.first if opened.held == opened.octets else None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = list(reversed(self._opened.first))
@@ -100,8 +92,6 @@ class Content:
                 pieces = await self._step(opened, number)
         if sent != opened.octets:
             raise digests.damaged(opened.message_id)
-        if opened.unread and self._reader is not None:
-            self._source.reads.note(self._reader, opened.uid)
 
     async def _step(self, opened: Opened, number: int) -> list[bytes]:
         """The pieces of the next parts, the first one last."""
@@ -135,13 +125,13 @@ class Walk:
     async def open(self, uid: int, *, peek: bool = False, behind: int = 0) -> Content:
         """Find a message and read its first part; raises MessageGone or MessageDamaged.
 
-        Unless it is a `peek`, the message is known to be read once all its parts have been taken. Those
-        that come `behind` it, so many at most, have been asked for, too.
+        A `peek` is no step of the walk. Those that come `behind` it, so many at most, have been asked
+        for, too.
         """
         content = self.at_once(uid, peek=peek)
         if content is None:
             opened = await (self._found(uid, NOTHING) if peek else self._step(uid, behind))
-            content = Content(self._source, opened[0], None if peek else self._account_id)
+            content = Content(self._source, opened[0])
         return content
 
     def at_once(self, uid: int, *, peek: bool = False) -> Content | None:
@@ -153,7 +143,7 @@ class Walk:
             self._at = uid
             del self._ahead[uid]
             self._source.budget.left += opened.held
-        return Content(self._source, opened, None if peek else self._account_id)
+        return Content(self._source, opened)
 
     def close(self) -> None:
         """Forget what was read ahead; nothing more will be."""

@@ -14,11 +14,11 @@ from scramp import ScramClient
 from sqlalchemy import select
 
 from mailstack.auth.passwords import hash_password
-from mailstack.errors import Permanent
+from mailstack.errors import Permanent, StoreUnavailable
 from mailstack.mail.address import parse_mailbox
 from mailstack.store import accounts
 from mailstack.store.tables import entry
-from tests.pop3.rig import Rig
+from tests.pop3.rig import Client, Rig
 from tests.pop3.transcript import NAME, SECRET, sized
 
 MAILBOX = parse_mailbox(NAME)
@@ -152,6 +152,15 @@ async def test_who_was_turned_away_is_not_logged_as_the_owner(start, caplog, at_
     assert (fields["account"], fields["refused"]) == (None, 1)
 
 
+async def read(rig: Rig) -> list[int]:
+    """The uids of what counts as downloaded, once all sessions are over."""
+    await rig.until_sessions(0)
+    await rig.store.reads.flush()
+    with rig.store.database.reading() as connection:
+        wanted = select(entry.c.uid).where(entry.c.first_read_at.is_not(None)).order_by(entry.c.uid)
+        return list(connection.execute(wanted).scalars())
+
+
 async def test_retr_is_remembered_as_read_and_top_is_not(start):
     async with start() as rig:
         await rig.deliver(*[sized(100)] * 4)
@@ -160,7 +169,42 @@ async def test_retr_is_remembered_as_read_and_top_is_not(start):
         assert len(await client.body(b"RETR 2")) == 100
         assert len(await client.body(b"TOP 3 1000")) == 100  # from what was read ahead
         assert len(await client.body(b"RETR 4")) == 100
-        await rig.store.reads.flush()
-        with rig.store.database.reading() as connection:
-            read = select(entry.c.uid).where(entry.c.first_read_at.is_not(None)).order_by(entry.c.uid)
-            assert list(connection.execute(read).scalars()) == [2, 4]
+        assert await client.ask(b"QUIT") == b"+OK bye\r\n"
+        assert await read(rig) == [2, 4]
+
+
+async def test_what_was_sent_counts_as_read_only_from_quit_on(start):  # RFC 1939 §6, §8
+    """Or it is removed by rule, and the client that vanished had not read a single octet of it."""
+    async with start() as rig:
+        await rig.deliver(*[sized(100), sized(200_000)] * 2)
+        deaf = await rig.log_in()
+        deaf.send(b"RETR 1\r\nRETR 2\r\n")
+        await asyncio.sleep(0.2)
+        deaf.reset()
+        assert await read(rig) == []
+        for leave in (Client.half_close, Client.reset):
+            client = await rig.log_in()
+            assert len(await client.body(b"RETR 1")) == 100
+            leave(client)
+            assert await read(rig) == []
+        client = await rig.log_in()
+        for number in (1, 2, 3):
+            await client.body(b"RETR %d" % number)
+        assert await client.ask(b"DELE 2") == b"+OK deleted\r\n"
+        assert await client.ask(b"QUIT") == b"+OK bye, 1 deleted\r\n"
+        assert await read(rig) == [1, 3]
+
+
+async def test_a_quit_that_fails_has_read_nothing(start, monkeypatch):
+    async with start() as rig:
+        await rig.deliver(*[sized(100)] * 2)
+
+        async def fail(account_id, uids, **lock):
+            raise StoreUnavailable("the disk is on fire")
+
+        monkeypatch.setattr(rig.store, "expunge", fail)
+        client = await rig.log_in()
+        await client.body(b"RETR 1")
+        await client.ask(b"DELE 2")
+        assert (await client.ask(b"QUIT")).startswith(b"-ERR [SYS/TEMP]")
+        assert await read(rig) == []

@@ -37,6 +37,18 @@ def test_runs_name_the_numbers_that_they_were_made_of(numbers: list[int]) -> Non
     assert runs.count(text) == len(numbers)
 
 
+@given(st.lists(st.integers(1, 30)), st.sets(st.integers(1, 30)))
+def test_what_is_left_of_runs_is_all_but_the_others(numbers: list[int], others: set[int]) -> None:
+    left = Runs.of(numbers).without(Runs.of(sorted(others)))
+    assert {n for first, last in left for n in range(first, last + 1)} == set(numbers) - others
+
+
+def test_runs_have_a_bound() -> None:
+    few = Runs(2)
+    few.extend([1, 3, 4, 9, 5])
+    assert str(few) == "1,3-5"
+
+
 def test_a_walk_through_a_maildrop_is_one_run() -> None:
     assert str(Runs.of([*range(1, 20_001), 20_005])) == "1-20000,20005"
 

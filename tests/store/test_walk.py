@@ -224,11 +224,3 @@ async def test_a_message_that_has_gone_is_told_and_the_walk_goes_on(filled, tmp_
             await on_foot.open(4)
         assert there(await on_foot.open(5)) == octets_of(5)
         assert store.left < walk._ALL_OCTETS
-
-
-async def test_only_what_was_taken_counts_as_read(filled, tmp_path):
-    async with opened(filled, tmp_path) as store:
-        on_foot = store.walk()
-        (await on_foot.open(1)).whole()
-        await on_foot.open(2)
-        assert [uid for _, uid in store.mail.reads._waiting] == [1]
