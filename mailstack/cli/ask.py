@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from getpass import getpass
 
 from mailstack.auth import prepare
@@ -33,10 +34,10 @@ def source(text: str, settings: Settings) -> Mailbox:
     return mailbox(text, settings)
 
 
-def parsed(text: str) -> Mailbox:
+def parsed(text: str, parse: Callable[[str], Mailbox] = parse_mailbox) -> Mailbox:
     """An address with its domain; the refusal repeats what was written."""
     try:
-        return parse_mailbox(text)
+        return parse(text)
     except BadAddress as error:
         raise BadAddress(f"{text!r} is no address: {reason(error)}") from error
 

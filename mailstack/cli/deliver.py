@@ -19,7 +19,7 @@ from mailstack import errors, log
 from mailstack.cli import exits
 from mailstack.cli.ask import parsed
 from mailstack.cli.options import admin
-from mailstack.mail.address import Mailbox
+from mailstack.mail.address import Mailbox, parse_sender
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.spool import Spool
 from mailstack.mail.trace import Arrival
@@ -140,7 +140,7 @@ async def _envelope(
 
 
 def _reverse_path(sender: str) -> Mailbox | None:
-    return None if sender.lower() in _NULL_SENDERS else parsed(_bare(sender))
+    return None if sender.lower() in _NULL_SENDERS else parsed(_bare(sender), parse_sender)
 
 
 def _forward_path(recipient: str, default_domain: str | None) -> Mailbox:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mailstack.errors import BadAddress, BadParameter
 
-MAX_LOCAL_PART_OCTETS = 64  # RFC 5321 §4.5.3.1.1, counted without quotes and backslashes
+MAX_LOCAL_PART_OCTETS = 64  # RFC 5321 §4.5.3.1.1, counted without quotes and backslashes; not of a sender
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 §4.5.3.1.2
 MAX_PATH_OCTETS = 256  # RFC 5321 §4.5.3.1.3, with the angle brackets
 MAX_LABEL_OCTETS = 63  # RFC 1035 §2.3.4
@@ -43,6 +43,7 @@ _COMMON_PATH = re.compile(rf"<{_COMMON_MAILBOX.pattern}>(?: |\Z)")
 _COMMON_DOMAIN = re.compile(_domain(_LET_DIG))
 
 _DOT_STRING = re.compile(_dot_string(_ATEXT + _NON_ASCII))
+_DOTS_ANYWHERE = re.compile(rf"[.{_ATEXT}{_NON_ASCII}]++")
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _MUST_BE_QUOTED = re.compile(r'["\\]')
@@ -81,7 +82,16 @@ def parse_mailbox(text: str) -> Mailbox:
     """The Mailbox of RFC 5321 §4.1.2 that the whole text is, no angle brackets; BadAddress if it is none."""
     if (match := _COMMON_MAILBOX.fullmatch(text)) and len(text) <= MAX_LABEL_OCTETS:
         return Mailbox(*match.groups())
-    mailbox, end = _read_mailbox(text, 0)
+    return _parse_whole(text, _RECIPIENTS)
+
+
+def parse_sender(text: str) -> Mailbox:
+    """As `parse_mailbox`, and held to as little as `parse_reverse_path`."""
+    return _parse_whole(text, _SENDERS)
+
+
+def _parse_whole(text: str, local_parts: _LocalParts) -> Mailbox:
+    mailbox, end = _read_mailbox(text, 0, local_parts)
     if end != len(text):
         raise BadAddress("There is something after the end of the address.")
     _check_path_length(f"<{text}>")
@@ -89,10 +99,15 @@ def parse_mailbox(text: str) -> Mailbox:
 
 
 def parse_reverse_path(text: str) -> tuple[Mailbox | None, str]:
-    """The Reverse-path at the beginning, None for `<>` (RFC 5321 §4.5.5), and what follows it and a space."""
+    """The Reverse-path at the beginning, None for `<>` (RFC 5321 §4.5.5), and what follows it and a space.
+
+    Nobody is looked up by it, so it is held to less: lists and forwarders write whole addresses into their
+    local-parts (RFC 5321 §4.5.3.1 asks for no limit where that can be), and some providers gave
+    out `taro..yamada.`, which is `"taro..yamada."` by the grammar.
+    """
     if text == "<>" or text.startswith("<> "):
         return None, text[3:]
-    return _parse_path(text)
+    return _parse_path(text, _SENDERS)
 
 
 def parse_forward_path(text: str) -> tuple[Mailbox, str]:
@@ -103,21 +118,32 @@ def parse_forward_path(text: str) -> tuple[Mailbox, str]:
     """
     if text[:12].lower() == "<postmaster>" and text[12:13] in ("", " "):
         return Mailbox(text[1:11], ""), text[13:]
-    return _parse_path(text)
+    return _parse_path(text, _RECIPIENTS)
 
 
-def _parse_path(text: str) -> tuple[Mailbox, str]:
+class _LocalParts(NamedTuple):
+    """What is taken as a local-part."""
+
+    unquoted: re.Pattern[str]
+    max_octets: int
+
+
+_RECIPIENTS = _LocalParts(_DOT_STRING, MAX_LOCAL_PART_OCTETS)
+_SENDERS = _LocalParts(_DOTS_ANYWHERE, MAX_PATH_OCTETS)
+
+
+def _parse_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
     if match := _COMMON_PATH.match(text):
         local_part, domain = match.groups()
         if len(local_part) <= MAX_LOCAL_PART_OCTETS and len(domain) <= MAX_LABEL_OCTETS:
             return Mailbox(local_part, domain), text[match.end() :]
-    return _parse_any_path(text)
+    return _parse_any_path(text, local_parts)
 
 
-def _parse_any_path(text: str) -> tuple[Mailbox, str]:
+def _parse_any_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
     if not text.startswith("<"):
         raise BadAddress("A path must stand in angle brackets.")
-    mailbox, end = _read_mailbox(text, _skip_source_route(text, 1))
+    mailbox, end = _read_mailbox(text, _skip_source_route(text, 1), local_parts)
     if not text.startswith(">", end):
         raise BadAddress("The address does not end where its angle bracket should close.")
     end += 1
@@ -141,8 +167,8 @@ def _skip_source_route(text: str, start: int) -> int:
     raise BadAddress("The source route is not a list of @domains that ends in a colon.")
 
 
-def _read_mailbox(text: str, start: int) -> tuple[Mailbox, int]:
-    local_part, end = _read_local_part(text, start)
+def _read_mailbox(text: str, start: int, local_parts: _LocalParts) -> tuple[Mailbox, int]:
+    local_part, end = _read_local_part(text, start, local_parts)
     if not text.startswith("@", end):
         raise BadAddress(
             "The local-part is not followed by @ and a domain, or holds a character that needs quotes."
@@ -151,8 +177,8 @@ def _read_mailbox(text: str, start: int) -> tuple[Mailbox, int]:
     return Mailbox(local_part, domain), end
 
 
-def _read_local_part(text: str, start: int) -> tuple[str, int]:
-    if match := _DOT_STRING.match(text, start):
+def _read_local_part(text: str, start: int, local_parts: _LocalParts) -> tuple[str, int]:
+    if match := local_parts.unquoted.match(text, start):
         local_part = match[0]
     elif match := _QUOTED_STRING.match(text, start):
         local_part = _QUOTED_PAIR.sub(r"\1", match[1])
@@ -161,8 +187,8 @@ def _read_local_part(text: str, start: int) -> tuple[str, int]:
     if not local_part:
         # The grammar allows `""`, but nobody has this name: it is how a catch-all is stored.
         raise BadAddress("The local-part is empty.")
-    if len(local_part.encode()) > MAX_LOCAL_PART_OCTETS:
-        raise BadAddress(f"The local-part is longer than {MAX_LOCAL_PART_OCTETS} octets.")
+    if len(local_part.encode()) > local_parts.max_octets:
+        raise BadAddress(f"The local-part is longer than {local_parts.max_octets} octets.")
     return local_part, match.end()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, or_, select, true
 
 from mailstack.errors import BadAddress, NotFound, Permanent
-from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
+from mailstack.mail.address import fold_domain, fold_local_part, parse_sender
 from mailstack.store import accounts, runs
 from mailstack.store.events import Kind, account_mark
 from mailstack.store.tables import account, entry, event, removed
@@ -124,7 +124,7 @@ def _marks(connection: Connection, what: str) -> tuple[set[str], int | None]:
         )
     marks = {bare.casefold(), f"<{bare.casefold()}>"}
     try:
-        mailbox = parse_mailbox(bare)
+        mailbox = parse_sender(bare)  # so can every recipient be
     except BadAddress:  # a Message-ID may look like one and be none
         return marks, None
     domain = fold_domain(mailbox.domain)

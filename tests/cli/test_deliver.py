@@ -61,6 +61,11 @@ def test_a_sender_that_is_none_is_the_null_reverse_path(
     assert mail(store, "jo")[0].startswith(b"Return-Path: <>\r\n")
 
 
+def test_a_sender_may_be_whatever_mail_takes(mailstack: CommandLine, store: Database) -> None:
+    mailstack.good("deliver", "-f", "taro..yamada.@example.net", "jo@example.org", stdin=MESSAGE)
+    assert mail(store, "jo")[0].startswith(b'Return-Path: <"taro..yamada."@example.net>\r\n')
+
+
 @pytest.mark.parametrize(
     "recipient", ["jo", "JO@Example.ORG", "<jo@example.org>", "jo+shop@example.org", '"jo"@example.org']
 )

@@ -30,6 +30,7 @@ Deliberate deviations:
   a bare CR a space, so that nobody who reads it can see a line end that we did not (RFC 5321 §2.3.8).
 - Blanks between `FROM:` or `TO:` and the path are borne with, and so are underscores in domains: living
   senders have them.
+- A sender's local-part may have dots anywhere, as some providers gave them out. `Return-Path:` quotes it.
 - VRFY answers 252 for everybody, and EXPN 502 (RFC 5321 §7.3).
 - DSN, BINARYMIME and REQUIRETLS are not offered, and their parameters are refused with 555 or 501.
 

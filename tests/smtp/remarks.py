@@ -33,7 +33,7 @@ REMARKS: Final = {
     "a reverse-path that does not follow the grammar is refused": _LENIENT,
     "a forward-path that does not follow the grammar is refused": _LENIENT,
     "local-part, domain and path have their limits": (
-        "§4.5.3.1.1 is the least that a server takes, not the most: Postfix takes more"
+        "§4.5.3.1.3 is the least that a server takes, not the most: Postfix takes more"
     ),
     "a quoted local-part is the same mailbox as an unquoted one": _HEADERLESS,
     "source routes are taken and ignored": "free: 550 and 554 both refuse for good",

@@ -87,6 +87,16 @@ def test_a_mail_is_followed_from_the_connection_to_its_end(any_appliance: Applia
     assert kinds(appliance, ANNA, "--since", "2099-01-01") == []
 
 
+def test_a_sender_is_found_as_it_was_said_and_as_it_is_written_down(appliance: Appliance) -> None:
+    appliance.start()
+    with appliance.smtp() as connection:
+        connection.ehlo()
+        for line in ("MAIL FROM:<taro..yamada.@example.net>", f"RCPT TO:<nobody@{DOMAIN}>"):
+            connection.docmd(line)
+    wait_until(lambda: "refused" in kinds(appliance, "taro..yamada.@example.net"), what="it is remembered")
+    assert kinds(appliance, '<"taro..yamada."@example.net>') == ["refused"]
+
+
 def test_people_read_sentences_in_the_order_of_time(appliance: Appliance) -> None:
     mail_id = lived(appliance)
     said = appliance.obey("trace", mail_id).decode()
