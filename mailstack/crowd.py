@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
-from functools import lru_cache
 from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from mailstack.peers import ip_of
+from mailstack.peers import Peer
 
 SILENT_SECONDS: Final = 2.0
 """How long a connection may say nothing while there is no room for another."""
@@ -56,13 +54,6 @@ class Refusal(Enum):
     FROM_THERE = "too many connections from your address or network"
 
 
-class Origin(NamedTuple):
-    """Where a connection comes from, as far as it matters to limits."""
-
-    address: str
-    network: str  # the /24 or /64; empty for a peer on this machine, of which there may be many
-
-
 class Guest(Protocol):
     """Whoever takes a place: a connection, or the handshake before it."""
 
@@ -84,7 +75,7 @@ class Crowd(Generic[T]):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._members: set[T] = set()
-        self._counted: dict[Guest, Origin] = {}
+        self._counted: dict[Guest, Peer] = {}
         self._by_address: Counter[str] = Counter()
         self._by_network: Counter[str] = Counter()
         self._nobody = asyncio.Event()
@@ -101,36 +92,36 @@ class Crowd(Generic[T]):
         """Everybody who is there now, whoever leaves meanwhile."""
         return iter(tuple(self._members))
 
-    def join(self, member: T, address: str, now: float) -> Refusal | None:
+    def join(self, member: T, peer: Peer, now: float) -> Refusal | None:
         """One more; or why not."""
-        refusal = self.arrive(member, address, now)
+        refusal = self.arrive(member, peer, now)
         if refusal is None:
             self._members.add(member)
             self._nobody.clear()
         return refusal
 
-    def arrive(self, guest: Guest, address: str, now: float) -> Refusal | None:
+    def arrive(self, guest: Guest, peer: Peer, now: float) -> Refusal | None:
         """Count one who is not there yet; or say why not."""
-        limits, origin = self._limits, origin_of(address)
-        if origin.network and (
-            self._by_address[origin.address] >= limits.per_address
-            or self._by_network[origin.network] >= limits.per_network
+        limits = self._limits
+        if peer.network and (
+            self._by_address[peer.address] >= limits.per_address
+            or self._by_network[peer.network] >= limits.per_network
         ):
             return Refusal.FROM_THERE
         if len(self._counted) >= limits.in_all:
             self._make_room(now)
             if len(self._counted) >= limits.in_all:
                 return Refusal.FULL
-        if origin.network:
-            self._by_address[origin.address] += 1
-            self._by_network[origin.network] += 1
-        self._counted[guest] = origin
+        if peer.network:
+            self._by_address[peer.address] += 1
+            self._by_network[peer.network] += 1
+        self._counted[guest] = peer
         return None
 
     def admit(self, guest: Guest, member: T) -> None:
         """Who has arrived is there now, as this member."""
-        if origin := self._counted.pop(guest, None):  # else it has made room meanwhile
-            self._counted[member] = origin
+        if peer := self._counted.pop(guest, None):  # else it has made room meanwhile
+            self._counted[member] = peer
         self._members.add(member)
         self._nobody.clear()
 
@@ -164,29 +155,13 @@ class Crowd(Generic[T]):
             silent.give_way()
 
     def _discount(self, guest: Guest) -> None:
-        origin = self._counted.pop(guest, None)
-        if origin is not None and origin.network:
-            _one_less(self._by_address, origin.address)
-            _one_less(self._by_network, origin.network)
+        peer = self._counted.pop(guest, None)
+        if peer is not None and peer.network:
+            _one_less(self._by_address, peer.address)
+            _one_less(self._by_network, peer.network)
 
 
 def _one_less(counts: Counter[str], key: str) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]  # addresses that were here once are not kept
-
-
-@lru_cache(maxsize=1024)
-def origin_of(host: str) -> Origin:
-    """The origin of a peer by its IP address, which is empty for a unix socket.
-
-    An IPv4 peer of a dual-stack socket counts as IPv4: all of them share one IPv6 /64.
-    """
-    try:
-        address = ip_of(host.partition("%")[0])
-    except ValueError:
-        return Origin(host, "")
-    if address.is_loopback:
-        return Origin(str(address), "")
-    prefix = 24 if address.version == 4 else 64
-    return Origin(str(address), str(ipaddress.ip_network((address, prefix), strict=False)))

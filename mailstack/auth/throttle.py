@@ -8,7 +8,6 @@ wait for what others did to its name.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mailstack.errors import TooManyGuesses
-from mailstack.peers import ip_of
+from mailstack.peers import peer_at
 from mailstack.store.logins import EVERYWHERE, STREAK_SECONDS, Device, History
 
 KNOWN_SECONDS: Final = 30 * 86_400
@@ -44,18 +43,13 @@ _SECOND: Final = 1_000_000
 
 
 @lru_cache(maxsize=1024)
-def device(peer: str) -> str:
+def device(address: str) -> str:
     """Where a login comes from, as the counters have it: an IPv4 address, or an IPv6 network of 64 bits.
 
     A host takes new IPv6 addresses of its network as it likes; a unix socket is `local`.
     """
-    try:
-        address = ip_of(peer.partition("%")[0])
-    except ValueError:
-        return "local"
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)
+    peer = peer_at(address)
+    return (":" in peer.address and peer.network) or peer.address or "local"
 
 
 def is_known(history: History, at: int) -> bool:

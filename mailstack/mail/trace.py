@@ -27,7 +27,7 @@ class Arrival(NamedTuple):
     helo: str
     """The Domain or address literal that the peer gave in HELO, EHLO or LHLO."""
     address: str
-    """Its IP address, without brackets; empty for a unix socket."""
+    """The address of its Peer, without brackets; empty for a unix socket."""
     protocol: str
     """The keyword of RFC 3848 or RFC 6531 §4.3, such as `ESMTPS` or `UTF8SMTP`."""
     tls: str | None
@@ -114,13 +114,8 @@ def _from_domain(helo: str, address: str) -> tuple[str, ...]:
 
 
 def address_literal(address: str) -> str:
-    """The address literal of RFC 5321 §4.1.3; an IPv4 peer of a dual-stack socket is written as IPv4."""
-    address = address.partition("%")[0]
-    if ":" not in address:
-        return f"[{address}]"
-    if address.startswith("::ffff:") and "." in address:
-        return f"[{address.removeprefix('::ffff:')}]"
-    return f"[IPv6:{address}]"
+    """The address literal of RFC 5321 §4.1.3, of an address as a Peer has it."""
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
 def _folded(field: _Field, *words: str) -> _Field:

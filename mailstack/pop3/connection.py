@@ -15,6 +15,7 @@ from mailstack import log
 from mailstack.auth.binding import end_point_of
 from mailstack.crowd import Crowd
 from mailstack.errors import MailstackError
+from mailstack.peers import Peer, peer_of
 from mailstack.pop3 import record, sending, tcp, turns
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.asks import Ask
@@ -47,7 +48,7 @@ class Connection(asyncio.Protocol):
     # fmt: on
 
     _transport: asyncio.Transport
-    _peer: tcp.Peer
+    _peer: Peer
     _answers: Answers
     _session: Session
 
@@ -77,10 +78,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._inlet.use(self._transport)
         self._outlet.use(self._transport)
-        self._peer = tcp.peer_of(transport.get_extra_info("peername"))
+        self._peer = peer_of(transport.get_extra_info("peername"))
         self._answers = Answers(self._surroundings, peer=self._peer.address)
         self._begin()
-        if self._tls is None and (refusal := self._crowd.join(self, self._peer.address, self._loop.time())):
+        if self._tls is None and (refusal := self._crowd.join(self, self._peer, self._loop.time())):
             self._outlet.write(self._surroundings.refusal(self._peer.address, refusal).text)
             self._close("refused")
         else:

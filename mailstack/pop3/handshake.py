@@ -11,9 +11,9 @@ from typing import cast
 
 from mailstack import log
 from mailstack.crowd import Crowd
+from mailstack.peers import Peer, peer_of
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.surroundings import Surroundings
-from mailstack.pop3.tcp import peer_of
 from mailstack.tls import Tls, reason_of
 
 
@@ -24,10 +24,10 @@ class Handshake(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_address",
         "_began_at",
         "_crowd",
         "_loop",
+        "_peer",
         "_session",
         "_surroundings",
         "_tls",
@@ -35,8 +35,8 @@ class Handshake(asyncio.Protocol):
         "_why",
     )
 
-    _address: str
     _began_at: float
+    _peer: Peer
     _tls: Tls
 
     def __init__(
@@ -58,12 +58,12 @@ class Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, and begin; or cut it."""
         plain = cast(asyncio.Transport, transport)
-        self._address = peer_of(transport.get_extra_info("peername")).address
+        self._peer = peer_of(transport.get_extra_info("peername"))
         self._began_at = self._loop.time()
         context = self._surroundings.tls()
-        if refusal := self._crowd.arrive(self, self._address, self._began_at):
+        if refusal := self._crowd.arrive(self, self._peer, self._began_at):
             # Without a handshake nothing can be said, and to shake hands first is what costs most.
-            self._surroundings.refusal(self._address, refusal)
+            self._surroundings.refusal(self._peer.address, refusal)
             plain.abort()
         elif context is None:
             self._fail("no certificate")
@@ -96,5 +96,5 @@ class Handshake(asyncio.Protocol):
             self._tls.resume_reading()
 
     def _fail(self, why: str) -> None:
-        log.event("pop3.handshake", address=self._address, why=why)
+        log.event("pop3.handshake", address=self._peer.address, why=why)
         self._crowd.leave(self)

@@ -11,10 +11,10 @@ from typing import Final
 from mailstack import log
 from mailstack.crowd import Refusal
 from mailstack.directory import Directory
+from mailstack.peers import Peer
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.replies import Reply, negative
-from mailstack.pop3.tcp import Peer
 from mailstack.settings import Pop3
 from mailstack.store.store import Store
 

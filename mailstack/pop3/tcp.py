@@ -11,10 +11,7 @@ from __future__ import annotations
 import socket
 import struct
 from enum import Enum
-from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
-
-from mailstack.peers import ip_of
+from typing import Final, Protocol
 
 GONE_SECONDS: Final = 70
 """After so long without a sign of life, the peer has vanished; checked every few seconds."""
@@ -79,24 +76,3 @@ class Pulse:
         if retransmits + probes and last_ack_milliseconds > GONE_SECONDS * 1000:
             return Sign.VANISHED
         return Sign.READING if stuck and reading else Sign.NOTHING
-
-
-class Peer(NamedTuple):
-    """Who is at the other end."""
-
-    address: str
-    is_loopback: bool
-
-
-def peer_of(name: object) -> Peer:
-    """The peer of a connection by its `peername`; an IPv4 client of a dual-stack socket as IPv4."""
-    return _peer(str(name[0])) if isinstance(name, tuple) and name else Peer("", False)
-
-
-@lru_cache(maxsize=1024)
-def _peer(host: str) -> Peer:
-    try:
-        address = ip_of(host)
-    except ValueError:
-        return Peer(host, False)
-    return Peer(str(address), address.is_loopback)

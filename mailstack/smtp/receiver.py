@@ -17,11 +17,12 @@ from typing import Any, Final
 from aiosmtpd.smtp import SMTP
 
 from mailstack import log
-from mailstack.crowd import Crowd, Limits, Refusal, origin_of
+from mailstack.crowd import Crowd, Limits, Refusal
+from mailstack.peers import peer_of
 from mailstack.smtp import replies
 from mailstack.smtp.content import Content
 from mailstack.smtp.session import Session
-from mailstack.smtp.site import Peer, Site
+from mailstack.smtp.site import Site
 from mailstack.smtp.transport import describe_tls, has_spoken
 from mailstack.tls import Tls, reason_of
 
@@ -82,19 +83,18 @@ class Receiver(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, at once or in a moment, or say why not."""
         self.transport = transport
-        peername = transport.get_extra_info("peername")
-        address = peername[0] if isinstance(peername, tuple) else ""
-        self.conversation = Session(self._reception.site, Peer(address), log.new_session_id())
+        peer = peer_of(transport.get_extra_info("peername"))
+        self.conversation = Session(self._reception.site, peer, log.new_session_id())
         delay = self._reception.site.settings.greeting_delay_milliseconds
         self._reception.site.delivery.counts["smtp_connections"] += 1
-        if why := self._reception.connections.join(self, address, self._loop.time()):
+        if why := self._reception.connections.join(self, peer, self._loop.time()):
             refusal = _REFUSALS[why]
-            log.event("connection refused", address=address, reply=refusal.decode().strip())
+            log.event("connection refused", address=peer.address, reply=refusal.decode().strip())
             self._reception.site.delivery.counts["smtp_connections_refused"] += 1
             self.end(refusal, linger=False)
         elif has_spoken(transport):
             self._refuse_early_talker()
-        elif delay and origin_of(address).network:
+        elif delay and peer.network:
             # What spams blindly speaks at once. A mail server loses less than it takes to reach us, and
             # here a timer is all it costs.
             self._greeting = self._loop.call_later(delay / 1000, self._greet)
@@ -271,9 +271,7 @@ class Receiver(SMTP):
             return
         self.transport = transport
         self._read_paused = True
-        self.conversation = Session(
-            self._reception.site, Peer(plain.peer.address, describe_tls(transport)), plain.id
-        )
+        self.conversation = Session(self._reception.site, plain.peer, plain.id, tls=describe_tls(transport))
         self._progress()
         self._proceed()
 
@@ -352,7 +350,7 @@ class Receiver(SMTP):
         if self.transport.is_closing():
             return
         self.deadline = self._loop.time() + _LINGER_SECONDS
-        if linger and not self._lingering and not self._ended and self.conversation.peer.tls is None:
+        if linger and not self._lingering and not self._ended and self.conversation.tls is None:
             self._lingering = True
             self.transport.write_eof()
             self._resume_reading()

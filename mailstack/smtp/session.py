@@ -14,11 +14,12 @@ from mailstack.errors import BadAddress, MaildropFull, MailstackError, MessageTo
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
+from mailstack.peers import Peer
 from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
 from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.refusals import Refusals
-from mailstack.smtp.site import Peer, Site
+from mailstack.smtp.site import Site
 from mailstack.store import clock
 from mailstack.store.routing import Reached
 
@@ -28,28 +29,18 @@ Answer = bytes | Coroutine[Any, Any, bytes]
 class Session:
     """The state of one connection between its greeting and its end, or the next TLS handshake."""
 
+    # fmt: off
     __slots__ = (
-        "_began_at",
-        "_commands",
-        "_esmtp",
-        "_helo",
-        "_lines",
-        "_mails",
-        "_refusals",
-        "_refused",
-        "_site",
-        "broken_off",
-        "closing",
-        "content",
-        "envelope",
-        "id",
-        "peer",
-        "starting_tls",
+        "_began_at", "_commands", "_esmtp", "_helo", "_lines", "_mails", "_refusals", "_refused", "_site",
+        "broken_off", "closing", "content", "envelope", "id", "peer", "starting_tls", "tls",
     )
+    # fmt: on
 
-    def __init__(self, site: Site, peer: Peer, session_id: str) -> None:
+    def __init__(self, site: Site, peer: Peer, session_id: str, *, tls: str | None = None) -> None:
         self.id = session_id
         self.peer = peer
+        self.tls = tls
+        """Version and cipher, where the handshake is done."""
         self.envelope: Envelope | None = None
         self.closing = False
         """Set when the connection is to be closed behind the last reply."""
@@ -139,7 +130,7 @@ class Session:
             self._site.hostname,
             max_octets=self._site.delivery.max_message_octets,
             max_recipients=self._site.settings.max_recipients,
-            starttls=self.peer.tls is None and self._site.tls_available(),
+            starttls=self.tls is None and self._site.tls_available(),
         )
 
     def _said_hello(self, name: str) -> bool:
@@ -281,7 +272,7 @@ class Session:
 
     def starttls(self, argument: str) -> Answer:
         """STARTTLS, RFC 3207 §4."""
-        if self.peer.tls is not None:
+        if self.tls is not None:
             return replies.TLS_ACTIVE
         if not self._helo:
             return replies.HELO_FIRST
@@ -312,9 +303,9 @@ class Session:
 
     def _arrival(self, *, utf8: bool) -> Arrival:
         protocol = handover.protocol(
-            lmtp=self._site.lmtp, extended=self._esmtp, utf8=utf8, tls=self.peer.tls is not None
+            lmtp=self._site.lmtp, extended=self._esmtp, utf8=utf8, tls=self.tls is not None
         )
-        return Arrival(self._helo, self.peer.address, protocol, self.peer.tls, self.id, self._began_at)
+        return Arrival(self._helo, self.peer.address, protocol, self.tls, self.id, self._began_at)
 
     def _content_ended(self, content: Content) -> Answer:
         if content.ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from bisect import bisect_left
@@ -13,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, true
 
 from mailstack.errors import BadAddress, NotFound, Permanent
 from mailstack.mail.address import fold_domain, fold_local_part, parse_sender
+from mailstack.peers import ip_of
 from mailstack.store import accounts, runs
 from mailstack.store.events import Kind, account_mark
 from mailstack.store.tables import account, entry, event, removed
@@ -113,7 +113,7 @@ def _is_about(mark: str) -> ColumnElement[bool]:
 def _marks(connection: Connection, what: str) -> tuple[set[str], int | None]:
     """What events about this address have written in them, and the id of the account that it is."""
     try:
-        return {str(ipaddress.ip_address(what))}, None
+        return {str(ip_of(what))}, None
     except ValueError:
         pass
     bare = what.strip("<>")

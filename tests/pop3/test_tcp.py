@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from mailstack.pop3.tcp import GONE_SECONDS, Peer, Pulse, Sign, keep_alive, peer_of
+from mailstack.pop3.tcp import GONE_SECONDS, Pulse, Sign, keep_alive
 
 
 class Kernel:
@@ -67,20 +67,3 @@ def test_the_kernel_really_answers_so():
             accepted.sendall(b"x" * 100)
             assert client.recv(100)
             assert Pulse().look(accepted, stuck=True) is Sign.READING
-
-
-@pytest.mark.parametrize(
-    ("name", "peer"),
-    [
-        (("192.0.2.7", 1234), Peer("192.0.2.7", False)),
-        (("127.0.0.2", 1234), Peer("127.0.0.2", True)),
-        (("::1", 1234, 0, 0), Peer("::1", True)),
-        (("::ffff:127.0.0.1", 1234, 0, 0), Peer("127.0.0.1", True)),
-        (("::ffff:192.0.2.7", 1234, 0, 0), Peer("192.0.2.7", False)),
-        (("fe80::1%eth0", 1234, 0, 2), Peer("fe80::1%eth0", False)),
-        ("", Peer("", False)),
-        (None, Peer("", False)),
-    ],
-)
-def test_peers(name, peer):
-    assert peer_of(name) == peer

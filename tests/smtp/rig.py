@@ -182,6 +182,7 @@ async def running(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     lmtp: bool = False,
     unix: bool = False,
+    dual_stack: bool = False,
     reject_bare_newlines: bool = False,
     reserve_octets: int = 0,
     **limits: Any,
@@ -215,6 +216,9 @@ async def running(
         bound = socket.socket(socket.AF_UNIX)
         rig.address = str(directory / "lmtp")
         bound.bind(rig.address)
+    elif dual_stack:
+        bound = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        rig.address = ("127.0.0.1", bound.getsockname()[1])
     else:
         bound = socket.create_server(("127.0.0.1", 0))
         rig.address = bound.getsockname()

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
+from mailstack.store import story
 from tests.smtp.rig import Peer
 
 DATE = rb"(?P<date>\w{3}, \d{1,2} \w{3} \d{4} \d\d:\d\d:\d\d \+0000)"
@@ -124,6 +125,17 @@ async def test_what_the_peer_calls_itself(start, said, written):
         peer = await rig.connect()
         await delivered(peer, b"EHLO " + said, b"jones@example.org")
         assert received((await rig.mail("jones"))[0], recipient=b"jones@example.org")["from"] == written
+
+
+@pytest.mark.parametrize("asked", ["127.0.0.1", "::ffff:127.0.0.1"])
+async def test_who_comes_by_ipv4_to_a_socket_for_both_is_written_down_by_ipv4(start, asked):
+    async with start(dual_stack=True) as rig:
+        peer = await rig.connect()
+        await delivered(peer, b"EHLO client.example", b"jones@example.org")
+        field = received((await rig.mail("jones"))[0], recipient=b"jones@example.org")
+        assert field["seen"] == b"([127.0.0.1])"
+        found = await rig.store.read(story.find, asked, 0)
+        assert [event.told["address"] for event in found.events] == ["127.0.0.1"]
 
 
 async def test_a_bare_postmaster_is_written_with_a_domain(start):
