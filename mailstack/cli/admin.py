@@ -7,6 +7,7 @@ import pwd
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mailstack.store.engine import Database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Admin:
     """One run of the command line: where the settings are, and how much to tell about a fault."""
 
@@ -28,11 +29,15 @@ class Admin:
 
     @property
     def settings(self) -> Settings:
-        """The settings, read anew; raises BadSetting."""
-        return self.reading().settings
+        """The settings as they were when they were first asked for; raises BadSetting."""
+        return self.reading.settings
 
+    @cached_property
     def reading(self) -> Reading:
-        """The settings and where each of them comes from; raises BadSetting."""
+        """The settings and where each of them comes from; raises BadSetting.
+
+        They are read once: root has credentials that the owner of the mail, who it turns into, may not read.
+        """
         if self.config == settings.DEFAULT_PATH and not self.config.exists():
             raise BadSetting(
                 f"there is no settings file {self.config}; name one with --config FILE or MAILSTACK_CONFIG,"
@@ -40,9 +45,16 @@ class Admin:
             )
         return settings.read(self.config, self.environ)
 
+    def reread(self) -> Settings:
+        """The settings as they are now; credentials that are hidden by now stay. Raises BadSetting."""
+        return settings.read(self.config, self.environ, self.reading.credentials).settings
+
     @contextmanager
-    def database(self, *, any_schema: bool = False) -> Iterator[Database]:
-        """The database, opened as its owner and, unless `any_schema`, at this program's schema."""
+    def database(self, *, any_schema: bool = False, make: bool = False) -> Iterator[Database]:
+        """The database, opened as its owner and, unless `any_schema`, at this program's schema.
+
+        `make`: one that is not there yet is made, empty.
+        """
         from mailstack.store import schema
         from mailstack.store.engine import Database
 
@@ -50,8 +62,9 @@ class Admin:
         become_owner(found.state_dir)
         database = Database(found.url)
         try:
-            if not any_schema:
+            if not make:
                 _refuse_missing(database)
+            if not any_schema:
                 with database.reading() as connection:
                     schema.check(connection)
             yield database

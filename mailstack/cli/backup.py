@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from mailstack.cli.exits import Usage
 from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Json, Yes, admin
 from mailstack.cli.progress import watched
-from mailstack.errors import MailstackError, NotFound
+from mailstack.errors import BadSetting, MailstackError, NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
 from mailstack.store import accounts, facts
@@ -180,7 +179,7 @@ def restore(
     opened = Folder(folder)
     opened.open()
     made = opened.find(at)
-    with admin(context).database(any_schema=account is None) as database:
+    with admin(context).database(any_schema=account is None, make=account is None) as database:
         if account is None:
             told = _restore_all(database, opened, made, settings, yes=yes)
         else:
@@ -284,14 +283,14 @@ def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> tuple[
 
 def _remember(context: typer.Context, identity: int) -> None:
     """Note the success in the store that the backup is of, where that is ours and at hand."""
-    # A backup can be verified on any machine, so a store is not needed.
-    with (
-        suppress(MailstackError),
-        admin(context).database() as database,
-        database.writing() as connection,
-    ):
-        if facts.get(connection, facts.IDENTITY) == identity:
-            facts.put(connection, facts.LAST_VERIFIED, now())
+    try:
+        with admin(context).database() as database, database.writing() as connection:
+            if facts.get(connection, facts.IDENTITY) == identity:
+                facts.put(connection, facts.LAST_VERIFIED, now())
+    except BadSetting:
+        pass  # a backup can be verified on any machine, so a store is not needed
+    except MailstackError as error:
+        show.note(f"note: no store could remember this: {error}")
 
 
 def _fields(made: Made) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def upgrade(
     from mailstack.store import migrate, snapshots  # alembic takes long to import
 
     folder = admin(context).settings.state_dir / "snapshots"
-    with admin(context).database(any_schema=True) as database:
+    with admin(context).database(any_schema=True, make=not rehearse) as database:
         if rehearse:
             _rehearsed(snapshots.rehearse(database, folder, show.note))
             return

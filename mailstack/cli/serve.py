@@ -55,7 +55,7 @@ def _serve(command: Serve) -> int:
     become_owner(found.state_dir)
     if problems := settings.unreadable(found):
         raise BadSetting("\n".join(f"{command.admin.config}: {problem}" for problem in problems))
-    return start.run(found, command.roles, command.workers, reread=lambda: command.admin.settings)
+    return start.run(found, command.roles, command.workers, reread=command.admin.reread)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -22,7 +22,7 @@ app = typer.Typer(name="settings", help="What is set, by whom, and whether it ca
 @app.command("show", epilog="Example: mailstack settings show --json")
 def show_(context: typer.Context, json: Json = False) -> None:
     """Show every setting as the service would use it, and where it comes from."""
-    reading = admin(context).reading()
+    reading = admin(context).reading
     found = values(reading)
     if json:
         origins = {name: reading.origins.get(name, "default") for name in found}
@@ -38,7 +38,7 @@ def show_(context: typer.Context, json: Json = False) -> None:
 @app.command("check", epilog="Example: mailstack settings check")
 def check(context: typer.Context) -> None:
     """Say what the service would say about the settings if it were started; starts nothing."""
-    reading = admin(context).reading()
+    reading = admin(context).reading
     found = reading.settings
     if problems := [*settings.unreadable(found), *_meaningless(found)]:
         raise BadSetting("\n".join(f"{admin(context).config}: {problem}" for problem in problems))

@@ -6,7 +6,7 @@ the folder `credentials` beside the settings, and has them before it turns into 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,19 +25,34 @@ class Credential(NamedTuple):
     file: Path
 
 
-def found(settings_folder: Path | None, environ: Mapping[str, str]) -> Iterator[Credential]:
-    """Every credential there is; raises OSError where a file cannot be read."""
-    if passed := environ.get("CREDENTIALS_DIRECTORY"):
-        yield from _in(Path(passed), f"{NAME}_")
-    elif settings_folder is not None:
-        yield from _in(settings_folder / "credentials", "")
+def found(
+    settings_folder: Path | None, environ: Mapping[str, str], known: Sequence[Credential] = ()
+) -> tuple[Credential, ...]:
+    """Every credential there is; those known before where nobody may look any more.
+
+    Raises OSError where a file cannot be read.
+    """
+    try:
+        if passed := environ.get("CREDENTIALS_DIRECTORY"):
+            return tuple(_in(Path(passed), f"{NAME}_"))
+        return () if settings_folder is None else tuple(_in(settings_folder / "credentials", ""))
+    except _Hidden:
+        # Who never could look does without, as the owner of the mail does outside the service. Root did
+        # look, before it turned into the owner: without them the store would be another one.
+        return tuple(known)
+
+
+class _Hidden(Exception):
+    """The folder is somebody else's."""
 
 
 def _in(folder: Path, prefix: str) -> Iterator[Credential]:
     try:
         files = sorted(each for each in folder.iterdir() if each.name.startswith(prefix) and each.is_file())
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return  # who may not look does without, as the owner of the mail does outside the service
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        raise _Hidden from error
     for file in files:
         key = file.name.removeprefix(prefix)
         if not key.startswith("."):

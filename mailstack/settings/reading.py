@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from mailstack.errors import BadSetting
 from mailstack.settings import credentials
 from mailstack.settings.contradictions import contradictions
+from mailstack.settings.credentials import Credential
 from mailstack.settings.security import Tls
 from mailstack.settings.whole import KEYS, PREFIX, SECTIONS, Settings
 
@@ -21,10 +22,11 @@ NOT_SETTINGS = frozenset({"MAILSTACK_CONFIG"})
 
 
 class Reading(NamedTuple):
-    """The settings, and for every key that somebody set the file or the variable that did."""
+    """The settings, for every key that somebody set the file or the variable that did, and credentials."""
 
     settings: Settings
     origins: Mapping[str, str]
+    credentials: Sequence[Credential]
 
 
 class _Said(NamedTuple):
@@ -39,12 +41,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return read(path, environ).settings
 
 
-def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
-    """As `load`, and where each value came from."""
+def read(path: Path | None, environ: Mapping[str, str], known: Sequence[Credential] = ()) -> Reading:
+    """As `load`, and where each value came from; the credentials known before stay where they are hidden."""
     problems: list[str] = []
+    passed = _credentials(path, environ, known, problems)
     said = {
         **_in_file(path, problems),
-        **_in_credentials(path, environ, problems),
+        **{each.key: _Said(each.value, str(each.file)) for each in passed},
         **_in_environment(environ, problems),
     }
     parsed: dict[str, Any] = {}
@@ -58,7 +61,7 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
     problems.extend(contradictions(settings, origins, path))
     if problems:
         raise BadSetting("\n".join(problems))
-    return Reading(settings, origins)
+    return Reading(settings, origins, passed)
 
 
 def unreadable(settings: Settings) -> list[str]:
@@ -98,17 +101,16 @@ def _in_file(path: Path | None, problems: list[str]) -> dict[str, _Said]:
     return said
 
 
-def _in_credentials(path: Path | None, environ: Mapping[str, str], problems: list[str]) -> dict[str, _Said]:
-    said = {}
+def _credentials(
+    path: Path | None, environ: Mapping[str, str], known: Sequence[Credential], problems: list[str]
+) -> list[Credential]:
     try:
-        for key, value, file in credentials.found(path.absolute().parent if path else None, environ):
-            if key in KEYS:
-                said[key] = _Said(value, str(file))
-            else:
-                problems.append(f"{file}: {_unknown(key, list(KEYS))}")
+        found = credentials.found(path.absolute().parent if path else None, environ, known)
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"a credential cannot be read: {error}")
-    return said
+        return []
+    problems.extend(f"{file}: {_unknown(key, list(KEYS))}" for key, _, file in found if key not in KEYS)
+    return [each for each in found if each.key in KEYS]
 
 
 def _flattened(tree: dict[str, Any], path: Path, problems: list[str]) -> Iterator[tuple[str, object]]:

@@ -1,0 +1,129 @@
+"""Root's command line, which turns into the owner of the mail: credentials that root alone may read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailstack.cli.admin import Admin
+from tests.cli.conftest import CommandLine
+from tests.support.resolver import free_port
+
+NAME = "nobody"
+
+
+class Root:
+    """A server whose state is nobody's and whose database only a credential of root's names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "mailstack.toml"
+        self.database = folder / "state" / "elsewhere.db"
+        self.backups = folder / "backups"
+        self.environ = {key: value for key, value in os.environ.items() if not key.startswith("MAILSTACK_")}
+        owner = pwd.getpwnam(NAME)
+        for each in (self.database.parent, self.backups):
+            each.mkdir()
+            os.chown(each, owner.pw_uid, owner.pw_gid)
+        (folder / "credentials").mkdir(mode=0o700)
+        (folder / "credentials" / "database_url").write_text(f"sqlite:///{self.database}")
+        self.config.write_text(
+            'hostname = "mail.example.org"\nstate_dir = "state"\n'
+            f'[smtp]\nlisten = ["127.0.0.1:{free_port()}"]\n[pop3]\nlisten = []\ntls_listen = []\n'
+            '[lmtp]\nlisten = []\n[backup]\nfolder = "backups"\n'
+        )
+
+    def words(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", "mailstack", "--config", str(self.config), *map(str, arguments)]
+
+    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.words(*arguments), capture_output=True, text=True, env=self.environ, timeout=100
+        )
+
+    def good(self, *arguments: object) -> str:
+        outcome = self(*arguments)
+        assert outcome.returncode == 0, outcome.stderr
+        return outcome.stdout
+
+    def json(self, *arguments: object) -> Any:
+        return json.loads(self(*arguments, "--json").stdout)
+
+
+@pytest.fixture
+def root() -> Iterator[Root]:
+    if os.geteuid() != 0:
+        pytest.skip("only root turns into somebody else")
+    if subprocess.run(
+        [sys.executable, "-c", "import mailstack.cli"], user=NAME, capture_output=True
+    ).returncode:
+        pytest.skip(f"the user {NAME} may not read this checkout")
+    folder = Path(tempfile.mkdtemp(prefix="mailstack-root-"))  # tmp_path is nobody's but root's
+    folder.chmod(0o755)
+    try:
+        made = Root(folder)
+        made.good("database", "upgrade")
+        made.good("domain", "add", "example.org")
+        yield made
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_credential_counts_for_the_whole_of_a_command(root: Root) -> None:
+    root.good("database", "backup")
+    root.good("backup", "verify")
+    assert root.json("status")["last_verified_backup_at"] is not None
+    findings = root.json("doctor", "--offline")["findings"]
+    assert {each["level"] for each in findings if each["check"] == "database"} == {"ok"}
+    assert not (root.database.parent / "mail.db").exists()
+
+
+def test_it_counts_for_workers_and_after_a_reload(root: Root) -> None:
+    process = subprocess.Popen(
+        root.words("serve", "smtp", "--workers", 2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=root.environ,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        process.send_signal(signal.SIGHUP)
+        told = next(line for line in process.stderr if "reloaded" in line)
+        assert "not reloaded" not in told
+        assert "database_url" not in told
+    finally:
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 0
+
+
+def test_a_command_reads_the_settings_once_and_again_only_when_asked(mailstack: CommandLine) -> None:
+    admin = Admin(mailstack.file, environ={})
+    hostname = admin.settings.hostname
+    mailstack.file.write_text(mailstack.file.read_text().replace(hostname, "other.example.org"))
+    assert admin.settings.hostname == hostname
+    assert admin.reread().hostname == "other.example.org"
+
+
+@pytest.mark.parametrize("command", [("doctor", "--offline"), ("database", "revision")])
+def test_to_look_at_a_database_that_is_not_there_makes_none(
+    mailstack: CommandLine, command: tuple[str, ...]
+) -> None:
+    file = Path(mailstack.url.removeprefix("sqlite:///"))
+    file.unlink()
+    told = mailstack(*command)
+    assert "there is no database" in told.out + told.err
+    assert not file.exists()
