@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +46,14 @@ def check(context: typer.Context) -> None:
 
 def values(reading: Reading) -> dict[str, Any]:
     """Every setting by its dotted name, in plain JSON values; the database's password is left out."""
+    from mailstack.store import url  # with SQLAlchemy, which `settings check` does without
+
     found: dict[str, Any] = {}
     for name, key in KEYS.items():
         section = getattr(reading.settings, key.section) if key.section else reading.settings
         found[name] = _plain(getattr(section, key.attribute))
-    found["database_url"] = without_password(reading.settings.url)
+    found["database_url"] = url.shown(reading.settings.url)
     return found
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:...@", url)
 
 
 def _plain(value: object) -> Any:

@@ -14,10 +14,9 @@ from mailstack.checks.probes import ports
 from mailstack.cli import show
 from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
-from mailstack.cli.settings import without_password
 from mailstack.errors import BadSetting, NotRunning
 from mailstack.settings import Settings
-from mailstack.store import accounts, clock, domains, facts, logins, schema
+from mailstack.store import accounts, clock, domains, facts, logins, schema, url
 
 EXAMPLE = "Example: mailstack status --json"
 
@@ -45,7 +44,7 @@ def status(context: typer.Context, json: Json = False) -> None:
     told: dict[str, Any] = {
         "version": __version__,
         "settings": admin(context).config,
-        "database": without_password(found.url),
+        "database": url.shown(found.url),
         "revision": revision,
         "domains": len(ours),
         "accounts": len(everybody),

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Final
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mailstack.errors import BadSetting, StoreUnavailable
+from mailstack.errors import StoreUnavailable
 from mailstack.store import driver_errors, postgresql, sqlite, writeback
 from mailstack.store.turnstile import Turnstile
+from mailstack.store.url import parsed
 
 _CONNECTIONS: Final = 8
 """How many are kept; as many again are opened where they are needed at once."""
@@ -28,7 +28,7 @@ class Database:
     """One database and its pooled connections; safe to use from any thread."""
 
     def __init__(self, url: str) -> None:
-        self.url = _parsed(url)
+        self.url = parsed(url)
         self.is_sqlite: Final = self.url.get_backend_name() == "sqlite"
         engine_of = sqlite.engine_of if self.is_sqlite else postgresql.engine_of
         self.engine = engine_of(self.url, _CONNECTIONS)
@@ -172,22 +172,3 @@ class Reading:
         if self._kept is not None:
             self._kept.close()
             self._kept = None
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise BadSetting(f"database_url is not a URL: {url!r}") from error
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise BadSetting(
-            f"database_url names {parsed.drivername}: mailstack keeps mail in sqlite or postgresql"
-        )
-    if parsed.get_backend_name() == "sqlite":
-        if not parsed.database:
-            raise BadSetting("database_url names no file: write sqlite:////var/lib/mailstack/mail.db")
-        # SQLite's log lies beside the file itself, not beside a link to it; so does the room that is left.
-        parsed = parsed.set(database=os.path.realpath(parsed.database))
-    return parsed

@@ -39,10 +39,10 @@ def test_show_tells_every_setting_and_who_said_it(
 
 
 def test_show_keeps_the_databases_password(mailstack: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAILSTACK_DATABASE_URL", "postgresql://mail:s3cret@db.example.org/mail")
+    monkeypatch.setenv("MAILSTACK_DATABASE_URL", "postgresql://mail:s3/cret@db.example.org/mail")
     for arguments in (("settings", "show"), ("settings", "show", "--json")):
         shown = mailstack.good(*arguments).out
-        assert "s3cret" not in shown
+        assert "cret" not in shown
         assert "postgresql://mail:...@db.example.org/mail" in shown
 
 
