@@ -70,7 +70,7 @@ def backup(
         keep = admin(context).settings.backup.keep
     folder = _placed(context, folder)
     opened = Folder(folder)
-    pruned = prune.Pruned(0, 0)
+    pruned = prune.Pruned(0, 0, ())
     with admin(context).database() as database:
         run = Backup(database, opened)
         watched("backing up", run.run())
@@ -82,6 +82,7 @@ def backup(
             _fields(run.made)
             | {"copied_octets": run.copied, "damaged": run.damaged}
             | {"removed_backups": pruned.backups, "removed_octets": pruned.octets}
+            | {"damaged_backups": [each.name for each in pruned.damaged]}
         )
     else:
         told = run.made.facts
@@ -91,6 +92,8 @@ def backup(
         )
         if pruned.backups:
             print(f"{show.counted(pruned.backups, 'older backup')} removed, {show.octets(pruned.octets)}")
+        for old in pruned.damaged:
+            show.note(f"{old.problem}; it is none of the {keep}, and was not removed")
         for each in run.damaged:
             show.note(f"{each}; what is left of it is in the backup")
         if run.unnoted is not None:
@@ -101,16 +104,20 @@ def backup(
 
 @app.command("list", epilog="Example: mailstack backup list /srv/backup/mail --json")
 def list_(context: typer.Context, folder: Where = None, json: Json = False) -> None:
-    """Show the finished backups of a folder, oldest first."""
-    from mailstack.store.backups.folder import Folder
+    """Show the finished backups of a folder, oldest first, and which of them are damaged."""
+    from mailstack.store.backups.folder import Facts, Folder
 
     folder = _placed(context, folder)
     opened = Folder(folder)
     opened.open()
-    found = opened.backups()
+    found, damaged = opened.backups(), opened.damaged()
     if json:
-        show.as_json([_fields(each) for each in found])
+        told = [_fields(each) | {"problem": None} for each in found]
+        told += [dict.fromkeys(Facts._fields) | {"name": name, "problem": why} for name, _, why in damaged]
+        show.as_json(sorted(told, key=lambda each: each["name"]))
         return
+    for each in damaged:
+        show.note(each.problem)
     show.table(
         ("backup", "made", "accounts", "messages", "size"),
         (

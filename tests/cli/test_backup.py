@@ -170,3 +170,21 @@ def test_old_backups_go(filled: CommandLine, folder: Path, monkeypatch: pytest.M
     (folder / first).rename(folder / "20200101T000000Z")
     assert filled.good("database", "backup", folder, "--keep", 1, "--json").json["removed_backups"] == 1
     assert len(filled.good("backup", "list", folder, "--json").json) == 1
+
+
+def test_a_damaged_backup_is_told_and_left_alone(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    first = filled.good("backup", "list", folder, "--json").json[0]["name"]
+    (folder / first).rename(folder / "20200101T000000Z")
+    (folder / "20200101T000000Z" / "backup.json").unlink()
+    told = filled.good("database", "backup", folder, "--keep", 1).err
+    assert "20200101T000000Z/backup.json cannot be read; this backup is damaged; it is none of the 1" in told
+    listed = filled.good("backup", "list", folder)
+    assert "20200101T000000Z" not in listed.out
+    assert "20200101T000000Z/backup.json cannot be read" in listed.err
+    damaged, whole = filled.good("backup", "list", folder, "--json").json
+    assert (damaged["name"], damaged["messages"]) == ("20200101T000000Z", None)
+    assert "this backup is damaged" in damaged["problem"]
+    assert (whole["messages"], whole["problem"]) == (3, None)
+    assert "all is well" in filled.good("backup", "verify", folder).out
+    assert filled.good("database", "backup", folder, "--json").json["damaged_backups"] == []

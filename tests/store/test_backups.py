@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select, update
 from mailstack.errors import AlreadyRunning, AlreadyThere, BadData, NotFound, StoreFull
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import bulk, facts, fetching, migrate, removal
-from mailstack.store.backups import archive, prune
+from mailstack.store.backups import archive
 from mailstack.store.backups.folder import Folder, filling
 from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
@@ -270,26 +270,6 @@ def _edit(folder: Folder, statement: str) -> None:
                 "octets = replace(octets", "octets = CAST(replace(CAST(octets AS TEXT)"
             ).replace("E') W", "E') AS BLOB) W")
         )
-
-
-def test_old_backups_go_and_what_only_they_had_goes_with_them(
-    two_maildrops: Database, folder: Folder
-) -> None:
-    back_up(two_maildrops, folder)
-    expunge(two_maildrops, 2, *range(1, 22))
-    expunge(two_maildrops, 1, *range(2, 21))
-    maildrops.deposit(two_maildrops, b"Subject: new\r\n\r\n", JO)
-    back_up(two_maildrops, folder)
-    maildrops.deposit(two_maildrops, b"Subject: newest\r\n\r\n", JO)
-    back_up(two_maildrops, folder)
-    went = prune.prune(folder, 1)
-    assert went.backups == 2
-    assert went.octets > len(LARGE)
-    assert len(folder.backups()) == 1
-    assert verify(folder) == []
-    size = sum(path.stat().st_size for path in folder.archives())
-    assert size < PART_OCTETS
-    assert back_up(two_maildrops, folder).copied == 0
 
 
 def test_a_backup_of_an_older_schema_restores(

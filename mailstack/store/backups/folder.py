@@ -3,9 +3,9 @@
     mailstack-backup.json      what this folder is, and of which store
     content/00000001.db        an archive: messages with their content, written once
     20261123T061500Z/mail.db   all the rest of the store at that moment, as a store of SQLite
-    20261123T061500Z/backup.json   facts about it; written last: without it the backup is none
+    20261123T061500Z/backup.json   facts about it
 
-Everything is written under a passing name, synced, and then renamed.
+Everything is written under a passing name, synced, and then renamed: what has such a name was whole once.
 """
 
 from __future__ import annotations
@@ -50,6 +50,14 @@ class Made(NamedTuple):
     name: str
     path: Path
     facts: Facts
+
+
+class Damaged(NamedTuple):
+    """What was a backup, and why its facts are not to be had."""
+
+    name: str
+    path: Path
+    problem: str
 
 
 class Folder:
@@ -108,18 +116,32 @@ class Folder:
         return self._content / f"{int(known[-1].stem) + 1 if known else 1:08}.db"
 
     def backups(self) -> list[Made]:
-        """The finished backups, oldest first."""
-        names = sorted(each.name for each in self.path.iterdir() if _NAME.fullmatch(each.name))
-        return [Made(name, self.path / name, _facts(self.path / name)) for name in names]
+        """The finished backups, oldest first, but for those that are damaged."""
+        return [each for each in map(self._looked_at, self._names()) if isinstance(each, Made)]
+
+    def damaged(self) -> list[Damaged]:
+        """The others, oldest first."""
+        return [each for each in map(self._looked_at, self._names()) if isinstance(each, Damaged)]
 
     def find(self, name: str | None) -> Made:
-        """The backup of this name, or the newest; raises NotFound."""
-        known = self.backups()
-        for each in reversed(known):
-            if name in (None, each.name):
-                return each
-        wanted = f"no backup {name}" if name else "no finished backup"
-        raise NotFound(f"there is {wanted} in {self.path}")
+        """The backup of this name, or the newest; raises NotFound, or BadData if that one is damaged."""
+        known = self._names()
+        if not known or name not in (None, *known):
+            wanted = f"no backup {name}" if name else "no finished backup"
+            raise NotFound(f"there is {wanted} in {self.path}")
+        return self._made(name or known[-1])
+
+    def _names(self) -> list[str]:
+        return sorted(each.name for each in self.path.iterdir() if _NAME.fullmatch(each.name))
+
+    def _made(self, name: str) -> Made:
+        return Made(name, self.path / name, _facts(self.path / name))
+
+    def _looked_at(self, name: str) -> Made | Damaged:
+        try:
+            return self._made(name)
+        except BadData as error:
+            return Damaged(name, self.path / name, str(error))
 
     def begin(self) -> Path:
         """A new folder for a backup that is not finished yet."""

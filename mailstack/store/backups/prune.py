@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailstack.store.backups.archive import Writer, parts
-from mailstack.store.backups.folder import Folder, attached, connected, filling, legible, sync
+from mailstack.store.backups.folder import Damaged, Folder, attached, connected, filling, legible, sync
 from mailstack.store.bulk import Stored
 
 _WORTH_REWRITING: Final = 0.5
@@ -16,26 +18,32 @@ _WORTH_REWRITING: Final = 0.5
 
 
 class Pruned(NamedTuple):
-    """How many backups went, and how much content that nobody needs any more."""
+    """How many backups went, how much content that nobody needs any more, and what was left alone."""
 
     backups: int
     octets: int
+    damaged: Sequence[Damaged]
 
 
 def prune(folder: Folder, keep: int) -> Pruned:
-    """Keep the newest backups, so many, and the content that they have; raises AlreadyRunning, StoreFull."""
+    """Keep the newest backups, so many, and the content that they have; raises AlreadyRunning, StoreFull.
+
+    One that is damaged is none of them, and is not removed: somebody may want what it still has.
+    """
     with filling(folder.path), folder.alone():
         gone = folder.backups()[:-keep]
         for each in gone:
             each.path.rename(each.path.with_name(f".new-{each.name}"))  # from now on it is none
             shutil.rmtree(each.path.with_name(f".new-{each.name}"))
         sync(folder.path)
+        damaged = folder.damaged()
         kept = [each.path / "mail.db" for each in folder.backups()]
-        octets = sum(_shrink(folder, path, kept) for path in folder.archives()[:-1]) if gone else 0
-    return Pruned(len(gone), octets)
+        doubtful = [file for each in damaged if (file := each.path / "mail.db").exists()]
+        octets = sum(_shrink(folder, path, kept, doubtful) for path in folder.archives()[:-1]) if gone else 0
+    return Pruned(len(gone), octets, damaged)
 
 
-def _shrink(folder: Folder, path: Path, kept: list[Path]) -> int:
+def _shrink(folder: Folder, path: Path, kept: Sequence[Path], doubtful: Sequence[Path]) -> int:
     """Remove or rewrite one archive if that is worth it; return how much content went.
 
     The last archive stays: its numbers tell the next backup where to go on.
@@ -43,11 +51,10 @@ def _shrink(folder: Folder, path: Path, kept: list[Path]) -> int:
     with legible(path), closing(connected(path)) as file:
         file.execute("CREATE TEMP TABLE used (id INTEGER PRIMARY KEY)")
         for each in kept:
-            with attached(file, each):
-                file.execute(
-                    "INSERT OR IGNORE INTO used SELECT id FROM main.message"
-                    " WHERE id IN (SELECT id FROM archive.message)"
-                )
+            _mark(file, each)
+        for each in doubtful:
+            with suppress(sqlite3.DatabaseError):
+                _mark(file, each)
         (total,) = file.execute("SELECT coalesce(sum(octets), 0) FROM message").fetchone()
         used = [
             Stored(*row)
@@ -63,6 +70,15 @@ def _shrink(folder: Folder, path: Path, kept: list[Path]) -> int:
     path.unlink()
     sync(path.parent)
     return int(total) - left
+
+
+def _mark(file: sqlite3.Connection, backup: Path) -> None:
+    """Note which messages of an archive this backup has."""
+    with attached(file, backup):
+        file.execute(
+            "INSERT OR IGNORE INTO used SELECT id FROM main.message"
+            " WHERE id IN (SELECT id FROM archive.message)"
+        )
 
 
 def _rewrite(folder: Folder, path: Path, used: list[Stored]) -> None:
