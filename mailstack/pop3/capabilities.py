@@ -15,9 +15,7 @@ class Channel(NamedTuple):
     """What the session may know of its connection."""
 
     tls: bool
-    stls: bool  # a certificate is there, so STLS can be offered while there is no TLS
     plaintext_login: bool  # a password may come over this connection even without TLS
-    peer: str
     login_delay_seconds: int = 0  # between two logins of an account, whoever it is
     end_point: bytes | None = None  # for SCRAM-SHA-256-PLUS, where that is to be offered
 
@@ -30,11 +28,6 @@ class Channel(NamedTuple):
     def may_log_in(self) -> bool:
         """Whether USER and PASS work here (RFC 8314 §3: not in the clear)."""
         return self.tls or self.plaintext_login
-
-    @property
-    def can_stls(self) -> bool:
-        """Whether STLS works here."""
-        return self.stls and not self.tls
 
 
 def lines(channel: Channel, mechanisms: Sequence[str], expire: Expiry | None, *, logged_in: bool) -> bytes:
@@ -53,7 +46,7 @@ def lines(channel: Channel, mechanisms: Sequence[str], expire: Expiry | None, *,
         f"EXPIRE {expire and expiry.announced(expire)}": expire is not None,  # §6.7
         "UIDL": True,  # §6.8
         f"IMPLEMENTATION mailstack-{__version__}": logged_in,  # §6.9; strangers learn no version
-        "STLS": channel.can_stls and not logged_in,  # RFC 2595 §4
+        "STLS": not (channel.tls or logged_in),  # RFC 2595 §4
         "AUTH-RESP-CODE": True,  # RFC 3206 §6
         # RFC 6856 §2: USER tells that names and passwords may be UTF-8.
         "UTF8 USER": True,

@@ -25,7 +25,7 @@ from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
 from mailstack.pop3.surroundings import Surroundings
-from mailstack.tls import Tls
+from mailstack.tls import Tls, reason_of
 
 _COMMANDS_AT_ONCE: Final = 200
 """After so many commands of one packet, the other connections have their turn."""
@@ -336,18 +336,14 @@ class Connection(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         """Shake hands and begin anew (RFC 2595 §4)."""
-        context = self._surroundings.tls()
-        if context is None:
-            self.abort("no certificate")
-            raise Gone
         self._transport.pause_reading()
         # Not after the handshake: what came with its last octets came under TLS.
         self._inlet.clear()
         try:
-            transport = Tls(self, context, self._loop)
+            transport = Tls(self, self._surroundings.tls(), self._loop)
             await transport.shake_hands(self._transport)
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are among them
-            self.abort(f"tls handshake failed: {getattr(error, 'reason', None) or type(error).__name__}")
+            self.abort(f"tls handshake failed: {reason_of(error)}")
             if not self._outlet.lost:
                 self.connection_lost(error)
             raise Gone from error

@@ -60,17 +60,13 @@ class Handshake(asyncio.Protocol):
         plain = cast(asyncio.Transport, transport)
         self._peer = peer_of(transport.get_extra_info("peername"))
         self._began_at = self._loop.time()
-        context = self._surroundings.tls()
         if refusal := self._crowd.arrive(self, self._peer, self._began_at):
             # Without a handshake nothing can be said, and to shake hands first is what costs most.
             self._surroundings.refusal(self._peer.address, refusal)
             plain.abort()
-        elif context is None:
-            self._fail("no certificate")
-            plain.abort()
         else:
             self._under_way.add(self)
-            self._tls = Tls(self._session, context, self._loop)
+            self._tls = Tls(self._session, self._surroundings.tls(), self._loop)
             self._tls.begin(plain, self._done)
 
     def silence(self, now: float) -> float:

@@ -230,8 +230,6 @@ class Session:
         """STLS (RFC 2595 §4): the owner does the handshake and begins a new session in it."""
         if self._channel.tls:
             raise BadCommand("TLS is active already")
-        if not self._channel.can_stls:
-            raise BadCommand("TLS is not available")
         if self._more:
             return self.distrust()
         state.name = None

@@ -18,8 +18,8 @@ from mailstack.pop3.replies import Reply, negative
 from mailstack.settings import Pop3
 from mailstack.store.store import Store
 
-TlsProvider = Callable[[], ssl.SSLContext | None]
-"""The context for the next handshake, so that a new certificate needs no restart; None: no TLS."""
+TlsProvider = Callable[[], ssl.SSLContext]
+"""The context for the next handshake, so that a new certificate needs no restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,7 @@ class Surroundings:
         """What a session may know of a connection to `peer`."""
         return _channel(
             tls=tls,
-            stls=not tls and self.tls() is not None,
             plaintext_login=self.settings.allow_plaintext_login or peer.is_loopback,
-            peer=peer.address,
             login_delay_seconds=self.settings.login_delay_seconds,
             end_point=end_point,
         )

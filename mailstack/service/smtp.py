@@ -34,7 +34,6 @@ async def opened(
                 hostname=settings.hostname,
                 directory=directory,
                 delivery=delivery,
-                tls_available=lambda: True,
                 lmtp=name == "lmtp",
                 settings=settings.smtp,
             )

@@ -53,7 +53,7 @@ class Reception:
     """What all connections of one listener share, and those that are open."""
 
     site: Site
-    tls_context: Callable[[], ssl.SSLContext | None]
+    tls_context: Callable[[], ssl.SSLContext]
     connections: Crowd[Receiver] = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -238,18 +238,16 @@ class Receiver(SMTP):
     # -- TLS -------------------------------------------------------------------------------------
 
     def _start_tls(self, out: list[bytes], *, injected: bool) -> None:
-        context = self._reception.tls_context()
-        if injected or context is None:
+        if injected:
             # Octets behind STARTTLS came from whoever can write into the plain connection, and
             # would be obeyed as if they had come under TLS (RFC 3207 §4.2, CVE-2011-0411).
-            out[-1] = replies.PIPELINED_STARTTLS if injected else replies.TLS_UNAVAILABLE
             self._write(b"".join(out[:-1]))
-            self.end(out[-1], linger=True)
+            self.end(replies.PIPELINED_STARTTLS, linger=True)
             return
         self._write(b"".join(out))
         self.transport.pause_reading()  # the next octet is for the handshake
         self._awaiting = True
-        self._run(self._shake_hands(context))
+        self._run(self._shake_hands(self._reception.tls_context()))
 
     async def _shake_hands(self, context: ssl.SSLContext) -> None:
         plain = self.conversation

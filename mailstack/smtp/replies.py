@@ -93,7 +93,6 @@ BDAT_UNDER_WAY: Final = Reply(503, "5.5.1", "BDAT has begun this message, BDAT m
 TOO_MANY_RECIPIENTS: Final = Reply(
     452, "4.5.3", "too many recipients; send the rest in another transaction"
 ).octets
-TLS_UNAVAILABLE: Final = Reply(454, "4.7.0", "TLS is not available").octets
 TLS_ACTIVE: Final = Reply(503, "5.5.1", "TLS is active already").octets
 PIPELINED_STARTTLS: Final = Reply(
     554, "5.5.1", "nothing may be sent behind STARTTLS before the handshake"

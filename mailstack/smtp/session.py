@@ -130,7 +130,7 @@ class Session:
             self._site.hostname,
             max_octets=self._site.delivery.max_message_octets,
             max_recipients=self._site.settings.max_recipients,
-            starttls=self.tls is None and self._site.tls_available(),
+            starttls=self.tls is None,
         )
 
     def _said_hello(self, name: str) -> bool:
@@ -276,8 +276,6 @@ class Session:
             return replies.TLS_ACTIVE
         if not self._helo:
             return replies.HELO_FIRST
-        if not self._site.tls_available():
-            return replies.TLS_UNAVAILABLE
         self.starting_tls = True
         return replies.READY_FOR_TLS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mailstack.delivery import Delivery
@@ -17,6 +16,5 @@ class Site:
     hostname: str
     directory: Directory
     delivery: Delivery
-    tls_available: Callable[[], bool]
     lmtp: bool = False
     settings: Smtp = field(default_factory=Smtp)

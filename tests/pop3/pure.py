@@ -46,10 +46,10 @@ from mailstack.store.messages import Snapshot
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
 CHANNELS = {
-    "clear": Channel(tls=False, stls=True, plaintext_login=False, peer="192.0.2.1"),
-    "loopback": Channel(tls=False, stls=True, plaintext_login=True, peer="127.0.0.1"),
-    "tls": Channel(tls=True, stls=True, plaintext_login=False, peer="192.0.2.1"),
-    "bound": Channel(tls=True, stls=True, plaintext_login=False, peer="192.0.2.1", end_point=b"a hash"),
+    "clear": Channel(tls=False, plaintext_login=False),
+    "loopback": Channel(tls=False, plaintext_login=True),
+    "tls": Channel(tls=True, plaintext_login=False),
+    "bound": Channel(tls=True, plaintext_login=False, end_point=b"a hash"),
 }
 
 SECRETS = {NAME: SECRET, "jürgen@müller.example": "Grüße an \u00c5"}

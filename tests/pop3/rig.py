@@ -36,7 +36,7 @@ class Rig:
     def __init__(self, store: Store, account_id: int, spool_directory: Path) -> None:
         self.store = store
         self.account_id = account_id
-        self.tls: ssl.SSLContext | None = None
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # of no use: it has no certificate
         self.clients: list[Client] = []
         self.listener: Listener
         self.address: tuple[str, int]
@@ -190,7 +190,7 @@ async def running(
     store = Store(database, state_dir=directory, reserve_octets=0)
     verifier = Verifier()
     rig = Rig(store, account.id, directory)
-    rig.tls = tls
+    rig.tls = tls or rig.tls
     people = Directory(store, verifier, default_domain="example.org", postmaster=None, refusal_seconds=0.02)
     bound = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     rig.address = bound.getsockname()[:2]

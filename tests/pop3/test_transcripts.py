@@ -29,7 +29,6 @@ def test_pure_session(transcript, cut):
 def play(transcript: Transcript, cut) -> None:
     maildrops = furnished(transcript)
     channel = CHANNELS[transcript.channel]._replace(
-        stls=transcript.certificate,
         login_delay_seconds=transcript.login_delay_seconds,
     )
     server = PureServer(maildrops, channel)

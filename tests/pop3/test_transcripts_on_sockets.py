@@ -59,8 +59,7 @@ async def test_plain(transcript, octets_at_once, start, server_context, client_c
     if host is None:
         pytest.skip("every address of this machine is loopback")
     implicit_tls = transcript.channel == "tls"
-    tls = server_context if transcript.certificate else None
-    async with start(tls=tls, host=host, implicit_tls=implicit_tls, **rules(transcript)) as rig:
+    async with start(tls=server_context, host=host, implicit_tls=implicit_tls, **rules(transcript)) as rig:
         await rig.deliver(*transcript.messages)
         context = client_context if implicit_tls else None
         await Play(rig, transcript, octets_at_once, context, client_context).run()

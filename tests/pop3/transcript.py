@@ -71,8 +71,8 @@ class Transcript:
     """One behaviour, shown.
 
     `channel` is clear (no login without TLS), loopback, tls or bound (tls with channel binding);
-    `certificate: no` takes STLS away, `scram: no` the keys of some account, and
-    `login-delay: 60` lets nobody log in twice in a minute.
+    `scram: no` takes away the keys of some account, and `login-delay: 60` lets nobody log in twice in
+    a minute.
     `keep-days: 30` is a retention of 30 days for everybody, `keep-messages: 5000` one by number;
     with `others-keep-days: 5`, some other account's is another.
     `runs` says where it can be shown: everywhere, `pure` (the store's failures are literal),
@@ -85,7 +85,6 @@ class Transcript:
     line: int
     messages: list[bytes] = field(default_factory=list)
     channel: str = "loopback"
-    certificate: bool = True
     login_delay_seconds: int = 0
     keep_days: int | None = None
     keep_messages: int | None = None
@@ -172,8 +171,6 @@ def _set(transcript: Transcript, option: str, value: str) -> bool:
     match option:
         case "channel:":
             transcript.channel = value
-        case "certificate:":
-            transcript.certificate = value == "yes"
         case "scram:":
             transcript.scram = value == "yes"
         case "login-delay:":

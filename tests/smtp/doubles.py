@@ -136,7 +136,7 @@ class Connection:
             max_message_octets=max_message_octets,
         )
         limits = {"greeting_delay_milliseconds": 0, **limits}
-        site = Site("mx.example.org", People(), delivery, lambda: tls is not None, lmtp, Smtp(**limits))  # type: ignore[arg-type]
+        site = Site("mx.example.org", People(), delivery, lmtp, Smtp(**limits))  # type: ignore[arg-type]
         self.reception = reception or Reception(site, lambda: tls)
         self.transport = Transport(address)
         self.receiver = Receiver(self.reception)

@@ -68,7 +68,7 @@ class Rig:
         self.store = store
         self.directory = directory
         self.peers: list[Peer] = []
-        self.tls: ssl.SSLContext | None = None
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # of no use: it has no certificate
         self.client_tls: ssl.SSLContext | None = None
         self.reception: Reception
         self.listener: Listener
@@ -209,7 +209,7 @@ async def running(
         max_octets_in_flight=smtp.max_octets_in_flight,
         reject_bare_newlines=reject_bare_newlines,
     )
-    site = Site(HOSTNAME, people, delivery, lambda: rig.tls is not None, lmtp, smtp)
+    site = Site(HOSTNAME, people, delivery, lmtp, smtp)
     rig.reception = Reception(site, lambda: rig.tls)
     rig.listener = Listener(rig.reception)
     if unix:

@@ -45,7 +45,7 @@ async def test_errors_end_the_session():
 
 async def test_recipients_are_limited_and_the_limit_is_announced():
     connection = Connection(max_recipients=100)
-    assert b"250 LIMITS RCPTMAX=100\r\n" in await connection.feed(b"EHLO x\r\n")
+    assert b"250-LIMITS RCPTMAX=100\r\n" in await connection.feed(b"EHLO x\r\n")
     await connection.feed(b"MAIL FROM:<>\r\n" + b"RCPT TO:<fast@x>\r\n" * 100)
     assert (await connection.feed(b"RCPT TO:<fast@x>\r\n")).startswith(b"452 4.5.3 ")
 

@@ -347,14 +347,6 @@ async def test_a_peer_that_leaves_in_the_handshake_leaves_no_connection_behind(s
         await rig.until(lambda: not rig.listener.sessions and not rig.reception.tasks)
 
 
-async def test_without_a_certificate_starttls_is_neither_offered_nor_done(start):
-    async with start() as rig:
-        peer = await rig.connect()
-        assert b"STARTTLS" not in await peer.reply(b"EHLO client.example")
-        assert (await peer.reply(b"STARTTLS")).startswith(b"454 4.7.0 ")
-        assert (await peer.reply(b"NOOP")).startswith(b"250 ")
-
-
 async def test_a_large_message_under_tls(start, tls):
     async with start(tls=tls) as rig:
         peer = await rig.connect_under_tls()
