@@ -15,10 +15,8 @@ from mailstack.store.clock import now
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.store import Store
 
-_LOG_SECONDS: Final = 2.0
-_LOG_OCTETS: Final = 8 * 1024 * 1024
-"""So often the log is looked at, and from this length on it is moved into the database: a commit that
-had to do so itself would be the slow one that a sender notices."""
+_QUIET_SECONDS: Final = 30.0
+"""After once or twice so long without a commit the log is copied back into the database."""
 
 _SWEEPS_EVERY_SECONDS: Final = 86_400
 
@@ -61,10 +59,11 @@ async def _is_due(store: Store, every_seconds: int) -> bool:
 
 
 async def _checkpoints(store: Store) -> None:
+    quiet = space.QuietLog(store.database)
     while True:
-        await asyncio.sleep(_LOG_SECONDS)
+        await asyncio.sleep(_QUIET_SECONDS)
         try:
-            await asyncio.to_thread(space.checkpoint, store.database, from_octets=_LOG_OCTETS)
+            await asyncio.to_thread(quiet.look)
         except Exception as error:
             log.failure("checkpoint", error)
 

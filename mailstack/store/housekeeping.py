@@ -17,6 +17,7 @@ from mailstack import log
 from mailstack.errors import MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store import events, facts, fullness, integrity, limits, removal, retention, space, undo
+from mailstack.store.checkpoint import LARGE_LOG_OCTETS
 from mailstack.store.clock import now
 from mailstack.store.events import Kind
 from mailstack.store.limits import Limits
@@ -181,6 +182,8 @@ async def _reclaimed(store: Store) -> int:
     steps = space.reclaim(store.database)
     while octets := await asyncio.to_thread(next, steps, 0):
         total += octets
+        # Where mail comes, its writer does that sooner. SQLite would, a little later, inside a commit.
+        await asyncio.to_thread(space.checkpoint, store.database, from_octets=LARGE_LOG_OCTETS)
         await asyncio.sleep(_PAUSE_SECONDS)
     return total
 

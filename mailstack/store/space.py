@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from mailstack.store.checkpoint import is_longer
 from mailstack.store.engine import Database
 from mailstack.store.sqlite import log_path, page_octets
 
@@ -17,6 +18,9 @@ SPARE_OCTETS: Final = 16 * 1024 * 1024
 
 _STEP_OCTETS: Final = 2 * 1024 * 1024
 """What moves in one transaction, in front of which nobody waits long."""
+
+_State = tuple[int, int]
+"""A log's size and when it was written: another one after each commit, and none of how long the log is."""
 
 
 def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator[int]:
@@ -39,21 +43,38 @@ def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator
 
 
 def checkpoint(database: Database, *, from_octets: int = 0) -> bool:
-    """Move the log into the database, without waiting for anybody; return whether there was a reason to."""
-    if not database.is_sqlite or log_octets(database) < max(1, from_octets):
+    """Copy the log back, beside whoever writes; return whether so many octets of it were in use."""
+    if not database.is_sqlite or not is_longer(log_path(str(database.path)), from_octets):
         return False
-    with database.translated():
-        connection = database.engine.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        finally:
-            connection.close()
+    database.checkpoint("PASSIVE")
     return True
 
 
-def log_octets(database: Database) -> int:
-    """How long the log is now."""
-    try:
-        return os.stat(log_path(str(database.path))).st_size
-    except FileNotFoundError:
-        return 0
+class QuietLog:
+    """Copies the log back once nobody has written between two looks, so that a crash leaves little to do.
+
+    While somebody writes, the Checkpointer of whoever does decides, and nobody gets in its way.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: _State | None = None
+        self._copied: _State | None = None
+
+    def look(self) -> bool:
+        """Whether the log was copied back."""
+        before, self._seen = self._seen, self._now()
+        if self._seen in (None, self._copied) or self._seen != before:
+            return False
+        copied = checkpoint(self._database)
+        self._copied = self._seen
+        return copied
+
+    def _now(self) -> _State | None:
+        if not self._database.is_sqlite:
+            return None
+        try:
+            file = os.stat(log_path(str(self._database.path)))
+        except FileNotFoundError:
+            return None
+        return file.st_size, file.st_mtime_ns

@@ -1,0 +1,51 @@
+"""The process that keeps house leaves the log of a busy store alone, and copies that of a quiet one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mailstack import settings
+from mailstack.service import housekeeping
+from mailstack.store.engine import Database
+from tests.support import maildrops
+from tests.support.stores import opened
+
+JO = "jo@example.org"
+
+
+class Counting(Database):
+    """A database that counts how often its log was copied back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.copied = 0
+        self.was_copied = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def checkpoint(self, kind: str) -> bool:
+        """Copy back, and count."""
+        self.copied += 1
+        self._loop.call_soon_threadsafe(self.was_copied.set)
+        return super().checkpoint(kind)
+
+
+async def test_only_a_quiet_log_is_copied_back(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_QUIET_SECONDS", 0.5)
+    database = Counting(sqlite_url)
+    maildrops.add_accounts(database, JO)
+    async with (
+        opened(database, tmp_path) as store,
+        housekeeping.kept(store, settings.load(None, {"MAILSTACK_STATE_DIR": str(tmp_path)})),
+    ):
+        for number in range(40):
+            await asyncio.to_thread(maildrops.deposit, database, b"Subject: %d\r\n\r\n" % number, JO)
+            await asyncio.sleep(0.03)
+        assert database.copied == 0
+        await asyncio.wait_for(database.was_copied.wait(), 20)
+        await asyncio.sleep(1.1)
+        assert database.copied == 1
