@@ -10,7 +10,7 @@ from mailstack.auth import scram
 from mailstack.auth.logins import REFUSAL_SECONDS, Logins
 from mailstack.auth.passwords import Verifier
 from mailstack.errors import MailboxDisabled, MaildropFull
-from mailstack.mail.address import Mailbox, parse_mailbox
+from mailstack.mail.address import Mailbox, fold_domain, parse_mailbox
 from mailstack.store import routes
 from mailstack.store.routes import Route
 from mailstack.store.routing import Reached
@@ -58,6 +58,7 @@ class Directory:
         store: Store,
         verifier: Verifier,
         *,
+        hostname: str,
         default_domain: str | None,
         postmaster: str | None,
         refusal_seconds: float = REFUSAL_SECONDS,
@@ -71,42 +72,43 @@ class Directory:
             scram_iterations=scram_iterations,
         )
         self._store = store
-        self._default_domain = default_domain
-        self._postmaster = parse_mailbox(postmaster) if postmaster else None
+        self._hostname: Final = hostname
         self._routes: dict[Mailbox, _Known] = {}
         self._reached = 0
+        self.adopt(default_domain=default_domain, postmaster=postmaster)
 
     def adopt(self, *, default_domain: str | None, postmaster: str | None) -> None:
         """Use these from now on."""
-        self._default_domain = default_domain
+        self._own_domain = default_domain or self._hostname
+        self._hosts = frozenset({fold_domain(self._hostname), fold_domain(self._own_domain)})
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
         self.logins.adopt(default_domain=default_domain)
         self._routes.clear()
 
     # -- mail in -----------------------------------------------------------------------------------
 
+    def full(self, path: Mailbox) -> Mailbox:
+        """The path with its domain: a bare `postmaster` is the default domain's, else this host's."""
+        return path if path.domain else path._replace(domain=self._own_domain)
+
     def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
-        """What `route` would say, without waiting; None where it has to be awaited."""
+        """What `route` would say of a `full` path, without waiting; None where it has to be awaited."""
         known = self._routes.get(path)
         if known is not None and known.until >= time.monotonic():
             if known.unlimited:
                 return known.route.accounts
             if known.has_room_for(octets):
                 return _takers(known.route, octets)
-        own = self._store.read_at_once(routes.own, self._full(path))
+        own = self._store.read_at_once(routes.own, path)
         return None if own is None else self._believed(path, own, octets)
 
     async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
-        """The accounts that take a message of so many octets for this forward-path.
+        """The accounts that take a message of so many octets for this forward-path, which is `full`.
 
         Raises NotOurDomain, NoSuchMailbox, MailboxDisabled, MaildropFull or NoPostmaster.
         """
-        found = await self._store.read(routes.route, self._full(path), postmaster=self._postmaster)
+        found = await self._store.read(routes.route, path, postmaster=self._postmaster, hosts=self._hosts)
         return self._believed(path, found, octets)
-
-    def _full(self, path: Mailbox) -> Mailbox:
-        # A bare `postmaster` is the default domain's (RFC 5321 §4.5.1).
-        return path if path.domain else path._replace(domain=self._default_domain or "invalid")
 
     def _believed(self, path: Mailbox, route: Route, octets: int) -> tuple[Reached, ...]:
         self._reached += len(route.accounts)

@@ -15,7 +15,14 @@ from mailstack.auth import passwords
 from mailstack.auth.logins import Guest
 from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
-from mailstack.errors import LoginRefused, MailboxDisabled, MaildropFull, NoSuchMailbox, StoreUnavailable
+from mailstack.errors import (
+    LoginRefused,
+    MailboxDisabled,
+    MaildropFull,
+    NoSuchMailbox,
+    NotOurDomain,
+    StoreUnavailable,
+)
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, limits, routes
 from mailstack.store.engine import Database
@@ -57,7 +64,7 @@ async def directory(url: str, tmp_path, **options: Any) -> AsyncIterator[tuple[D
     verifier = Verifier()
     options = {"default_domain": "example.org", "postmaster": None, "refusal_seconds": 0.0, **options}
     try:
-        yield Directory(store, verifier, **options), store
+        yield Directory(store, verifier, hostname="mx.example.org", **options), store
     finally:
         verifier.close()
         await store.close()
@@ -89,7 +96,23 @@ async def test_postmaster_takes_mail_disabled_and_full(furnished, tmp_path):
     async with directory(furnished, tmp_path, postmaster="away@example.org") as (people, _):
         assert len(await people.route(parse_mailbox("postmaster@example.org"), octets=10**12)) == 1
     async with directory(furnished, tmp_path, postmaster="small@example.org") as (people, _):
-        assert len(await people.route(Mailbox("Postmaster", ""), octets=10**12)) == 1
+        assert len(await people.route(people.full(Mailbox("Postmaster", "")), octets=10**12)) == 1
+
+
+@pytest.mark.parametrize("default_domain", ["example.org", "unserved.example", None])
+async def test_this_host_has_a_postmaster_whatever_its_domains_are(furnished, tmp_path, default_domain):
+    async with directory(furnished, tmp_path, default_domain=default_domain) as (
+        people,
+        _,
+    ):  # RFC 5321 §4.5.1
+        bare = people.full(Mailbox("PostMaster", ""))
+        assert bare == Mailbox("PostMaster", default_domain or "mx.example.org")
+        for path in (bare, Mailbox("postmaster", "MX.example.org"), parse_mailbox("abuse@mx.example.org")):
+            (found,) = await people.route(path)
+            assert str(found.mailbox) == "first@example.org"
+        for nobody in ("first@mx.example.org", "postmaster@elsewhere.example"):
+            with pytest.raises(NotOurDomain):
+                await people.route(parse_mailbox(nobody))
 
 
 async def test_an_account_of_its_own_is_found_at_once_with_its_limits(furnished, tmp_path):

@@ -126,12 +126,16 @@ async def _envelope(
 
     verifier = Verifier()
     directory = Directory(
-        store, verifier, default_domain=settings.default_domain, postmaster=settings.postmaster
+        store,
+        verifier,
+        hostname=settings.hostname,
+        default_domain=settings.default_domain,
+        postmaster=settings.postmaster,
     )
     envelope = Envelope(_reverse_path(sender), utf8=True)
     try:
         for each in recipients:
-            forward_path = _forward_path(each, settings.default_domain)
+            forward_path = directory.full(_forward_path(each, settings.default_domain))
             route = await directory.route(forward_path, octets=octets)
             envelope.add(forward_path, (reached.account_id for reached in route))
     finally:
@@ -145,6 +149,8 @@ def _reverse_path(sender: str) -> Mailbox | None:
 
 def _forward_path(recipient: str, default_domain: str | None) -> Mailbox:
     name = _bare(recipient)
+    if name.lower() == "postmaster":
+        return Mailbox(name, "")
     return parsed(name if "@" in name or not default_domain else f"{name}@{default_domain}")
 
 

@@ -57,7 +57,7 @@ class Mailbox(NamedTuple):
     """What a path means, its spelling removed: `"j.doe"@[192.000.002.001]` is `j.doe` at `[192.0.2.1]`.
 
     The local-part is without quotes and in its original case. The domain is as it was sent, or a
-    normalised address literal; it is empty only in the bare `postmaster` of RFC 5321 §4.5.1.
+    normalised address literal; it is empty only in the bare `postmaster` of RFC 5321 §4.5.1, as it was said.
     """
 
     local_part: str

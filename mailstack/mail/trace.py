@@ -64,8 +64,7 @@ def received(
     """
     hop = _hop(arrival.helo, arrival.address, by, arrival.protocol, arrival.tls)
     if recipient:
-        path = recipient if recipient.domain else Mailbox(recipient.local_part, by)
-        return f"{_folded(hop, f'id {id}', f'for <{path}>;', date).text}\r\n".encode()
+        return f"{_folded(hop, f'id {id}', f'for <{recipient}>;', date).text}\r\n".encode()
     return f"{_folded(hop, f'id {id};', date).text}\r\n".encode()
 
 

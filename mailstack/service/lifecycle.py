@@ -171,6 +171,7 @@ def _directory(settings: Settings, store: Store, stack: AsyncExitStack, workers:
     return Directory(
         store,
         verifier,
+        hostname=settings.hostname,
         default_domain=settings.default_domain,
         postmaster=settings.postmaster,
         scram_iterations=settings.auth.scram_iterations,

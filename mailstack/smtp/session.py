@@ -180,6 +180,8 @@ class Session:
         if self.content is not None:
             return replies.BDAT_UNDER_WAY
         forward_path = commands.rcpt(argument, utf8=envelope.utf8)
+        if not forward_path.domain:
+            forward_path = self._site.directory.full(forward_path)
         if len(envelope.forward_paths) >= self._site.settings.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from mailstack.errors import NoPostmaster, NoSuchMailbox, NotOurDomain
-from mailstack.mail.address import Mailbox
+from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
 from mailstack.store import routing
 from mailstack.store.prepared import Prepared
 from mailstack.store.routing import Reached, expand, place
@@ -44,14 +44,22 @@ class NewHash(NamedTuple):
     scram_keys: str | None
 
 
-def route(connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | None) -> Route:
+def route(
+    connection: Connection, mailbox: Mailbox, *, postmaster: Mailbox | None, hosts: Collection[str] = ()
+) -> Route:
     """Where mail for the address goes; raises NotOurDomain, NoSuchMailbox or NoPostmaster.
 
     An account or alias of that name comes first, then the name before a plus sign, then the
-    postmaster for `postmaster` and `abuse`, then the domain's catch-all.
+    postmaster for `postmaster` and `abuse`, then the domain's catch-all. `hosts` are folded domains that have
+    a postmaster even where they are none of ours (RFC 5321 §4.5.1).
     """
-    where = place(connection, mailbox)
-    to_postmaster = _is_postmasters(where.local_part)
+    to_postmaster = _is_postmasters(fold_local_part(mailbox.local_part))
+    try:
+        where = place(connection, mailbox)
+    except NotOurDomain:
+        if not to_postmaster or fold_domain(mailbox.domain) not in hosts:
+            raise
+        return Route(_postmasters(connection, postmaster), to_postmaster)
     if named := expand(connection, [where], catch_all=False):
         return Route(named, to_postmaster)
     if to_postmaster:

@@ -169,5 +169,6 @@ def test_without_a_default_domain_a_bare_name_is_no_address(mailstack: CommandLi
     assert deliver._forward_path("jo", "example.org") == ("jo", "example.org")
     with pytest.raises(errors.BadAddress):
         deliver._forward_path("jo", None)
+    assert deliver._forward_path("Postmaster", None) == ("Postmaster", "")
     with store.reading() as connection:
         assert [each.name for each in domains.list_domains(connection)] == ["example.org"]

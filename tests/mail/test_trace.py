@@ -56,10 +56,10 @@ FIELDS = [
     ),
     (
         Arrival("localhost", "", "LMTP", None),
-        Mailbox("Postmaster", ""),
+        Mailbox("joe", "example.org"),
         "Received: from localhost by mx.example.org with LMTP id 7F1\r\n"
-        "    for <Postmaster@mx.example.org>; Sun, 1 Mar 2026 12:00:05 +0000\r\n",
-        "a unix socket has no address; a Path needs a domain",
+        "    for <joe@example.org>; Sun, 1 Mar 2026 12:00:05 +0000\r\n",
+        "a unix socket has no address",
     ),
     (
         Arrival("[192.0.2.1]", "", "LMTP", None),

@@ -191,7 +191,14 @@ async def running(
     verifier = Verifier()
     rig = Rig(store, account.id, directory)
     rig.tls = tls or rig.tls
-    people = Directory(store, verifier, default_domain="example.org", postmaster=None, refusal_seconds=0.02)
+    people = Directory(
+        store,
+        verifier,
+        hostname="mx.example.org",
+        default_domain="example.org",
+        postmaster=None,
+        refusal_seconds=0.02,
+    )
     bound = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     rig.address = bound.getsockname()[:2]
     rig.listener = await serve(

@@ -62,6 +62,9 @@ class Transport:
 class People:
     """Knows who takes mail: some at once, some after a while, some do not."""
 
+    def full(self, path: Mailbox) -> Mailbox:
+        return path._replace(domain="example.org")
+
     def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
         if path.local_part == "slow":
             return None

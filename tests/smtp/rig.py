@@ -185,6 +185,7 @@ async def running(
     dual_stack: bool = False,
     reject_bare_newlines: bool = False,
     reserve_octets: int = 0,
+    default_domain: str | None = "example.org",
     **limits: Any,
 ) -> AsyncIterator[Rig]:
     """A listener with its own store, both closed at the end; `tls` is the server's and the peer's side.
@@ -199,7 +200,7 @@ async def running(
     rig = Rig(store, directory)
     if tls is not None:
         rig.tls, rig.client_tls = tls
-    people = Directory(store, verifier, default_domain="example.org", postmaster=None)
+    people = Directory(store, verifier, hostname=HOSTNAME, default_domain=default_domain, postmaster=None)
     delivery = Delivery(
         store,
         hostname=HOSTNAME,

@@ -138,9 +138,14 @@ async def test_who_comes_by_ipv4_to_a_socket_for_both_is_written_down_by_ipv4(st
         assert [event.told["address"] for event in found.events] == ["127.0.0.1"]
 
 
-async def test_a_bare_postmaster_is_written_with_a_domain(start):
-    async with start() as rig:
+@pytest.mark.parametrize(
+    ("default_domain", "written"),
+    [("example.org", b"PostMaster@example.org"), (None, b"PostMaster@mx.example.org")],
+)
+async def test_a_bare_postmaster_is_written_as_an_address_that_is_taken(start, default_domain, written):
+    async with start(default_domain=default_domain) as rig:
         peer = await rig.connect()
-        await delivered(peer, b"EHLO client.example", b"Postmaster")
-        found = received((await rig.mail("mrose"))[0], recipient=b"Postmaster")
-        assert found["for"] == b"Postmaster@mx.example.org"
+        await delivered(peer, b"EHLO client.example", b"PostMaster")
+        await delivered(peer, b"EHLO client.example", written)
+        for message in await rig.mail("mrose"):
+            assert received(message, recipient=written)["for"] == written
