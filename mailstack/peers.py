@@ -1,10 +1,27 @@
-"""Who connects: the one value in which an address is counted, written down and looked up."""
+"""Who connects: the one form of an address, and the words by which a browser gives itself away."""
 
 from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+CROSS_PROTOCOL: Final = frozenset(
+    (
+        b"GET",
+        b"POST",
+        b"PUT",
+        b"HEAD",
+        b"DELETE",
+        b"OPTIONS",
+        b"CONNECT",
+        b"TRACE",
+        b"PATCH",
+        b"PRI",
+        b"HOST:",
+    )
+)
+"""The first words of what a browser says that was tricked into speaking to a mail server."""
 
 
 class Peer(NamedTuple):

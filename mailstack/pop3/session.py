@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mailstack.auth import sasl
 from mailstack.errors import MailstackError, StoreUnavailable
+from mailstack.peers import CROSS_PROTOCOL
 from mailstack.pop3 import asks, authentication, capabilities, commands
 from mailstack.pop3.asks import Ask, Content
 from mailstack.pop3.authentication import Dialogue
@@ -108,6 +109,9 @@ class Session:
                 raise BadCommand("already logged in" if self.logged_in else "log in first")
             result = verb.method(self, state, *verb.grammar(rest))
         except MailstackError as error:
+            # However long the line is: a web page may choose what is in it.
+            if not self.logged_in and line.partition(b" ")[0].upper() in CROSS_PROTOCOL:
+                return self._hang_up()
             return self._refused(error)
         if not isinstance(result, Reply):
             return self._carried(result)
@@ -137,6 +141,11 @@ class Session:
             return reply_to(error)
         self.ended = "too many bad commands"
         return negative("too many bad commands")
+
+    def _hang_up(self) -> Reply:
+        """Obey nothing that follows: a browser's next lines are those of a stranger's web page."""
+        self.ended = "not POP3"
+        return negative("this is a mail server")
 
     # -- any state -------------------------------------------------------------------------------
 

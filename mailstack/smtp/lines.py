@@ -13,23 +13,6 @@ MAX_LINE: Final = 2048
 ENDLESS_LINE: Final = 64 * 1024
 """A line that goes on for longer is no mistake: nobody waits for its end."""
 
-CROSS_PROTOCOL: Final = frozenset(
-    (
-        b"GET",
-        b"POST",
-        b"PUT",
-        b"HEAD",
-        b"DELETE",
-        b"OPTIONS",
-        b"CONNECT",
-        b"TRACE",
-        b"PATCH",
-        b"PRI",
-        b"HOST:",
-    )
-)
-"""The first words of what a browser says that was tricked into speaking to a mail server."""
-
 _TLS_CLIENT_HELLO: Final = b"\x16\x03"
 _CONTROLS: Final = bytes([*range(0x20), 0x7F])
 

@@ -14,7 +14,7 @@ from mailstack.errors import BadAddress, MaildropFull, MailstackError, MessageTo
 from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
-from mailstack.peers import Peer
+from mailstack.peers import CROSS_PROTOCOL, Peer
 from mailstack.smtp import commands, handover, lines, replies
 from mailstack.smtp.content import Content
 from mailstack.smtp.lines import LineCutter
@@ -94,7 +94,7 @@ class Session:
             return self._hang_up(damage)
         verb = (LMTP_VERBS if self._site.lmtp else VERBS).get(word)
         if verb is None:
-            if word in lines.CROSS_PROTOCOL:
+            if word in CROSS_PROTOCOL:
                 return self._hang_up(replies.NOT_SMTP)
             return self._counted(replies.UNKNOWN_COMMAND)
         if text is None:
