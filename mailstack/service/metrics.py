@@ -1,8 +1,8 @@
 """`/metrics` for Prometheus and `/health` for whoever watches, on sockets named `metrics`.
 
 Whichever process is asked asks all processes of this host, by their control sockets: one address
-tells everything, however many processes and workers there are. It runs on a thread of its own, one
-request at a time, and is imported only where such a socket is.
+tells everything, however many processes and workers there are. It runs on threads of its own, and is
+imported only where such a socket is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FACTS: Final = {"last_backup": facts.LAST_BACKUP, "last_housekeeping": facts.LA
 
 
 class Observer:
-    """What one request needs to know; its methods are called on the server's thread, never on the loop."""
+    """What one request needs to know; its methods are called on the server's threads, never on the loop."""
 
     def __init__(self, settings: Settings, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._settings = settings
