@@ -47,6 +47,14 @@ class Disk(NamedTuple):
     free_inodes: int
 
 
+class Backups(NamedTuple):
+    """What lies in the folder of `[backup]`."""
+
+    newest: datetime | None = None  # when it was made; None: there is none
+    store: int | None = None  # the identity of the store that they are of
+    problem: str = ""  # why they cannot be looked at
+
+
 class Machine(NamedTuple):
     """The box itself; None is what could not be seen."""
 
@@ -57,6 +65,7 @@ class Machine(NamedTuple):
     clock_is_synchronised: bool | None
     addresses: tuple[str, ...]
     """The addresses from which the box speaks to the rest of the world, of each family at most one."""
+    backups: Backups = Backups()
 
 
 class Port(NamedTuple):
@@ -120,6 +129,7 @@ class Store(NamedTuple):
     last_backup: datetime | None = None
     last_verified: datetime | None = None
     last_housekeeping: datetime | None = None
+    identity: int | None = None
 
 
 class Session(NamedTuple):

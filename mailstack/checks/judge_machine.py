@@ -212,7 +212,8 @@ def backup_disk(facts: Facts) -> Iterator[Finding]:
             "backup disk",
             f"backups go to {copies.path}, on the same disk as the mail",
             "They help against mistakes, and not against a broken disk or a stolen machine.",
-            "Set folder of [backup] to a place on another disk, or copy the folder elsewhere every night",
+            "Set folder of [backup] to a place on another disk (docs/backup.md: how the nightly one may write"
+            " there), or copy the folder elsewhere every night",
         )
     else:
         yield fine("backup disk", f"{copies.path} is on a disk of its own")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from mailstack.checks.facts import Facts, Unit
+from mailstack.checks.facts import Backups, Facts, Store, Unit
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
 from mailstack.store import schema
 
@@ -28,6 +28,7 @@ _EXPECTED: Final = {
 }
 """What every server needs; another unit that is off is so because somebody wants it."""
 
+_BACK_UP: Final = "mailstack database backup; journalctl -u mailstack-backup.service tells of the nightly one"
 _HELD: Final = timedelta(hours=12)
 _IDLE_SECONDS: Final = 60.0
 
@@ -91,36 +92,49 @@ def accounts(facts: Facts) -> Iterator[Finding]:
 
 
 def backup(facts: Facts) -> Iterator[Finding]:
-    """Whether the last good backup is of last night, and whether anybody looked into one."""
+    """Whether the newest backup in the folder is of last night, and whether anybody looked into one."""
     store = facts.store
-    if store is None or store.problem:
+    if store is None or store.revision != schema.HEAD or facts.machine is None:
         return
-    command = f"mailstack database backup {facts.settings.backup.folder} --keep {facts.settings.backup.keep}"
-    why = "What is lost since then is lost for good."
-    if store.last_backup is None:
-        yield warning("backup", "there is no backup", "If the disk breaks, all mail is lost.", command)
+    problem = _lack_of_backups(facts, facts.machine.backups, store)
+    if problem:
+        yield warning("backup", problem, "If the disk breaks, all mail is lost.", _BACK_UP)
         return
-    if facts.now - store.last_backup > _BACKUP_AGE:
-        stage = str((facts.now - store.last_backup).days // 7)
+    newest = facts.machine.backups.newest
+    assert newest is not None
+    if facts.now - newest > _BACKUP_AGE:
         yield warning(
             "backup",
-            f"the last good backup is of {_ago(facts.now, store.last_backup)}",
-            why,
-            command,
-            stage=stage,
+            f"the newest in {facts.settings.backup.folder} is of {_ago(facts.now, newest)}",
+            "What is lost since then is lost for good.",
+            _BACK_UP,
+            stage=str((facts.now - newest).days // 7),
         )
     else:
-        yield fine("backup", _ago(facts.now, store.last_backup))
+        yield fine("backup", _ago(facts.now, newest))
     if store.last_verified is None or facts.now - store.last_verified > _VERIFIED_AGE:
         when = "yet" if store.last_verified is None else f"since {store.last_verified:%Y-%m-%d}"
         yield advice(
             "backup's verification",
             f"nobody has read a backup {when}",
             "A backup that cannot be read is found out at the wrong moment.",
-            f"mailstack backup verify {facts.settings.backup.folder}",
+            "mailstack backup verify",
         )
     else:
         yield fine("backup's verification", _ago(facts.now, store.last_verified))
+
+
+def _lack_of_backups(facts: Facts, found: Backups, store: Store) -> str:
+    """Why the folder of the settings has no backup of this store; empty: it has."""
+    folder = facts.settings.backup.folder
+    if found.problem:
+        return found.problem
+    if found.newest is None:
+        elsewhere = store.last_backup and f"; one was made elsewhere, {_ago(facts.now, store.last_backup)}"
+        return f"there is no backup in {folder}{elsewhere or ''}"
+    if found.store != store.identity:
+        return f"{folder} holds backups of another store"
+    return ""
 
 
 def housekeeping(facts: Facts) -> Iterator[Finding]:

@@ -82,7 +82,7 @@ def setup(
         print(f"  {paragraph(each.finding)}".replace("\n", "\n  "))
 
     print("\nMaking what is missing")
-    managed = setup_make.surroundings(_told) if place.is_machine else False
+    managed = setup_make.surroundings(found.backup.folder, _told) if place.is_machine else False
     owner = setup_place.user() if place.is_machine else None
     setup_make.settings_file(place, text, _told)
     setup_make.folders(found, owner)

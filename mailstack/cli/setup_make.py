@@ -26,10 +26,10 @@ _POSTMASTER: Final = "postmaster"
 _LINK: Final = Path("/usr/local/bin/mailstack")
 
 
-def surroundings(tell: Tell) -> bool:
+def surroundings(backups: Path, tell: Tell) -> bool:
     """The units, the system user and its folders; return whether systemd will start the server."""
     try:
-        written = units.install()
+        written = units.install(backups)
         tell(f"{len(written)} files for systemd are written" if written else "systemd has all its files")
         managed = units.is_systemd_running()
     except NotRunning as error:

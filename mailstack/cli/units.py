@@ -39,6 +39,18 @@ _KINDS: Final = (".service", ".socket", ".target", ".timer")
 _HOMES: Final = ("/home", "/root", "/run/user")
 """What ProtectHome= hides."""
 
+_BACKUPS: Final = Path("/var/backups/mailstack")
+"""The folder that the unit of the backup may write to as it comes."""
+
+_BACKUPS_DROP_IN: Final = "mailstack-backup.service.d/30-folder.conf"
+_BACKUPS_ELSEWHERE: Final = """\
+# Written by mailstack setup: backups go to the folder of [backup] in the settings.
+[Unit]
+RequiresMountsFor={folder}
+
+[Service]
+ReadWritePaths={folder}
+"""
 _ELSEWHERE: Final = """\
 # The program is not where a package would have put it.
 [Service]
@@ -116,12 +128,36 @@ def unit_files(program: Path = Path(PROGRAM)) -> dict[str, str]:
     return files
 
 
-def install(program: Path | None = None) -> list[Path]:
+def admit_backups(places: Places, folder: Path) -> list[Path]:
+    """Let the nightly backup write to this folder; return the drop-in if it was written or removed."""
+    path = places.units / _BACKUPS_DROP_IN
+    if folder.is_relative_to(_BACKUPS):
+        if not path.exists():
+            return []
+        path.unlink()
+        return [path]
+    text = _BACKUPS_ELSEWHERE.format(folder=_as_word(folder))
+    if path.is_file() and path.read_text() == text:
+        return []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return [path]
+
+
+def _as_word(path: Path) -> str:
+    """A path as one word of a unit file (systemd.syntax(7)), in which % begins a specifier."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
+def install(backups: Path, program: Path | None = None) -> list[Path]:
     """Have systemd know the units, the user and the folders; return the files that had to be written.
 
-    For root. Where a package has brought them, nothing is written.
+    For root. Where a package has brought the units, only what lets the backup into its folder is written.
     """
-    written = [] if packaged() else write(Places.of_administrator(Path("/")), program or this_program())
+    places = Places.of_administrator(Path("/"))
+    written = [] if packaged() else write(places, program or this_program())
+    written += admit_backups(places, backups)
     _told("systemd-sysusers", "mailstack.conf")
     _told("systemd-tmpfiles", "--create", "mailstack.conf")
     if is_systemd_running():

@@ -17,7 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mailstack.checks import judge_certificate, judge_machine, judge_service, table
-from mailstack.checks.facts import Disk, Facts, Machine, Memory, Port, Process, Service, Session, Store, Unit
+from mailstack.checks.facts import (
+    Disk,
+    Facts,
+    Machine,
+    Memory,
+    Port,
+    Process,
+    Service,
+    Session,
+    Store,
+    Unit,
+)
 from mailstack.checks.finding import Finding, Level
 from mailstack.checks.probes import certificate, machine, ports, units
 from mailstack.service.tls import write_self_signed
@@ -31,7 +42,7 @@ GIBIBYTE: Final = 1 << 30
 DISK: Final = Disk(Path("/var/lib/mailstack"), 1, 100 * GIBIBYTE, 50 * GIBIBYTE, 1000, 900)
 BOX: Final = Machine(HOST, Memory(GIBIBYTE, GIBIBYTE // 2), DISK, DISK._replace(device=2), True, ("9.8.7.6",))
 STORE: Final = Store(
-    "", schema.HEAD, (), True, ("example.org",), 3, NOW - timedelta(hours=2), NOW - timedelta(hours=1), NOW
+    "", schema.HEAD, (), True, ("example.org",), 3, NOW - timedelta(hours=2), NOW - timedelta(hours=1), NOW, 7
 )
 FINE: Final = Facts(NOW, Settings(hostname=HOST), machine=BOX, store=STORE)
 
@@ -134,22 +145,6 @@ def test_a_database_of_a_newer_program_is_not_to_be_upgraded() -> None:
     (told,) = judge_service.database(replace(FINE, store=Store("", "9999")))
     assert "newer than this program's" in told.what
     assert "Install the newer mailstack" in told.mend
-
-
-BACKUPS: Final = {
-    "of last night": (timedelta(hours=2), timedelta(hours=1), [Level.FINE, Level.FINE]),
-    "of the day before": (timedelta(hours=50), timedelta(hours=49), [Level.WARNING, Level.FINE]),
-    "never read": (timedelta(hours=2), None, [Level.FINE, Level.ADVICE]),
-    "not read for long": (timedelta(hours=2), timedelta(days=40), [Level.FINE, Level.ADVICE]),
-    "none": (None, None, [Level.WARNING]),
-}
-
-
-@pytest.mark.parametrize("case", BACKUPS)
-def test_a_backup_is_of_last_night_and_has_been_read(case: str) -> None:
-    made, read, wanted = BACKUPS[case]
-    store = STORE._replace(last_backup=made and NOW - made, last_verified=read and NOW - read)
-    assert levels(judge_service.backup, replace(FINE, store=store)) == wanted
 
 
 def test_a_port_of_another_program_is_told_with_the_command_that_stops_it() -> None:

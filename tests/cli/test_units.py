@@ -148,6 +148,36 @@ def test_a_program_in_a_home_is_all_of_it_that_can_be_seen(
     assert start == ["/root/.local/share/pipx/venvs/mailstack/bin/mailstack"]
 
 
+def test_the_nightly_backup_takes_folder_and_number_from_the_settings() -> None:
+    lines = re.findall(r"^ExecStart=(.*)$", (SOURCE / "mailstack-backup.service").read_text(), re.MULTILINE)
+    assert lines == ["/usr/bin/mailstack database backup", "/usr/bin/mailstack backup verify"]
+
+
+def test_the_nightly_backup_may_write_where_the_settings_send_it(tmp_path: Path) -> None:
+    places = Places.of_administrator(tmp_path)
+    units.write(places)
+    drop_in = places.units / "mailstack-backup.service.d/30-folder.conf"
+    assert units.admit_backups(places, Path("/var/backups/mailstack")) == []
+    assert units.admit_backups(places, Path("/srv/100% mail")) == [drop_in]
+    assert units.admit_backups(places, Path("/srv/100% mail")) == []
+    assert drop_in.read_text().splitlines()[1:] == [
+        "[Unit]",
+        'RequiresMountsFor="/srv/100%% mail"',
+        "",
+        "[Service]",
+        'ReadWritePaths="/srv/100%% mail"',
+    ]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", "mailstack-backup.service"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "30-folder.conf" not in done.stderr
+    assert units.admit_backups(places, Path("/var/backups/mailstack")) == [drop_in]
+    assert not drop_in.exists()
+
+
 def test_a_program_of_the_system_needs_no_drop_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", "/opt/mailstack")
     monkeypatch.setattr(sys, "base_prefix", "/usr")

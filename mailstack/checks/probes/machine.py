@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mailstack.checks.facts import Disk, Machine, Memory
+from mailstack.checks.facts import Backups, Disk, Machine, Memory
+from mailstack.errors import MailstackError
+from mailstack.store.backups.folder import Folder
 
 _FAR_AWAY: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation (RFC 5737, RFC 3849): a route is looked up, and nothing is sent."""
@@ -29,6 +31,7 @@ def look(state_dir: Path, backup_folder: Path) -> Machine:
         backup_disk=disk(backup_folder),
         clock_is_synchronised=clock_is_synchronised(),
         addresses=tuple(_addresses()),
+        backups=backups(backup_folder),
     )
 
 
@@ -77,6 +80,20 @@ def disk(path: Path) -> Disk | None:
         inodes=found.f_files,
         free_inodes=found.f_favail,
     )
+
+
+def backups(path: Path) -> Backups:
+    """The newest finished backup in a folder."""
+    folder = Folder(path)
+    try:
+        if not path.exists() or not any(path.iterdir()):
+            return Backups()
+        store, made = folder.open(), folder.backups()
+    except MailstackError as error:
+        return Backups(problem=str(error))
+    except OSError as error:
+        return Backups(problem=f"{path} cannot be read: {error.strerror}")
+    return Backups(made[-1].facts.made_at if made else None, store)
 
 
 class _Timex(ctypes.Structure):

@@ -30,11 +30,12 @@ def _look(database: Database, *, recount: bool) -> Store:
             _moment(facts.get(connection, name))
             for name in (facts.LAST_BACKUP, facts.LAST_VERIFIED, facts.LAST_HOUSEKEEPING)
         )
+        identity = facts.get(connection, facts.IDENTITY)
     found: list[str] = []
     if recount:
         steps = integrity.check(database, read_content=False)
         found = [finding.text for step in steps for finding in step.findings]
-    return Store("", revision, tuple(found), recount, ours, count, backed_up, verified, kept_house)
+    return Store("", revision, tuple(found), recount, ours, count, backed_up, verified, kept_house, identity)
 
 
 def _moment(microseconds: int | None) -> datetime | None:
