@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mailstack.cli import ask, export, limits, maildrop_undo, show
+from mailstack.cli import ask, export, limits, maildrop_remove, maildrop_undo, show
 from mailstack.cli.importing import command as importing
 from mailstack.cli.options import Address, Json, admin
 from mailstack.cli.progress import followed
@@ -122,6 +122,7 @@ def export_(
 
 # In --help, what is used every day stands first.
 app.command("import", epilog=importing.EXAMPLE)(importing.import_)
+app.command("remove", epilog=maildrop_remove.EXAMPLE)(maildrop_remove.remove)
 app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
 app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
 

@@ -66,7 +66,10 @@ def _removed(each: Event, found: Story) -> list[str]:
     if "uids" not in told:
         return [f"the account {_account(each, found)} was removed with all its mail"]
     text = told["uids"]
-    said = f"housekeeping removed {_messages(text)} of {_account(each, found)}, kept no longer"
+    what = f"{_messages(text)} of {_account(each, found)}"
+    said = f"housekeeping removed {what}, kept no longer"
+    if told.get("why") == "admin":
+        said = f"mailstack maildrop remove took {what}"
     until = told.get("undo_until", 0)
     more = [f"until {_time(until)} mailstack maildrop restore brings them back"] if until > each.at else []
     return [f"{said}{_among(text, each, found)}", *more]

@@ -43,7 +43,7 @@ class Retention:
     undo_seconds: int = key(
         values.duration,
         "7d",
-        "How long what housekeeping removed can be brought back; it counts for no quota.",
+        "How long what housekeeping or maildrop remove took can be brought back; it counts for no quota.",
         name="undo",
     )
     undo_deleted_seconds: int = key(

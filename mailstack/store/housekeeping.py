@@ -26,7 +26,7 @@ from mailstack.store.removal import Expunge
 from mailstack.store.retention import Doomed
 from mailstack.store.runs import Runs
 from mailstack.store.store import Store
-from mailstack.store.tables import REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
+from mailstack.store.tables import REMOVED_BY_ADMIN, REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
 
 _HOLDER: Final = "housekeeping"
 _PAUSE_SECONDS: Final = 0.01
@@ -157,6 +157,7 @@ def _tell(store: Store, account_id: int, uids: Runs, *, undo_until: int) -> None
 async def _forget(store: Store, rules: Rules, report: Report) -> None:
     windows = {
         REMOVED_BY_HOUSEKEEPING: rules.undo_seconds,
+        REMOVED_BY_ADMIN: rules.undo_seconds,
         REMOVED_BY_CLIENT: rules.undo_deleted_seconds,
     }
     for removed_by, seconds in windows.items():

@@ -7,6 +7,7 @@ given to two messages, and none that was kept is one that this server gives to l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -134,6 +135,14 @@ def _seen(wanted: Sequence[Wanted], before: Iterable[Imported]) -> list[Decision
                 differs = changed or (late and match.unique_id != each.unique_id)
                 made[number] = Decision(Fate.DONE, why=CHANGED if differs else None)
     return made
+
+
+def under_other_ids(wanted: Sequence[Wanted], found: Sequence[Decision], before: Iterable[Imported]) -> int:
+    """How many of the new messages came by an import before, under unique-ids that are not here."""
+    left = Counter(one.digest for one in before)
+    left.subtract(each.digest for each, made in zip(wanted, found, strict=True) if made.fate is Fate.DONE)
+    new = Counter(each.digest for each, made in zip(wanted, found, strict=True) if made.fate is Fate.NEW)
+    return sum(min(number, max(left[digest], 0)) for digest, number in new.items())
 
 
 def _match(each: Wanted, candidates: Iterable[Imported], *, exactly: bool) -> Imported | None:

@@ -184,7 +184,7 @@ removed = Table(  # entries that can still be brought back; no session sees them
     Column("surrogate_octets", BigInteger),
     Column("surrogate_prefix", LargeBinary),
     Column("removed_at", BigInteger, nullable=False),
-    Column("removed_by", Text, nullable=False),  # REMOVED_BY_CLIENT or REMOVED_BY_HOUSEKEEPING
+    Column("removed_by", Text, nullable=False),  # one of REMOVED_BY_...
     Index("ix_removed_message_id", "message_id"),
     Index("ix_removed_removed_at", "removed_at"),
     sqlite_with_rowid=False,
@@ -200,17 +200,20 @@ leftover = Table(  # whose entry was removed, until its content is, too: see sto
 
 REMOVED_BY_CLIENT = "client"
 REMOVED_BY_HOUSEKEEPING = "housekeeping"
+REMOVED_BY_ADMIN = "admin"
 
 imported = Table(  # what imports have brought, so that none brings it again, not even what was deleted since
     "imported",
     metadata,
     Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
     Column("number", BigInteger, primary_key=True),  # 1, 2, 3 and so on, of the account
-    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what RETR sends
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what RETR sends, or FORGOTTEN_DIGEST
     Column("source_id", Text, nullable=False),  # the UIDL where it came from, if that is known; else ""
     Column("unique_id", Text, nullable=False),  # what it has here of foreign ones; "": one of our own
     sqlite_with_rowid=False,
 )
+
+FORGOTTEN_DIGEST = b""  # it may come again; its unique-id is given to no other message all the same
 
 state = Table(  # what the store has to remember about itself, a number a name
     "state",

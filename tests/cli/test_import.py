@@ -287,3 +287,64 @@ def test_no_message_is_from_the_future(jo: CommandLine, tmp_path: Path) -> None:
     os.utime(source / "cur" / "9999999999.a", (9_999_999_999, 9_999_999_999))
     imported(jo, source)
     assert datetime.fromisoformat(entries(jo)[0]["delivered_at"]) <= datetime.now(UTC)
+
+
+# -- when the unique-ids were wrong --------------------------------------------------------------
+
+
+def dovecot(folder: Path) -> Path:
+    return maildir(
+        folder / "Maildir",
+        {
+            "cur/1.a:2,S": b"Subject: one\n\n",
+            "cur/2.a:2,S": b"Subject: two\n\n",
+            "new/3.a": b"Subject: 3\n\n",
+        },
+        dovecot_uidlist="3 V5 N3\n1 :1.a\n2 :2.a\n",
+    )
+
+
+RIGHT = ("--uidl-format", "%v.%u")
+
+
+def test_messages_that_came_under_other_unique_ids_do_not_come_again(jo: CommandLine, tmp_path: Path) -> None:
+    source = dovecot(tmp_path)
+    imported(jo, source)
+    for more in ((), ("--dry-run",)):
+        refused = jo("maildrop", "import", JO, source, *RIGHT, *more)
+        assert refused.code == os.EX_DATAERR
+        assert "2 of 3 messages came here before under other unique-ids" in refused.err
+        assert f"mailstack maildrop remove {JO} --imported" in refused.err
+    assert len(uidl(jo)) == 3
+    assert imported(jo, source)["imported"] == 0
+    assert imported(jo, source, *RIGHT, "--again")["imported"] == 2
+    assert len(uidl(jo)) == 5
+
+
+def test_an_import_with_wrong_unique_ids_is_taken_out_and_done_anew(
+    jo: CommandLine, store: Database, tmp_path: Path
+) -> None:
+    native = maildrops.deposit(store, b"native\r\n", JO)
+    assert native
+    source = dovecot(tmp_path)
+    imported(jo, source)
+    wrong = uidl(jo)[1:]
+    assert jo("maildrop", "remove", JO, "--imported").code == os.EX_USAGE  # nobody is here to say yes
+    told = jo.good("maildrop", "remove", JO, "--imported", "--yes", "--json").json
+    assert (told["messages"], told["undo_seconds"]) == (3, 7 * 86400)
+    assert len(uidl(jo)) == 1
+    assert imported(jo, source, *RIGHT)["imported"] == 3
+    assert uidl(jo)[1:] == ["5.1", "5.2", "5.3"]
+    assert imported(jo, source, *RIGHT)["imported"] == 0
+    jo.good("maildrop", "restore", JO, "--all")
+    assert sorted(uidl(jo)[1:]) == sorted([*wrong, "5.1", "5.2", "5.3"])
+    jo.good("database", "check")
+
+
+def test_unique_ids_of_what_was_taken_out_are_given_to_no_other_message(
+    jo: CommandLine, tmp_path: Path
+) -> None:
+    imported(jo, maildir(tmp_path / "a", {"cur/x": b"Subject: one\n\n"}))
+    jo.good("maildrop", "remove", JO, "x", "--yes")
+    other = maildir(tmp_path / "b", {"cur/x": b"Subject: two\n\n"})
+    assert len(imported(jo, other)["not_kept"]) == 1

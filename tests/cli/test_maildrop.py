@@ -146,3 +146,22 @@ def test_a_long_line_comes_in_pieces_and_only_its_start_is_one(monkeypatch: pyte
     lines = list(export._lines([b"123456", b"789\r", b"\nnext\r\n"]))
     assert b"".join(line for _, line in lines) == b"123456789\nnext\n"
     assert [line for begins, line in lines if begins] == [b"12345", b"next\n"]
+
+
+def test_messages_are_removed_by_name_and_brought_back(filled: CommandLine) -> None:
+    names = [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json]
+    assert filled("maildrop", "remove", JO).code == 64
+    assert filled("maildrop", "remove", JO, names[0], "--imported").code == 64
+    unknown = filled("maildrop", "remove", JO, names[0], "1.1", "--yes")
+    assert (unknown.code, unknown.err) == (67, "mailstack: there is no message 1.1 in this maildrop\n")
+    said = filled.good("maildrop", "remove", JO, names[0], names[2], "--yes")
+    assert said.out == f"2 messages of {JO} removed\n"
+    assert said.err == "for 7d maildrop restore brings them back\n"
+    assert [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json] == [names[1]]
+    removed = filled.good("maildrop", "removed", JO, "--json").json
+    assert [each["removed_by"] for each in removed] == ["admin", "admin"]
+    assert "mailstack maildrop remove took 2 messages" in filled.good("trace", JO).out
+    assert filled.good("maildrop", "remove", JO, "--imported").out == f"0 messages of {JO} removed\n"
+    filled.good("maildrop", "restore", JO, "--all")
+    assert [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json] == names
+    filled.good("database", "check")

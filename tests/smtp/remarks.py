@@ -48,7 +48,7 @@ REMARKS: Final = {
         "§4.1.1.3 has only `Postmaster` without a domain; Postfix adds its own to any name"
     ),
     "postmaster and abuse of the name in our greeting are there, though it is no domain of ours": (
-        "free: §4.5.1 asks for it where mail is taken for that name; this Postfix has none (`mydestination =`)"
+        "free: §4.5.1 asks for it where mail is taken for that name; Postfix has no `mydestination` here"
     ),
     "postmaster and abuse of every domain reach the first account": (
         "free: `Delivered-To` names the recipient here, the maildrop there"

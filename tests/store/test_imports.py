@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mailstack.errors import AlreadyRunning, MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, browse, imports, integrity, listing, removal
+from mailstack.store import accounts, browse, discard, imports, integrity, listing, removal
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
 from mailstack.store.imports import Batch, Decision, Fate, Imported, Item, Known, Stand, Wanted
@@ -245,3 +245,21 @@ def test_what_is_remembered_goes_with_the_account(database: Database, jo: Accoun
     maildrops.add_accounts(database, JO)
     with database.reading() as connection:
         assert imports.known(connection, account(database).id).imported == []
+
+
+def test_what_was_imported_is_taken_out_and_may_come_again(database: Database, jo: Account) -> None:
+    maildrops.deposit(database, b"native\r\n", JO)
+    entered(database, jo, item(b"a\r\n", "x"), item(b"b\r\n"))
+    wanted = [Wanted(digest(b"a\r\n"), "y"), Wanted(digest(b"b\r\n"), "z")]
+    with database.writing() as connection:
+        have = imports.known(connection, jo.id)
+        assert imports.under_other_ids(wanted, decided(wanted, have), have.imported) == 1
+        uids = discard.brought(connection, jo.id)
+        assert discard.discard(connection, jo.id, uids, undo_seconds=60) == (2, 6)
+        discard.forget_imports(connection, jo.id)
+        have = imports.known(connection, jo.id)
+    assert decided(wanted, have) == [Decision(Fate.NEW, "y"), Decision(Fate.NEW, "z")]
+    assert imports.under_other_ids(wanted, decided(wanted, have), have.imported) == 0
+    assert decided([Wanted(digest(b"c"), "x")], have) == [Decision(Fate.NEW, None, imports.TAKEN)]
+    assert len(uidl(database, jo)) == 1
+    assert [step.findings for step in integrity.check(database) if step.findings] == []

@@ -23,7 +23,7 @@ from mailstack.cli.importing.source import Source, Uidl, shown
 from mailstack.cli.importing.telling import Messages, Result
 from mailstack.cli.options import Address, Json, admin
 from mailstack.cli.progress import watched
-from mailstack.errors import MaildropFull, MailstackError
+from mailstack.errors import BadData, MaildropFull, MailstackError
 from mailstack.mail.dovecot import DEFAULT_FORMAT
 from mailstack.store import accounts, browse, imports
 from mailstack.store.accounts import Account
@@ -51,6 +51,9 @@ def import_(
     over_quota: Annotated[
         bool, typer.Option("--over-quota", help="Import what the quota has no room for.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Import what came before under other unique-ids a second time.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     json: Json = False,
 ) -> None:
@@ -74,6 +77,9 @@ def import_(
             wanted = [each.wanted for each in looked]
             made = imports.decisions(wanted, have, lambda uid: _digest(database, account, uid))
             messages = list(zip(looked, made, strict=True))
+            if not again:
+                other = imports.under_other_ids(wanted, made, have.imported)
+                _require_same_ids(account, len(wanted), other)
             told = f"{source.kind}, {shown(str(path))}"
             entering = Entering(
                 database, settings, source, account_id=account.id, stand=have.stand, told=told
@@ -124,6 +130,17 @@ def advised(path: Path) -> Iterator[None]:
             f" make a copy for it: cp -a {path} COPY && chown -R {myself()} COPY",
             error.filename,
         ) from error
+
+
+def _require_same_ids(account: Account, found: int, number: int) -> None:
+    """Raise BadData where messages came before, and their unique-ids were others."""
+    if number:
+        raise BadData(
+            f"{number} of {show.counted(found, 'message')} came here before under other unique-ids, which"
+            " mail programs may know and which are never changed: nothing was imported. If those were wrong,"
+            f" take what was imported out and import it anew (mailstack maildrop remove {account.mailbox}"
+            " --imported); --again imports it a second time"
+        )
 
 
 def _require_room(account: Account, messages: Messages, *, allowed: bool) -> None:
