@@ -28,9 +28,14 @@ class Glasses(NamedTuple):
 
 def at_machine(settings: Settings, glasses: Glasses, domains: Sequence[str] = ()) -> Facts:
     """What can be seen before there is a store: the box, its ports, its certificate and its names."""
+    facts = _here(settings, glasses, domains)
+    return facts if glasses.offline else _beyond(facts, glasses)
+
+
+def _here(settings: Settings, glasses: Glasses, domains: Sequence[str] = ()) -> Facts:
     now = datetime.now(UTC)
     found, problem = certificate.look(*settings.certificate_files, settings.hostname.lower(), now)
-    facts = Facts(
+    return Facts(
         now,
         settings,
         domains=tuple(domains),
@@ -40,7 +45,6 @@ def at_machine(settings: Settings, glasses: Glasses, domains: Sequence[str] = ()
         certificate=found,
         certificate_problem=problem,
     )
-    return facts if glasses.offline else _beyond(facts, glasses)
 
 
 def named(facts: Facts, glasses: Glasses) -> Facts:
@@ -59,22 +63,11 @@ def all_of_it(admin: Admin, glasses: Glasses, *, recount: bool) -> Facts:
     """Everything; turns into the owner of the store on the way, so what root alone sees comes first."""
     settings = admin.settings
     seen_units = units.look()
-    listening = ports.look(settings)
-    certified, problem = certificate.look(
-        *settings.certificate_files, settings.hostname.lower(), datetime.now(UTC)
-    )
+    facts = _here(settings, glasses)
     shows = shown.fingerprints(settings)
     service = _service(settings)._replace(units=seen_units, served_fingerprints=shows)
     told = _store(admin, recount=recount)
-    facts = at_machine(settings, glasses._replace(offline=True), told.domains)
-    facts = replace(
-        facts,
-        ports=listening,
-        certificate=certified,
-        certificate_problem=problem,
-        store=told,
-        service=service,
-    )
+    facts = replace(facts, domains=told.domains, store=told, service=service)
     if glasses.offline:
         return facts
     facts = _beyond(facts, glasses)

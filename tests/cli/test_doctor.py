@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_a_database_of_another_schema_is_told_and_the_rest_is_still_looked_at(
     assert found.code == 65
     assert by_check(found.json)["database"] == "wrong"
     assert by_check(found.json)["memory"] == "ok"
+
+
+def test_every_address_is_asked_once(appliance: Appliance, command: CommandLine) -> None:
+    with socket.create_server((appliance.host, 0)) as listening:
+        text = appliance.config.read_text()
+        host, port = listening.getsockname()
+        appliance.config.write_text(f'{text}\n[lmtp]\nlisten = ["{host}:{port}"]\n')
+        command("doctor", "--offline", "--json")
+        listening.setblocking(False)
+        listening.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 @pytest.mark.parametrize("wrong", ["9.9.9", "nonsense", "1.1.1.1:port"])
