@@ -7,31 +7,19 @@ and all that is wrong is said at once.
 
 from __future__ import annotations
 
-from mailstack.settings.keeping import Backup, Housekeeping, Retention, Store
-from mailstack.settings.log import Log
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.reading import Reading, load, read, unreadable
-from mailstack.settings.security import Auth, Tls
-from mailstack.settings.smtp import Lmtp, Smtp
-from mailstack.settings.whole import DEFAULT_PATH, KEYS, SECTIONS, Key, Settings
+from mailstack.settings.smtp import Smtp
+from mailstack.settings.whole import DEFAULT_PATH, KEYS, SECTIONS, Settings
 
 __all__ = [
     "DEFAULT_PATH",
     "KEYS",
     "SECTIONS",
-    "Auth",
-    "Backup",
-    "Housekeeping",
-    "Key",
-    "Lmtp",
-    "Log",
     "Pop3",
     "Reading",
-    "Retention",
     "Settings",
     "Smtp",
-    "Store",
-    "Tls",
     "load",
     "read",
     "unreadable",
