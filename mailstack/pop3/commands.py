@@ -1,7 +1,8 @@
 """The grammar of commands: a line without its CRLF becomes a verb and checked arguments.
 
 Nothing is guessed: an argument is there or not, a number is decimal digits and nothing else, and
-one surplus space is an error, so that no two readers can understand a line differently.
+one surplus space is an error, so that no two readers can understand a line differently. Only blanks
+at the end are borne with: some clients leave them there, and a QUIT that is refused removes nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MAX_COMMAND_OCTETS: Final = 255
 _LANGUAGE_RANGE: Final = re.compile(rb"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 
 _ZERO: Final = ord("0")
+
+_BLANKS: Final = b" \t"
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -39,6 +42,8 @@ def split(line: bytes) -> tuple[bytes, bytes | None]:
     """The verb in upper case (RFC 1939 §3: any case will do), and what follows its first space."""
     if len(line) > MAX_COMMAND_OCTETS - 2:
         raise BadCommand("line too long")
+    if line[-1:] in _BLANKS and line[:5].upper() != b"PASS ":  # a password may end with any of them
+        line = line.rstrip(_BLANKS)
     # A C library would end the line at a NUL: `PASS secret\0x` must not log in as `secret` does.
     if _CONTROL.search(line):
         raise BadCommand("control characters are not allowed")
@@ -47,7 +52,7 @@ def split(line: bytes) -> tuple[bytes, bytes | None]:
 
 
 def nothing(rest: bytes | None) -> Arguments:
-    """No argument, and no space after the verb either."""
+    """No argument."""
     if rest is not None:
         raise BadCommand("this command takes no argument")
     return ()
@@ -74,7 +79,7 @@ def message_number_and_lines(rest: bytes | None) -> Arguments:
 
 def name(rest: bytes | None) -> Arguments:
     """USER: a login name; spaces only inside a quoted local-part."""
-    if not rest or (b" " in rest and (not rest.startswith(b'"') or rest.endswith(b" "))):
+    if not rest or (b" " in rest and not rest.startswith(b'"')):
         raise BadCommand("USER needs one name")
     return (_text(rest),)
 
@@ -91,7 +96,7 @@ def mechanism(rest: bytes | None) -> Arguments:
     if rest is None:
         return None, None
     name, space, response = rest.partition(b" ")
-    if not name or b" " in response or (space and not response):
+    if not name or b" " in response:
         raise BadCommand("AUTH needs a mechanism, and at most one response")
     return _text(name).upper(), _text(response) if space else None
 

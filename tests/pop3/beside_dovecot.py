@@ -259,8 +259,8 @@ what they need:
 {reasons}
 
 Not every difference is a fault. An optional extension that Dovecot does not announce (`UTF8`, `LANG`) it need
-not have, and CAPA lists differ as the servers do; surplus spaces may be forgiven by a kind server, which
-mailstack on purpose is not, since two readers of a line must not understand it differently.
+not have, and CAPA lists differ as the servers do; surplus spaces within a line may be forgiven by a kind
+server, which mailstack on purpose is not, since two readers of a line must not understand it differently.
 
 | RFC | behaviour | asked | mailstack | Dovecot |
 |---|---|---|---|---|
