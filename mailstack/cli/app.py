@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from mailstack import __version__
 from mailstack.cli import exits, subjects
 from mailstack.cli.admin import Admin, config_path
-from mailstack.cli.serve import ROLES
+from mailstack.service.roles import ROLES
 
 app = typer.Typer(
     name="mailstack",

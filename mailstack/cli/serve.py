@@ -10,9 +10,7 @@ from typing import Final, NamedTuple, NoReturn
 from mailstack.cli import exits
 from mailstack.cli.admin import Admin, become_owner, config_path
 from mailstack.errors import BadSetting
-
-ROLES: Final = ("smtp", "lmtp", "pop3", "metrics", "housekeeping")
-"""What one process can do; without a role it does all."""
+from mailstack.service.roles import ROLES
 
 _MOST_OF_AUTO: Final = 4
 """Processes of one role: more of them would only wait for one another's turn at the store."""

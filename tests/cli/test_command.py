@@ -18,7 +18,6 @@ import pytest
 
 from mailstack import __version__, errors, log
 from mailstack.cli import app, exits, serve
-from mailstack.service import roles
 from tests.cli.conftest import CommandLine
 
 COMMAND = [sys.executable, "-m", "mailstack"]
@@ -92,10 +91,6 @@ def test_shells_can_complete_commands(words: str, completed: list[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **asking}
     )
     assert ran.stdout.split() == completed
-
-
-def test_serve_knows_the_roles_of_the_service() -> None:
-    assert tuple(roles.ROLES) == serve.ROLES
 
 
 @pytest.mark.parametrize(

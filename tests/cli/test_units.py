@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mailstack.cli import app, units
-from mailstack.cli.serve import ROLES
 from mailstack.cli.units import Places
+from mailstack.service.roles import ROLES
 
 MOST_EXPOSED = {
     "mailstack@smtp.service": 0.2,
