@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from mailstack.errors import BareNewline, HeaderTooBig, MailLoop, MessageTooBig, StoreBusy
+from mailstack.errors import (
+    AccountsRemoved,
+    BareNewline,
+    HeaderTooBig,
+    MailLoop,
+    MessageTooBig,
+    RecipientRemoved,
+    StoreBusy,
+)
 from mailstack.mail import trace
 from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
@@ -224,13 +232,31 @@ class Delivery:
             coming=self._store.coming,
         )
 
-    async def deliver(self, intake: Intake) -> int:
+    async def deliver(self, intake: Intake, *, each_alone: bool = False) -> int:
         """Deposit the finished content in every recipient's maildrop; return the message's id.
 
         Returns when it is committed and synced, and not before. Raises MessageTooBig, MailLoop,
-        HeaderTooBig, BareNewline, NoSuchMailbox, or what the store says.
+        HeaderTooBig, BareNewline, NoSuchMailbox, or what the store says. Where one of several recipients
+        was removed since RCPT, RecipientRemoved; or else, where each is told about `each_alone`, its envelope
+        is the one of those who are left.
         """
         intake.finish(reject_bare_newlines=self._reject_bare_newlines)
+        if intake.envelope.utf8:
+            async with self._making_surrogates:
+                intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
+        self._store.coming.discard(intake)
+        while True:
+            try:
+                number = await self._store.deposit(self._deposit(intake))
+                break
+            except AccountsRemoved as error:
+                intake.envelope = _left(intake.envelope, error, each_alone=each_alone)
+        self.counts["messages_accepted"] += 1
+        self.counts["octets_accepted"] += intake.octets
+        self.counts["deliveries"] += len(intake.envelope.accounts)
+        return number
+
+    def _deposit(self, intake: Intake) -> Deposit:
         envelope = intake.envelope
         top = trace.return_path(envelope.reverse_path)
         recipients = [
@@ -238,26 +264,17 @@ class Delivery:
             for account_id, forward_path in envelope.accounts.items()
         ]
         if envelope.utf8:
-            async with self._making_surrogates:
-                intake.surrogate = await asyncio.to_thread(surrogate, intake.spool, self._spool_dir)
             recipients = _with_surrogates(recipients, always=intake.surrogate is not None)
-        self._store.coming.discard(intake)
-        number = await self._store.deposit(
-            Deposit(
-                mail_id=intake.mail_id,
-                reverse_path=str(envelope.reverse_path or ""),
-                spool=intake.spool,
-                dotted=intake.dotted,
-                recipients=recipients,
-                at=clock.now(),
-                surrogate=intake.surrogate,
-                event=self._event(intake),
-            )
+        return Deposit(
+            mail_id=intake.mail_id,
+            reverse_path=str(envelope.reverse_path or ""),
+            spool=intake.spool,
+            dotted=intake.dotted,
+            recipients=recipients,
+            at=clock.now(),
+            surrogate=intake.surrogate,
+            event=self._event(intake),
         )
-        self.counts["messages_accepted"] += 1
-        self.counts["octets_accepted"] += intake.octets
-        self.counts["deliveries"] += len(recipients)
-        return number
 
     def _event(self, intake: Intake) -> Row | None:
         journal = self._store.journal
@@ -287,6 +304,16 @@ class Delivery:
         told = _came(arrival) | {"reverse_path": sender, "refused": refused, "number": number}
         about = (arrival.address, sender, *(forward_path for forward_path, _ in refused))
         self._store.journal.note(session_id, Kind.REFUSED, about, **told)
+
+
+def _left(envelope: Envelope, error: AccountsRemoved, *, each_alone: bool) -> Envelope:
+    """What is left to be delivered; raises where nobody is, or the sender has to ask again."""
+    left = envelope.without(error.account_ids)
+    if not left.accounts:
+        raise error
+    if len(left.forward_paths) < len(envelope.forward_paths) and not each_alone:
+        raise RecipientRemoved("a recipient was removed while its mail was on the way") from error
+    return left
 
 
 def _came(arrival: Arrival) -> dict[str, Any]:

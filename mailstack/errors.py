@@ -6,6 +6,8 @@ later, `Permanent` that it will not; whatever is neither is our own fault and co
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class MailstackError(Exception):
     """A failure that we can name; its text is one plain sentence, fit for a person."""
@@ -63,6 +65,18 @@ class MessageDamaged(MessageGone):
 
 class NoSuchMailbox(Permanent):
     """The domain is ours, the local-part is nobody's."""
+
+
+class AccountsRemoved(NoSuchMailbox):
+    """Accounts were removed while their mail was on the way; of the message nothing is stored."""
+
+    def __init__(self, text: str, account_ids: Collection[int] = ()) -> None:
+        super().__init__(text)
+        self.account_ids = account_ids
+
+
+class RecipientRemoved(Temporary):
+    """One of several recipients is no longer there, which only RCPT can say; nothing is stored."""
 
 
 class NotOurDomain(Permanent):

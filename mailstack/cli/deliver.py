@@ -137,7 +137,7 @@ async def _envelope(
         for each in recipients:
             forward_path = directory.full(_forward_path(each, settings.default_domain))
             route = await directory.route(forward_path, octets=octets)
-            envelope.add(forward_path, (reached.account_id for reached in route))
+            envelope.add(forward_path, [reached.account_id for reached in route])
     finally:
         verifier.close()
     return envelope

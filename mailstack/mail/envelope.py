@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from mailstack.mail.address import Mailbox
 
@@ -10,7 +10,7 @@ from mailstack.mail.address import Mailbox
 class Envelope:
     """A mail transaction between MAIL and the end of data."""
 
-    __slots__ = ("accounts", "declared_octets", "forward_paths", "reverse_path", "utf8")
+    __slots__ = ("accounts", "declared_octets", "forward_paths", "reverse_path", "routes", "utf8")
 
     def __init__(self, reverse_path: Mailbox | None, *, declared_octets: int = 0, utf8: bool = False) -> None:
         self.reverse_path = reverse_path
@@ -23,12 +23,23 @@ class Envelope:
         """What was accepted at RCPT, in order; one that came twice is here twice."""
         self.accounts: dict[int, Mailbox] = {}
         """Each account that gets the message, once, with the forward-path that named it first."""
+        self.routes: list[Collection[int]] = []
+        """The accounts behind each of the forward-paths."""
 
-    def add(self, forward_path: Mailbox, account_ids: Iterable[int]) -> None:
+    def add(self, forward_path: Mailbox, account_ids: Collection[int]) -> None:
         """Accept a recipient; an account that is reached twice gets the message once."""
         self.forward_paths.append(forward_path)
+        self.routes.append(account_ids)
         for account_id in account_ids:
             self.accounts.setdefault(account_id, forward_path)
+
+    def without(self, account_ids: Collection[int]) -> Envelope:
+        """What is left of it where these accounts are no longer there."""
+        left = Envelope(self.reverse_path, declared_octets=self.declared_octets, utf8=self.utf8)
+        for forward_path, route in zip(self.forward_paths, self.routes, strict=True):
+            if there := [each for each in route if each not in account_ids]:
+                left.add(forward_path, there)
+        return left
 
     @property
     def only_recipient(self) -> Mailbox | None:

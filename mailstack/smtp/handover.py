@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
-from mailstack.errors import MailstackError, Temporary
+from mailstack.errors import MailstackError, NoSuchMailbox, Temporary
+from mailstack.mail.envelope import Envelope
+from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.replies import Reply, reply_to
 
 
@@ -21,11 +23,11 @@ def protocol(*, lmtp: bool, extended: bool, utf8: bool, tls: bool) -> str:
     return base + "S" if tls else base
 
 
-async def deliver(delivery: Delivery, intake: Intake, *, session_id: str) -> bytes:
-    """Deposit the message and say how that went, in one reply; never raises."""
+async def deliver(delivery: Delivery, intake: Intake, *, session_id: str, each_alone: bool = False) -> bytes:
+    """Deposit the message and say how that went, in one reply; never raises. See `Delivery.deliver`."""
     reason = None
     try:
-        number = await delivery.deliver(intake)
+        number = await delivery.deliver(intake, each_alone=each_alone)
     except Exception as error:
         reply = failed(error, session_id=session_id)
         outcome = reply.decode().strip()
@@ -54,6 +56,29 @@ async def deliver(delivery: Delivery, intake: Intake, *, session_id: str) -> byt
         reason=reason,
     )
     return reply
+
+
+def for_each(
+    reply: bytes, delivery: Delivery, intake: Intake, accepted: Envelope, *, session_id: str
+) -> bytes:
+    """That reply for each RCPT that was accepted (RFC 2033 §4.2), but for those that lead nowhere now."""
+    if intake.envelope is accepted:
+        return reply * len(accepted.forward_paths)
+    gone, refused = failed(NoSuchMailbox(), session_id=session_id), Refusals()
+    told = []
+    for forward_path, route in zip(accepted.forward_paths, accepted.routes, strict=True):
+        is_gone = intake.envelope.accounts.keys().isdisjoint(route)
+        told.append(gone if is_gone else reply)
+        if is_gone:
+            refused.add(
+                gone,
+                session_id=session_id,
+                arrival=intake.arrival,
+                reverse_path=accepted.reverse_path,
+                forward_path=forward_path,
+            )
+    refused.tell(delivery, intake.arrival, session_id=session_id)
+    return b"".join(told)
 
 
 def failed(error: Exception, *, session_id: str) -> bytes:

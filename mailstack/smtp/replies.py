@@ -113,6 +113,8 @@ SHUTTING_DOWN: Final = Reply(421, "4.3.2", "the server is stopping, try again").
 REPLIES: Final[dict[type[Exception], Reply]] = {
     errors.NotOurDomain: Reply(550, "5.7.1", "we do not relay; that domain is not served here"),
     errors.NoSuchMailbox: Reply(550, "5.1.1", "no such mailbox here"),
+    # One reply is for all recipients: asked again, each RCPT says who is still there (RFC 5321 §4.2.5).
+    errors.RecipientRemoved: Reply(451, "4.1.0", "a recipient was removed meanwhile, try again"),
     errors.MailboxDisabled: Reply(550, "5.2.1", "this mailbox is disabled"),
     errors.MaildropFull: Reply(452, "4.2.2", "this mailbox is full, try again later"),
     errors.NoPostmaster: Reply(450, "4.2.1", "there is no postmaster yet, try again later"),

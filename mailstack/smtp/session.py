@@ -324,13 +324,14 @@ class Session:
         return self._counted(refusal)
 
     async def _delivered(self, intake: Intake) -> bytes:
-        reply = await handover.deliver(self._site.delivery, intake, session_id=self.id)
+        delivery, accepted, lmtp = self._site.delivery, intake.envelope, self._site.lmtp
+        reply = await handover.deliver(delivery, intake, session_id=self.id, each_alone=lmtp)
         if replies.refuses(reply):
             reply = self._counted(reply)
         else:
             self._refusals = self._commands = 0
-        if self._site.lmtp:  # RFC 2033 §4.2: one reply for each RCPT that was accepted
-            return reply * len(intake.envelope.forward_paths)
+        if lmtp:
+            return handover.for_each(reply, delivery, intake, accepted, session_id=self.id)
         return reply
 
     # -- the end of things -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from mailstack.errors import NoSuchMailbox
+from mailstack.errors import AccountsRemoved, NoSuchMailbox
 from mailstack.mail.spool import Spool
 from mailstack.store import blobs, digests, events, surrogate
 from mailstack.store.events import Row
@@ -76,14 +76,13 @@ class Snapshot(NamedTuple):
 def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
-    An account that was removed since RCPT is passed over; raises NoSuchMailbox where none is left.
+    Raises AccountsRemoved, before anything is stored, where some were removed since RCPT.
     """
     wanted = {r.account_id for d in deposits for r in d.recipients}
     accounts = numbering(connection, wanted)
-    if len(accounts) < len(wanted) and any(
-        all(r.account_id not in accounts for r in d.recipients) for d in deposits
-    ):
-        raise NoSuchMailbox("the account was removed while its mail was on the way")
+    if len(accounts) < len(wanted):
+        gone = wanted - accounts.keys()
+        raise AccountsRemoved("the account was removed while its mail was on the way", gone)
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
@@ -105,8 +104,6 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
         content_octets = d.spool.octets
         entered = []
         for account_id, prefix, surrogate_prefix, unique_id in d.recipients:
-            if account_id not in accounts:
-                continue
             next_uid, uid_validity = accounts[account_id]
             grown = growth[account_id]
             uid = next_uid + grown[0]

@@ -139,7 +139,7 @@ class Store:
     async def deposit(self, deposit: Deposit) -> int:
         """Place one message in every recipient's maildrop; return its id once it is on disk.
 
-        Raises StoreFull, StoreBusy, StoreUnavailable, or NoSuchMailbox when an account has gone.
+        Raises StoreFull, StoreBusy, StoreUnavailable, or AccountsRemoved when an account has gone.
         """
         octets, in_memory = deposit.spool.octets, deposit.spool.in_memory
         if deposit.surrogate is not None:

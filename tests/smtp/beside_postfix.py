@@ -279,8 +279,8 @@ def _same_code(deviation: Deviation) -> bool:
 
 
 def comparable(transcript: Transcript) -> bool:
-    """Whether Postfix can be asked: it receives no LMTP, and its store cannot be broken from here."""
-    broken = {Event.STORE_FAILS, Event.STORE_BREAKS}
+    """Whether Postfix can be asked: it receives no LMTP, and its store cannot be changed from here."""
+    broken = {Event.STORE_FAILS, Event.STORE_BREAKS, Event.REMOVED}
     return (
         transcript.listener == "smtp"
         and transcript.accounts

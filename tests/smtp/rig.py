@@ -77,6 +77,11 @@ class Rig:
     async def account_id(self, name: str) -> int:
         return (await self.store.read(accounts.find_account, Mailbox(name, "example.org"))).id
 
+    async def remove(self, name: str) -> None:
+        """What `mailstack account remove` does to an account without mail."""
+        with self.store.database.writing() as connection:
+            accounts.remove_account(connection, Mailbox(name, "example.org"))
+
     async def mail(self, name: str) -> list[bytes]:
         """All messages of an account, exactly as RETR would send them, oldest first."""
         account_id = await self.account_id(name)

@@ -102,6 +102,22 @@ async def test_several_recipients_are_not_named_to_each_other(start):
         assert b"jones" not in (await rig.mail("mrose"))[0]
 
 
+async def test_who_was_removed_behind_rcpt_is_no_recipient_of_the_mail(start):  # RFC 2033 §4.2
+    async with start(lmtp=True) as rig:
+        peer = await rig.connect()
+        for line in (b"LHLO a", b"MAIL FROM:<eve@example.net>", b"RCPT TO:<jones@example.org>"):
+            await peer.reply(line)
+        await peer.reply(b"RCPT TO:<mrose@example.org>")
+        await rig.remove("mrose")
+        await peer.reply(b"DATA")
+        assert (await peer.reply(b"Subject: x\r\n\r\nx\r\n.")).startswith(b"250 ")
+        assert (await peer.one_reply()).startswith(b"550 5.1.1 ")
+        await rig.store.journal.flush()
+        accepted, refused = (await rig.store.read(story.find, "eve@example.net", 0)).events
+        assert accepted.told["forward_paths"] == ["jones@example.org"]
+        assert refused.told["refused"] == [["mrose@example.org", "550 5.1.1 no such mailbox here"]]
+
+
 async def test_each_message_of_a_session_has_its_own_id(start):
     async with start() as rig:
         peer = await rig.connect()

@@ -113,6 +113,8 @@ class Play:
                 self.rig.store.deposit = failing(RuntimeError("SELECT secret FROM account"))
             case Event.STORE_HEALS:
                 del self.rig.store.deposit
+            case Event.REMOVED:
+                await self.rig.remove(step.account)
             case Event.MAIL:
                 newest = (await self.rig.mail(step.account))[-1]
                 newest = OUR_RECEIVED.sub(b"", newest, count=1)  # shown whole in test_trace.py

@@ -14,6 +14,7 @@ A file holds transcripts, each of them:
     S; 50 550 5.1.1 ...                     the server answers so 50 times
     S: (hello)                              the server answers EHLO, in as many lines as it likes
     * half-close                            something happens, see Event
+    * removed mrose                         the account of mrose is removed
     * mail jones                            jones has a new message; its lines follow
     M: Return-Path: <eve@example.net>
 
@@ -54,6 +55,7 @@ class Event(Enum):
     STORE_BREAKS = "the store breaks"  # in a way that nobody foresaw
     STORE_HEALS = "the store heals"
     AGAIN = "connect again"
+    REMOVED = "removed"  # this account, by the administrator
     MAIL = "mail"  # expectation: this account's newest message
     MAILS = "mails"  # expectation: this account has so many messages
 
@@ -166,6 +168,8 @@ def _add_event(transcript: Transcript, step: Step, text: str) -> None:
     word, *values = text.split(" ")
     if word == "mail" and values:
         step.event, step.account = Event.MAIL, octets(values[0]).decode()
+    elif word == "removed":
+        step.event, step.account = Event.REMOVED, values[0]
     elif word == "mails":
         step.event, step.account, step.count = Event.MAILS, values[0], int(values[1])
     else:

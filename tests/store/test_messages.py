@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from array import array
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, func, select, text
 
-from mailstack.errors import MessageGone, NoSuchMailbox
+from mailstack.errors import AccountsRemoved, MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import accounts, blobs, domains, fetching, leftovers, listing, messages, removal
@@ -66,12 +67,14 @@ def rows(connection: Connection) -> tuple[int, int, int]:
 # -- one by one --------------------------------------------------------------------------------------
 
 
-def test_an_account_removed_since_rcpt_costs_the_others_nothing(database, people):
+def test_an_account_removed_since_rcpt_is_told_before_anything_is_stored(database, people):
     with spooled(b"Subject: x\r\n\r\nhello\r\n") as (spool,), database.writing() as connection:
-        messages.deposit(connection, [a_deposit(spool, people["anna"], 999)])
-    with database.reading() as connection:
-        assert rows(connection) == (1, 1, 1)
-        assert messages.snapshot(connection, people["anna"]).messages == 1
+        with pytest.raises(AccountsRemoved) as refusal:
+            messages.deposit(connection, [a_deposit(spool, people["anna"], 998, 999)])
+        assert refusal.value.account_ids == {998, 999}
+        told = pickle.loads(pickle.dumps(refusal.value))  # as from the process that writes
+        assert (str(told), told.account_ids) == (str(refusal.value), {998, 999})
+        assert rows(connection) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
