@@ -14,7 +14,7 @@ ENDLESS_LINE: Final = 64 * 1024
 """A line that goes on for longer is no mistake: nobody waits for its end."""
 
 _TLS_CLIENT_HELLO: Final = b"\x16\x03"
-_CONTROLS: Final = bytes([*range(0x20), 0x7F])
+_CONTROLS: Final = bytes([*range(0x20), 0x7F]).replace(b"\t", b"")
 
 
 class Fault(NamedTuple):
@@ -80,9 +80,9 @@ class Words(NamedTuple):
     verb: bytes
     """The first word, in upper case."""
     argument: str | None
-    """What follows it, without blanks around; None where that is no UTF-8."""
+    """What follows it, without blanks around; None where that is no UTF-8, or has a tab in it."""
     damage: bytes | None
-    """The reply to a line with a control character in it, which no mail client sends."""
+    """The reply to a line with any other control character in it, which no mail client sends."""
 
 
 @lru_cache(maxsize=128)  # nearly all lines are ones that were said before
@@ -94,12 +94,13 @@ def words(line: bytes) -> Words:
         text = argument.decode("utf-8").strip(" ")
     except UnicodeDecodeError:
         text = None
-    return Words(verb.upper(), text, _damage(line))
+    return Words(verb.upper(), None if b"\t" in argument else text, _damage(line))
 
 
 def _damage(line: bytes) -> bytes | None:
     if line.translate(None, _CONTROLS) == line:
-        return None
+        # Behind a tab, as behind any mistake, comes the next command; but behind BDAT comes a chunk.
+        return replies.BAD_OCTETS if b"\t" in line and line[:4].upper() == b"BDAT" else None
     if line.startswith(_TLS_CLIENT_HELLO):
         return replies.NOT_SMTP
     return replies.BAD_LINE_END if b"\n" in line or b"\r" in line else replies.BAD_OCTETS

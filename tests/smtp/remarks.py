@@ -94,6 +94,12 @@ REMARKS: Final = {
     "a bare CR does not end a command, and does not come back in a reply": (
         "§2.3.8: CR and LF only together; Postfix takes the CR for a part of the argument"
     ),
+    "a tab within a command is a mistake, and the session goes on": (
+        "§4.1.1: one space stands between words; Postfix takes any white space"
+    ),
+    "a BDAT with a tab in it cannot be followed: its octets are no commands": (
+        "§4.1.1 as above: Postfix reads the chunk, which mailstack does not try"
+    ),
     "control characters in a command": "both refuse; mailstack hangs up, too",
     "characters that would break a line or a terminal are in no address": (
         "RFC 6531 §3.3 allows C1 controls; mailstack does not have them in fields and logs"
