@@ -36,6 +36,25 @@ class TcpAddress(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        import ipaddress  # which most commands do without
+
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return False
+
+    @property
+    def from_here(self) -> TcpAddress:
+        """Where to connect to on this machine: what listens everywhere listens on loopback, too."""
+        # [::] listens for IPv4 as well; the machine need not have IPv6 on its loopback.
+        everywhere = self.host in ("0.0.0.0", "::")
+        return TcpAddress("127.0.0.1", self.port) if everywhere else self
+
 
 class UnixAddress(NamedTuple):
     """The path of a unix socket to listen on."""

@@ -144,3 +144,22 @@ def test_no_parser_fails_in_another_way(value: object) -> None:
         # Whatever else it raised would be a traceback in front of an admin.
         with contextlib.suppress(ValueError):
             assert parse(value) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback", "from_here"),
+    [
+        ("127.0.0.1", True, "127.0.0.1"),
+        ("127.9.9.9", True, "127.9.9.9"),
+        ("::1", True, "::1"),
+        ("localhost", True, "localhost"),
+        ("0.0.0.0", False, "127.0.0.1"),
+        ("::", False, "127.0.0.1"),
+        ("192.0.2.1", False, "192.0.2.1"),
+        ("127.example.org", False, "127.example.org"),
+    ],
+)
+def test_an_address_knows_who_reaches_it(host: str, is_loopback: bool, from_here: str) -> None:
+    address = TcpAddress(host, 25)
+    assert address.is_loopback is is_loopback
+    assert address.from_here == (from_here, 25)

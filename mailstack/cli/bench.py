@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import secrets
 import signal
@@ -114,7 +113,7 @@ def _places(settings: Settings, host: str | None, *, beyond_loopback: bool) -> P
         tcp = {name: [each for each in named[name] if isinstance(each, TcpAddress)] for name in named}
         places = Places(*(TcpAddress(host, _first(name, tcp[name]).port) for name in tcp))
     for place in places:
-        if not beyond_loopback and not _is_loopback(place.host):
+        if not beyond_loopback and not place.is_loopback:
             raise Usage(
                 f"{place.host} is not this machine's loopback;"
                 " --beyond-loopback says that the load is meant for it"
@@ -135,17 +134,7 @@ def _first(what: str, listening: Sequence[TcpAddress]) -> TcpAddress:
     """The one on loopback, if there is one."""
     if not listening:
         raise NotRunning(f"{what} is not served on any port, so there is nothing to measure")
-    place = next((each for each in listening if _is_loopback(each.host)), listening[0])
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place.host, place.host)
-    return TcpAddress(loopback, place.port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return next((each for each in listening if each.is_loopback), listening[0]).from_here
 
 
 def _most_messages(database: Database, settings: Settings, octets: int, connections: int) -> int:

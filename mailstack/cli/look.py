@@ -106,15 +106,9 @@ def _reached(facts: Facts) -> tuple[Reach, ...]:
     settings = facts.settings
     listening = (*settings.smtp.listen, *settings.pop3.listen, *settings.pop3.tls_listen)
     # What listens on loopback alone is not meant for the world.
-    open_ports = [
-        each.port for each in listening if isinstance(each, TcpAddress) and not _is_loopback(each.host)
-    ]
+    open_ports = [each.port for each in listening if isinstance(each, TcpAddress) and not each.is_loopback]
     published = records.published_addresses(facts)
     return reach.addresses([(address, port) for address in published for port in dict.fromkeys(open_ports)])
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _policies(facts: Facts, glasses: Glasses) -> dict[str, Policy]:

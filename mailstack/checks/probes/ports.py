@@ -89,18 +89,13 @@ def _is_bound(address: TcpAddress) -> bool:
     return False
 
 
-def place(address: TcpAddress) -> tuple[str, int]:
-    """Where to connect to: what listens everywhere listens on loopback, too."""
-    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(address.host, address.host), address.port
-
-
 def _connected(address: Listen) -> socket.socket:
     if isinstance(address, UnixAddress):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE_SECONDS)
         connection.connect(str(address.path))
         return connection
-    return socket.create_connection(place(address), timeout=PATIENCE_SECONDS)
+    return socket.create_connection(address.from_here, timeout=PATIENCE_SECONDS)
 
 
 def holder_of(port: int) -> Holder | None:

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
-from mailstack.checks.probes.ports import place
 from mailstack.settings import Settings
 from mailstack.values import Listen, TcpAddress
 
@@ -25,7 +24,7 @@ def _seen(settings: Settings) -> Iterator[tuple[str, str]]:
     for address in _reachable(settings.pop3.tls_listen):
         try:
             with (
-                socket.create_connection(place(address), PATIENCE_SECONDS) as plain,
+                socket.create_connection(address.from_here, PATIENCE_SECONDS) as plain,
                 _anybody().wrap_socket(plain) as connection,
             ):
                 yield str(address), _digest(connection)
@@ -33,7 +32,7 @@ def _seen(settings: Settings) -> Iterator[tuple[str, str]]:
             continue
     for address in _reachable(settings.smtp.listen):
         try:
-            with smtplib.SMTP(*place(address), timeout=PATIENCE_SECONDS) as session:
+            with smtplib.SMTP(*address.from_here, timeout=PATIENCE_SECONDS) as session:
                 session.starttls(context=_anybody())
                 assert isinstance(session.sock, ssl.SSLSocket)
                 yield str(address), _digest(session.sock)
