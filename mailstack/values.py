@@ -95,9 +95,27 @@ def duration(value: object) -> int:
     return seconds
 
 
+def age(value: object) -> int:
+    """As `duration`, for what is thrown away after it: nobody who writes 90 or 6m means that little."""
+    seconds = duration(value)
+    if str(value).strip().isdecimal():
+        raise ValueError(f'{shown(value)} has no unit; write it like "90d" or "12h"')
+    if 0 < seconds < _SECONDS["h"]:
+        raise ValueError(f'{shown(value)} is less than an hour; write it like "90d" or "12h"')
+    return seconds
+
+
 def lifetime(value: object) -> int | None:
-    """As `duration`, or `forever`, which is None."""
-    return None if value == "forever" else duration(value)
+    """As `age`, or `forever`, which is None."""
+    return None if value == "forever" else age(value)
+
+
+def quota(value: object) -> int:
+    """As `size`, for what a maildrop may hold: nobody who writes 5 means five octets."""
+    octets = size(value)
+    if 0 < octets < _UNITS["mib"] and str(value).strip().isdecimal():
+        raise ValueError(f'{shown(value)} means {octets} octets; write it with a unit, like "5GiB"')
+    return octets
 
 
 def limit(value: object) -> int | None:

@@ -81,6 +81,11 @@ def test_addresses_to_listen_on_read_back_as_written(written: str, address: valu
     assert str(address) == written
 
 
+def test_what_is_thrown_away_and_what_fits_is_said_with_a_unit() -> None:
+    assert [values.age(each) for each in ("0s", "1h", "90d")] == [0, 3600, 90 * 86400]
+    assert [values.quota(each) for each in (0, "5B", "1KiB", 1 << 20)] == [0, 5, 1024, 1 << 20]
+
+
 @pytest.mark.parametrize(
     ("parse", "wrong", "reason"),
     [
@@ -93,6 +98,12 @@ def test_addresses_to_listen_on_read_back_as_written(written: str, address: valu
         (values.duration, "10m5", "is not a duration"),
         (values.duration, -5, "is not a duration"),
         (values.duration, 1.5, "is not a duration"),
+        (values.lifetime, 90, '90 has no unit; write it like "90d" or "12h"'),
+        (values.lifetime, "0", "has no unit"),
+        (values.age, "86400", "has no unit"),
+        (values.age, "6m", '"6m" is less than an hour'),
+        (values.quota, "5", '"5" means 5 octets; write it with a unit, like "5GiB"'),
+        (values.quota, 5000, "write it with a unit"),
         (values.count, "٣", "is not a whole number"),
         (values.count, -1, "is not a whole number"),
         (values.flag, "yes", '"yes" is neither true nor false'),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,10 +11,12 @@ from mailstack import values
 from mailstack.cli import ask, show
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Address, Json, admin
-from mailstack.store import accounts, limits
+from mailstack.store import accounts, limits, retention
 from mailstack.store.accounts import Account
+from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.limits import NO_LIMITS, Limits
+from mailstack.store.retention import Doomed
 from mailstack.store.tables import UNLIMITED
 
 ACCOUNT_QUOTA = "Example: mailstack account quota jo@example.org 2GiB --messages 50000"
@@ -40,7 +42,7 @@ Newest = Annotated[
 _NO_MAIL_IN = "no mail would come in; none is no limit"
 _NONE_KEPT = "no mail would be kept; none is no limit"
 
-quota_octets = values.at_least(1, values.size, _NO_MAIL_IN)
+quota_octets = values.at_least(1, values.quota, _NO_MAIL_IN)
 """A quota as it is written: people who mean no limit write 0."""
 
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
@@ -80,7 +82,7 @@ def account_keep(
     json: Json = False,
 ) -> None:
     """Change how long an account's mail is kept; housekeeping removes the rest. Shows it, too."""
-    _account(context, address, _keeping(for_, read, messages), json=json)
+    _account(context, address, _keeping(for_, read, messages), json=json, keep=True)
 
 
 def domain_keep(
@@ -93,7 +95,7 @@ def domain_keep(
     json: Json = False,
 ) -> None:
     """Change how long mail is kept of a domain's accounts that say nothing themselves. Shows it, too."""
-    _domain(context, name, _keeping(for_, read, messages), json=json)
+    _domain(context, name, _keeping(for_, read, messages), json=json, keep=True)
 
 
 def fullness(account: Account) -> str:
@@ -151,7 +153,14 @@ def kept_fields(found: Limits) -> dict[str, Any]:
     return {name: getattr(found, name) for name in Limits._fields if name.startswith("keep")}
 
 
-def _account(context: typer.Context, address: str, changes: dict[str, int | None], *, json: bool) -> None:
+def _account(
+    context: typer.Context,
+    address: str,
+    changes: dict[str, int | None],
+    *,
+    json: bool,
+    keep: bool = False,
+) -> None:
     mailbox = ask.mailbox(address, admin(context).settings)
     with admin(context).database() as database:
         with database.writing() as connection:
@@ -161,25 +170,56 @@ def _account(context: typer.Context, address: str, changes: dict[str, int | None
         with database.reading() as connection:
             found = accounts.find_account(connection, mailbox)
         holding = of_account(context, database, found.id)
+        doomed = _doomed(context, database, [found]) if keep else None
     if json:
-        show.as_json({"address": str(found.mailbox)} | holding._asdict())
+        show.as_json({"address": str(found.mailbox)} | holding._asdict() | _doomed_fields(doomed))
         return
     print(f"{found.mailbox} has {show.octets(found.octets)} of mail; its quota is {quota(found)}")
     if kept(holding) != kept(NO_LIMITS) or any(name.startswith("keep") for name in changes):
         print(f"its mail is kept: {kept(holding)}")
+    _tell_doomed(doomed)
 
 
-def _domain(context: typer.Context, name: str, changes: dict[str, int | None], *, json: bool) -> None:
+def _domain(
+    context: typer.Context, name: str, changes: dict[str, int | None], *, json: bool, keep: bool = False
+) -> None:
     with admin(context).database() as database:
         if changes:
             with database.writing() as connection:
                 limits.set_for_domain(connection, name, **changes)
         with database.reading() as connection:
             said = limits.said_by_domain(connection, name)
+            there = accounts.list_accounts(connection, name)
+        doomed = _doomed(context, database, there) if keep else None
     if json:
-        show.as_json({"domain": name} | said._asdict())
+        show.as_json({"domain": name} | said._asdict() | _doomed_fields(doomed))
         return
     show.facts({"domain": name} | {label: _told(said, *each) for label, each in _DOMAIN_SAYS.items()})
+    _tell_doomed(doomed)
+
+
+def _doomed(context: typer.Context, database: Database, found: Iterable[Account]) -> Doomed:
+    """What the next housekeeping removes from these maildrops, if nothing changes until then."""
+    from mailstack.store.housekeeping import Rules  # with all that looks through the store
+
+    default = Rules.of(admin(context).settings).default
+    messages = octets = 0
+    for each in found:
+        with database.reading() as connection:
+            holding = limits.of_account(connection, each.id, default)
+            doomed = retention.count(connection, each.id, holding, now())
+        messages, octets = messages + doomed.messages, octets + doomed.octets
+    return Doomed(messages, octets)
+
+
+def _doomed_fields(doomed: Doomed | None) -> dict[str, Any]:
+    return {} if doomed is None else {"next_housekeeping": doomed._asdict()}
+
+
+def _tell_doomed(doomed: Doomed | None) -> None:
+    if doomed is not None and doomed.messages:
+        what = f"{show.counted(doomed.messages, 'message')} ({show.octets(doomed.octets)})"
+        show.note(f"the next housekeeping removes {what}")
 
 
 def _told(said: Limits, name: str, written: Callable[[int], str]) -> str:
@@ -205,8 +245,8 @@ def _quotas(size: str | None, messages: str | None) -> dict[str, int | None]:
 
 def _keeping(for_: str | None, read: str | None, messages: str | None) -> dict[str, int | None]:
     return _changes(
-        ("keep_seconds", for_, values.at_least(1, values.duration, _NONE_KEPT), "time"),
-        ("keep_read_seconds", read, values.duration, "time"),
+        ("keep_seconds", for_, values.at_least(1, values.age, _NONE_KEPT), "time"),
+        ("keep_read_seconds", read, values.age, "time"),
         ("keep_messages", messages, values.at_least(1, values.count, _NONE_KEPT), "number"),
     )
 

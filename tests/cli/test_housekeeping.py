@@ -30,8 +30,12 @@ def filled(mailstack: CommandLine, store: Database) -> CommandLine:
 def test_old_mail_is_told_goes_and_comes_back(filled: CommandLine) -> None:
     listed = filled.good("maildrop", "list", JO, "--json").json
     assert filled.good("housekeeping", "run", "--dry-run").out == "there is nothing to remove\n"
-    kept = filled.good("account", "keep", JO, "--for", "30d").out
-    assert "its mail is kept: 30d after arrival" in kept
+    kept = filled.good("account", "keep", JO, "--for", "30d")
+    assert "its mail is kept: 30d after arrival" in kept.out
+    assert kept.err == "the next housekeeping removes 1 message (46 B)\n"
+    for asked in (("account", "keep", JO), ("domain", "keep", "example.org")):
+        told = filled.good(*asked, "--json").json["next_housekeeping"]
+        assert told == {"messages": 1, "octets": 46}
     assert filled.good("housekeeping", "run", "--dry-run").out == (
         f"{JO}: 1 message (46 B) would be removed\nnothing was changed\n"
     )
