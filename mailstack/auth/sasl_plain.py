@@ -17,10 +17,11 @@ def plain(initial: bytes | None, _channel: Channel) -> Exchange:
 
 
 def login(initial: bytes | None, _channel: Channel) -> Exchange:
-    """LOGIN, which no RFC has and old clients use: the server asks for both (draft-murchison-sasl-login)."""
-    if initial is not None:
-        raise BadResponse("LOGIN has no initial response")
-    name = text((yield Challenge(b"Username:")))
+    """LOGIN, which no RFC has and old clients use: the server asks for both (draft-murchison-sasl-login).
+
+    The draft knows no initial response; those who send one (curl, Outlook, smtplib) mean the name.
+    """
+    name = text(initial or (yield Challenge(b"Username:")))
     secret = text((yield Challenge(b"Password:")))
     if not name or not secret:
         raise BadResponse("LOGIN needs a name and a password")

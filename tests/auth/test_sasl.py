@@ -77,6 +77,8 @@ def test_login_asks_for_both() -> None:
     entered, asked = run("LOGIN", [b"jo", b"s\xc3\xa9cret word"])
     assert asked == [Challenge(b"Username:"), Challenge(b"Password:"), LogIn("jo", "sécret word")]
     assert entered == "in"
+    assert run("LOGIN", [b"s\xc3\xa9cret word"], initial=b"jo") == (entered, asked[1:])
+    assert run("LOGIN", [b"jo", b"s\xc3\xa9cret word"], initial=b"") == (entered, asked)
 
 
 def test_the_secret_of_an_ask_is_not_shown() -> None:
