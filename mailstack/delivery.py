@@ -35,6 +35,9 @@ from mailstack.store.store import Store
 MAX_RECEIVED_FIELDS: Final = 100
 """RFC 5321 §6.3: a message that has passed through this many servers is going in circles."""
 
+NAMED_REFUSED: Final = 100
+"""Recipients that the event of a refusal names; of more it tells the number. It waits in memory."""
+
 _HEAD_OCTETS: Final = 16 * 1024
 _MESSAGE_ID: Final = re.compile(rb"\r\nMessage-ID:[ \t\r\n]*(<[!-~]{1,500}>)", re.IGNORECASE)
 
@@ -287,6 +290,8 @@ class Delivery:
         """Remember that this message was not taken, and what its sender has heard."""
         self.counts.add_replies("messages_refused", [outcome if outcome[:3].isdecimal() else "lost"])
         told = _told(intake) | {"outcome": outcome}
+        if (number := len(told["forward_paths"])) > NAMED_REFUSED:
+            told |= {"forward_paths": told["forward_paths"][:NAMED_REFUSED], "number": number}
         self._store.journal.note(intake.mail_id, Kind.REFUSED, _about(told), **told)
 
     def note_refused(

@@ -117,7 +117,8 @@ def _whereabouts(where: Where, found: Story) -> str:
 
 def _from_to(each: Event) -> str:
     paths = each.told["forward_paths"]
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    number = each.told.get("number", len(paths))
+    more = f" and {number - _NAMED} more" if number > _NAMED else ""
     return f"<{each.told['reverse_path']}> to {', '.join(paths[:_NAMED])}{more}"
 
 

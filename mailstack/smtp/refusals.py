@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from mailstack import log
-from mailstack.delivery import Delivery
+from mailstack.delivery import NAMED_REFUSED, Delivery
 from mailstack.mail.address import Mailbox
 from mailstack.mail.trace import Arrival
-
-_TOLD: Final = 100
-"""Refusals that one event names; of more it tells the number."""
 
 
 class Refusals:
@@ -45,7 +40,7 @@ class Refusals:
         )
         self._reverse_path = reverse_path
         self._number += 1
-        if len(self._told) < _TOLD:
+        if len(self._told) < NAMED_REFUSED:
             self._told.append((str(forward_path or ""), text))
 
     def tell(self, delivery: Delivery, arrival: Arrival, *, session_id: str) -> None:

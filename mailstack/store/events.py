@@ -26,6 +26,9 @@ from mailstack.store.writer import Writer
 KEEP_SECONDS: Final = 30 * 86_400
 _SECONDS: Final = 2.0
 _AT_MOST: Final = 10_000
+_OCTETS: Final = 16 * 1024 * 1024
+"""So many events, or octets of them, wait in memory at most while the database takes none."""
+
 _SLICE: Final = 500
 
 
@@ -106,6 +109,10 @@ def forget(connection: Connection, jobs: Sequence[int]) -> list[int]:
     return gone
 
 
+def _octets(row: Row) -> int:
+    return len(row.about) + len(row.told)
+
+
 class Journal:
     """Gathers events on the event loop; one write in _SECONDS at most, and none while nothing happens."""
 
@@ -115,6 +122,7 @@ class Journal:
         self._writer = writer
         self._last = 0
         self._waiting: list[Row] = []
+        self._octets = 0  # of those that wait
         self._lost = 0
         self._later = Later(self.flush, _SECONDS, wants_more=lambda: bool(self._waiting))
 
@@ -127,25 +135,38 @@ class Journal:
         """Have an event written soon; beyond a bound in memory it is lost, and the log says how many."""
         if not self.kept:
             return
-        if len(self._waiting) >= _AT_MOST:
+        if len(self._waiting) >= _AT_MOST or self._octets >= _OCTETS:
             self._lost += 1
             return
-        self._waiting.append(self.row(name, kind, about, told))
+        row = self.row(name, kind, about, told)
+        self._waiting.append(row)
+        self._octets += _octets(row)
         self._later.ask()
 
     async def flush(self) -> None:
         """Write what is known now; where that fails it waits for the next time."""
         waiting, self._waiting = self._waiting, []
+        octets, self._octets = self._octets, 0
         lost, self._lost = self._lost, 0
         if lost:
             log.event("events lost", level=logging.WARNING, number=lost)
         if not waiting:
             return
         try:
-            await self._writer.write(write, waiting, octets=sum(len(each.told) for each in waiting))
+            await self._writer.write(write, waiting, octets=octets)
         except MailstackError:
-            self._waiting = (waiting + self._waiting)[:_AT_MOST]
+            self._keep(waiting + self._waiting)
             raise
+
+    def _keep(self, rows: Sequence[Row]) -> None:
+        """Have the oldest of these wait, as many as may."""
+        self._waiting, self._octets = [], 0
+        for each in rows[:_AT_MOST]:
+            if self._octets >= _OCTETS:
+                break
+            self._waiting.append(each)
+            self._octets += _octets(each)
+        self._lost += len(rows) - len(self._waiting)
 
     async def close(self) -> None:
         """Write the last ones."""

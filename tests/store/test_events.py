@@ -11,6 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from mailstack.cli import trace_words
+from mailstack.delivery import Delivery
+from mailstack.mail.address import parse_mailbox
+from mailstack.mail.envelope import Envelope
+from mailstack.mail.trace import Arrival
 from mailstack.store import events, housekeeping, runs, story
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
@@ -82,6 +87,49 @@ async def test_what_is_too_much_for_the_memory_is_lost_and_counted(
     # On a busy machine asyncio, too, has something to say.
     lost = [record for record in caplog.records if record.getMessage() == "events lost"]
     assert [record.fields for record in lost] == [{"number": 2}]
+
+
+async def test_octets_that_are_too_many_for_the_memory_are_lost_too(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(events, "_OCTETS", 2500)
+    database = Database(sqlite_url)
+    async with opened(database, tmp_path) as store:
+        with database.writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE event RENAME TO elsewhere")
+        for _ in range(3):  # what waits while the database takes none is no more than before
+            for number in range(5):
+                store.journal.note(f"session{number}", Kind.SESSION, [], account_id=1, uids="1," * 500)
+            with pytest.raises(Exception, match="event"):
+                await store.journal.flush()
+        with database.writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO event")
+    assert counted(database) == 3
+    database.dispose()
+    lost = [record for record in caplog.records if record.getMessage() == "events lost"]
+    assert [record.fields["number"] for record in lost] == [2, 5, 5]
+
+
+async def test_a_refused_message_names_a_hundred_of_its_recipients_and_counts_the_others(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    database = Database(sqlite_url)
+    envelope = Envelope(parse_mailbox("ann@example.net"))
+    for number in range(1000):
+        envelope.add(parse_mailbox(f"jo+{number}@example.org"), [1])
+    async with opened(database, tmp_path) as store:
+        delivery = Delivery(store, hostname="mx", spool_dir=tmp_path, max_message_octets=1000)
+        intake = delivery.begin(envelope, Arrival("mx", "192.0.2.1", "ESMTP", None), "abcdefgh")
+        delivery.note_failed(intake, "452 4.3.1 too much mail is waiting, try again")
+        intake.close()
+    with database.reading() as connection:
+        found = story.find(connection, "abcdefgh", 0)
+        row = connection.execute(select(event)).one()
+    (told,) = (each.told for each in found.events)
+    assert (len(told["forward_paths"]), told["number"]) == (100, 1000)
+    assert len(row.about) + len(row.told) < 10_000
+    assert "jo+4@example.org and 995 more: 452 4.3.1" in "\n".join(trace_words.lines(found))
+    database.dispose()
 
 
 async def test_what_the_database_refuses_is_written_later(database: Database, tmp_path: Path) -> None:
