@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, false, func, or_, select, update
 
 from mailstack.store.limits import Limits
+from mailstack.store.prepared import Prepared
 from mailstack.store.tables import entry
 
 SLICE: Final = 500
@@ -34,17 +35,7 @@ class Doomed(NamedTuple):
 
 def mark_read(connection: Connection, jobs: Sequence[Sequence[Read]]) -> list[None]:
     """Note when messages were first downloaded; the first time stays."""
-    for job in jobs:
-        for each in job:
-            connection.execute(
-                update(entry)
-                .where(
-                    entry.c.account_id == each.account_id,
-                    entry.c.uid.between(each.first_uid, each.last_uid),
-                    entry.c.first_read_at.is_(None),
-                )
-                .values(first_read_at=each.at)
-            )
+    _MARK_READ.run_many(connection, [each for job in jobs for each in job])
     return [None] * len(jobs)
 
 
@@ -83,3 +74,18 @@ def _beyond(connection: Connection, account_id: int, limits: Limits, at: int) ->
         if newest_too_many is not None:
             reasons.append(entry.c.uid <= newest_too_many)
     return mine & or_(*reasons)
+
+
+_MARK_READ: Final = Prepared(
+    update(entry)
+    .where(
+        entry.c.account_id == bindparam("account"),
+        entry.c.uid.between(bindparam("first"), bindparam("last")),
+        entry.c.first_read_at.is_(None),
+    )
+    .values(first_read_at=bindparam("at")),
+    "account",
+    "first",
+    "last",
+    "at",
+)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from sqlalchemy import insert, select, update
 
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, browse, fullness, housekeeping, limits, removal, space, undo
+from mailstack.store import accounts, browse, fullness, housekeeping, limits, removal, retention, space, undo
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.limits import Limits
 from mailstack.store.removal import Expunge
-from mailstack.store.retention import Doomed
+from mailstack.store.retention import Doomed, Read
 from mailstack.store.runs import Runs
 from mailstack.store.store import Store
 from mailstack.store.tables import (
@@ -189,6 +191,26 @@ async def test_reading_is_noted_without_a_commit_of_its_own(filled: Database, tm
         first = _read_at(filled)
         store.reads.note(JO_ID, Runs.of([1]))
     assert _read_at(filled) == first
+
+
+def test_what_many_have_read_is_one_statement(filled: Database) -> None:
+    """Or the writer, and all mail that waits for it, stands still for more than a second."""
+    jobs = [[Read(JO_ID, uid, uid, 1_000_000)] for uid in range(2, 1000)]
+    calls = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls  # of SQLAlchemy: what the driver does for each row is another matter
+        calls += event == "call" and "sqlalchemy" in frame.f_code.co_filename
+
+    with filled.writing() as connection:
+        sys.setprofile(count)
+        try:
+            retention.mark_read(connection, jobs)
+        finally:
+            sys.setprofile(None)
+    assert calls < 100
+    assert 1 not in _read(filled)
+    assert _read(filled)[:2] == [2, 3]
 
 
 def _read(database: Database) -> list[int]:
