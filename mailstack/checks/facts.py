@@ -130,6 +130,8 @@ class Store(NamedTuple):
     last_verified: datetime | None = None
     last_housekeeping: datetime | None = None
     identity: int | None = None
+    names: frozenset[str] = frozenset()  # the domains, and their old names
+    addresses: frozenset[str] = frozenset()  # accounts and aliases, under each name of their domains
 
 
 class Session(NamedTuple):

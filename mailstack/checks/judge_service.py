@@ -8,6 +8,9 @@ from typing import Final
 
 from mailstack.checks.facts import Backups, Facts, Store, Unit
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+from mailstack.errors import BadAddress
+from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
+from mailstack.settings import Settings
 from mailstack.store import schema
 
 _BACKUP_AGE: Final = timedelta(hours=30)
@@ -89,6 +92,37 @@ def accounts(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield fine("accounts", f"{store.accounts} in {', '.join(store.domains[:5])}")
+        yield from named_by_settings(facts.settings, store)
+
+
+def named_by_settings(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Whether the domain and the postmaster of the settings are there."""
+    default, postmaster = settings.default_domain, settings.postmaster
+    if default is not None and fold_domain(default) not in store.names:
+        yield wrong(
+            "default_domain",
+            f"{default} is none of our domains",
+            "Nobody can log in with a name without its domain, and mail for a bare <postmaster> is refused.",
+            f'Write default_domain = "{store.domains[0]}" into the settings',
+        )
+    if postmaster is not None and not _reached(postmaster, store):
+        yield warning(
+            "postmaster",
+            f"there is no account or alias {postmaster}",
+            "Mail for postmaster and abuse goes to the first account that was added.",
+            "Let postmaster in the settings name an account, or leave it out",
+        )
+
+
+def _reached(address: str, store: Store) -> bool:
+    try:
+        mailbox = parse_mailbox(address)
+    except BadAddress:
+        return False
+    local_part, domain = fold_local_part(mailbox.local_part), fold_domain(mailbox.domain)
+    return not {f"{local_part}@{domain}", f"{local_part.partition('+')[0]}@{domain}"}.isdisjoint(
+        store.addresses
+    )
 
 
 def backup(facts: Facts) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from mailstack.checks.finding import Level
 from mailstack.checks.table import Said
 from mailstack.cli import deliver, show
 from mailstack.cli.admin import Admin
+from mailstack.mail.address import fold_domain
 
 FILE = "doctor.json"
 """In state_dir: the findings of the last night of which the postmaster knows."""
@@ -46,7 +47,7 @@ def told(admin: Admin, facts: Facts, said: Sequence[Said]) -> str:
     file = settings.state_dir / FILE
     change = compared(read(file), said)
     if change.new or change.mended:
-        domain = settings.default_domain or next(iter(facts.domains), settings.hostname)
+        domain = _domain(facts)
         text = letter(facts, change, domain)
         with admin.database() as database:
             postmaster = [f"postmaster@{domain}"]
@@ -55,6 +56,14 @@ def told(admin: Admin, facts: Facts, said: Sequence[Said]) -> str:
     if change.new or change.mended:
         return f"{_count(change)}; the postmaster has mail about it"
     return f"nothing has changed, {show.counted(len(change.now), 'finding')} as before"
+
+
+def _domain(facts: Facts) -> str:
+    """Of the postmaster who gets the mail: one that is there, whatever the settings still name."""
+    default = facts.settings.default_domain
+    if default is not None and facts.store is not None and fold_domain(default) in facts.store.names:
+        return default
+    return next(iter(facts.domains), default or facts.settings.hostname)
 
 
 def compared(before: Mapping[Key, Remembered], said: Sequence[Said]) -> Change:

@@ -83,3 +83,35 @@ def test_aliases_with_several_targets_and_a_catch_all(mailstack: CommandLine) ->
     mailstack.good("alias", "remove", "team")
     listed = mailstack.good("alias", "list")
     assert (listed.out, listed.err) == ("", "there are no aliases\n")
+
+
+def test_settings_that_name_a_domain_are_told_when_it_is_renamed_and_removed(jo: CommandLine) -> None:
+    config = jo.file.read_text()
+    jo.file.write_text(f'postmaster = "jo@example.org"\n{config}')
+    said = jo.good("domain", "rename", "example.org", "example.net")
+    for setting in ("default_domain", "postmaster"):
+        assert f"{setting} in {jo.file} still names example.org: change it before that name goes" in said.err
+    said = jo.good("domain", "remove", "example.org")
+    assert f"default_domain in {jo.file} still names example.org: change it, too\n" in said.err
+    found = jo("doctor", "--offline", "--json").json["findings"]
+    told = {each["subject"]: each for each in found if each["check"] == "accounts"}
+    assert told["default_domain"]["level"] == "wrong"
+    assert told["default_domain"]["what"] == "example.org is none of our domains"
+    assert 'default_domain = "example.net"' in told["default_domain"]["mend"]
+    assert told["postmaster"]["what"] == "there is no account or alias jo@example.org"
+    # The nightly mail finds a postmaster all the same.
+    assert "the postmaster has mail about it" in jo.good("doctor", "--nightly", "--offline").out
+    jo.file.write_text(config.replace("example.org", "example.net"))
+    assert jo.good("maildrop", "list", "jo", "--json").json
+    found = jo("doctor", "--offline", "--json").json["findings"]
+    assert [each["level"] for each in found if each["check"] == "accounts"] == ["ok"]
+
+
+def test_a_postmaster_is_known_by_any_name(jo: CommandLine) -> None:
+    jo.good("alias", "add", "boss", "jo")
+    jo.good("domain", "rename", "example.org", "example.net")
+    config = jo.file.read_text()
+    for name in ("JO@example.net", "boss@example.org", "jo+mail@example.net"):
+        jo.file.write_text(f'postmaster = "{name}"\n{config}')
+        found = jo("doctor", "--offline", "--json").json["findings"]
+        assert [each["subject"] for each in found if each["check"] == "accounts"] == ["accounts"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from mailstack.checks.facts import Store
 from mailstack.errors import MailstackError
-from mailstack.store import accounts, clock, domains, facts, fitness, integrity, schema
+from mailstack.mail.address import Mailbox, fold_local_part
+from mailstack.store import accounts, aliases, clock, domains, facts, fitness, integrity, schema
+from mailstack.store.domains import Domain
 from mailstack.store.engine import Database
 
 
@@ -24,8 +27,9 @@ def _look(database: Database, *, recount: bool) -> Store:
         revision = schema.revision(connection)
         if revision != schema.HEAD:
             return Store("", revision)
-        ours = tuple(each.name for each in domains.list_domains(connection) if each.renamed_to is None)
-        count = len(accounts.list_accounts(connection))
+        known = domains.list_domains(connection)
+        everybody = [each.mailbox for each in accounts.list_accounts(connection)]
+        routed = [each.mailbox for each in aliases.list_aliases(connection)]
         backed_up, verified, kept_house = (
             _moment(facts.get(connection, name))
             for name in (facts.LAST_BACKUP, facts.LAST_VERIFIED, facts.LAST_HOUSEKEEPING)
@@ -35,7 +39,30 @@ def _look(database: Database, *, recount: bool) -> Store:
     if recount:
         steps = integrity.check(database, read_content=False)
         found = [finding.text for step in steps for finding in step.findings]
-    return Store("", revision, tuple(found), recount, ours, count, backed_up, verified, kept_house, identity)
+    return Store(
+        "",
+        revision,
+        tuple(found),
+        recount,
+        tuple(each.name for each in known if each.renamed_to is None),
+        len(everybody),
+        backed_up,
+        verified,
+        kept_house,
+        identity,
+        names=frozenset(each.name for each in known),
+        addresses=frozenset(_spelt([*everybody, *routed], known)),
+    )
+
+
+def _spelt(mailboxes: Iterable[Mailbox], known: Sequence[Domain]) -> Iterator[str]:
+    """Addresses under each name of their domains, as folded text."""
+    names: dict[str, list[str]] = {}
+    for each in known:
+        names.setdefault(each.renamed_to or each.name, []).append(each.name)
+    for mailbox in mailboxes:
+        for name in names.get(mailbox.domain, ()):
+            yield f"{fold_local_part(mailbox.local_part)}@{name}"
 
 
 def _moment(microseconds: int | None) -> datetime | None:
