@@ -1,4 +1,4 @@
-"""The directory: a forward-path leads to accounts, a login name and a secret to one account."""
+"""The directory: a forward-path leads to the accounts that take its mail."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailstack.auth import scram
-from mailstack.auth.logins import REFUSAL_SECONDS, Logins
-from mailstack.auth.passwords import Verifier
 from mailstack.errors import MailboxDisabled, MaildropFull
 from mailstack.mail.address import Mailbox, fold_domain, parse_mailbox
 from mailstack.store import routes
@@ -51,26 +48,11 @@ class _Known:
 
 
 class Directory:
-    """Answers who an address belongs to, and a login name (`logins`), from the accounts in the store."""
+    """Answers who an address belongs to, from the accounts in the store."""
 
     def __init__(
-        self,
-        store: Store,
-        verifier: Verifier,
-        *,
-        hostname: str,
-        default_domain: str | None,
-        postmaster: str | None,
-        refusal_seconds: float = REFUSAL_SECONDS,
-        scram_iterations: int = scram.ITERATIONS,
+        self, store: Store, *, hostname: str, default_domain: str | None, postmaster: str | None
     ) -> None:
-        self.logins: Final = Logins(
-            store,
-            verifier,
-            default_domain=default_domain,
-            refusal_seconds=refusal_seconds,
-            scram_iterations=scram_iterations,
-        )
         self._store = store
         self._hostname: Final = hostname
         self._routes: dict[Mailbox, _Known] = {}
@@ -82,10 +64,7 @@ class Directory:
         self._own_domain = default_domain or self._hostname
         self._hosts = frozenset({fold_domain(self._hostname), fold_domain(self._own_domain)})
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
-        self.logins.adopt(default_domain=default_domain)
         self._routes.clear()
-
-    # -- mail in -----------------------------------------------------------------------------------
 
     def full(self, path: Mailbox) -> Mailbox:
         """The path with its domain: a bare `postmaster` is the default domain's, else this host's."""

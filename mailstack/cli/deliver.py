@@ -121,25 +121,19 @@ async def deposited(
 async def _envelope(
     settings: Settings, store: Store, recipients: Sequence[str], sender: str, *, octets: int
 ) -> Envelope:
-    from mailstack.auth.passwords import Verifier
     from mailstack.directory import Directory
 
-    verifier = Verifier()
     directory = Directory(
         store,
-        verifier,
         hostname=settings.hostname,
         default_domain=settings.default_domain,
         postmaster=settings.postmaster,
     )
     envelope = Envelope(_reverse_path(sender), utf8=True)
-    try:
-        for each in recipients:
-            forward_path = directory.full(_forward_path(each, settings.default_domain))
-            route = await directory.route(forward_path, octets=octets)
-            envelope.add(forward_path, [reached.account_id for reached in route])
-    finally:
-        verifier.close()
+    for each in recipients:
+        forward_path = directory.full(_forward_path(each, settings.default_domain))
+        route = await directory.route(forward_path, octets=octets)
+        envelope.add(forward_path, [reached.account_id for reached in route])
     return envelope
 
 

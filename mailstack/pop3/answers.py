@@ -1,4 +1,4 @@
-"""What a session asks for, from the store and the directory; and the maildrop's lock."""
+"""What a session asks for, from the store and the logins; and the maildrop's lock."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Answers:
 
     def __init__(self, surroundings: Surroundings, *, peer: str) -> None:
         self._store: Final = surroundings.store
-        self._logins: Final = surroundings.directory.logins
+        self._logins: Final = surroundings.logins
         self._expiries: Final = surroundings.expiries
         self._login_delay_seconds: Final = surroundings.settings.login_delay_seconds
         self._peer: Final = peer

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from mailstack.auth.logins import Logins
 from mailstack.crowd import Crowd, Limits
-from mailstack.directory import Directory
 from mailstack.pop3.connection import Connection
 from mailstack.pop3.expiry import Expiries
 from mailstack.pop3.handshake import Handshake
@@ -32,7 +32,7 @@ async def serve(
     sockets: Sequence[socket.socket],
     *,
     store: Store,
-    directory: Directory,
+    logins: Logins,
     tls: TlsProvider,
     settings: Pop3,
     implicit_tls: bool = False,
@@ -46,7 +46,7 @@ async def serve(
     """
     surroundings = Surroundings(
         store=store,
-        directory=directory,
+        logins=logins,
         expiries=Expiries(store, retention),
         tls=tls,
         settings=settings,

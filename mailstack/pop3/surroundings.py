@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Final
 
 from mailstack import log
+from mailstack.auth.logins import Logins
 from mailstack.crowd import Refusal
-from mailstack.directory import Directory
 from mailstack.peers import Peer
 from mailstack.pop3.capabilities import Channel
 from mailstack.pop3.expiry import Expiries
@@ -27,7 +27,7 @@ class Surroundings:
     """The services and the settings; of these only the rules for sessions count here."""
 
     store: Store
-    directory: Directory
+    logins: Logins
     expiries: Expiries
     tls: TlsProvider
     settings: Pop3

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mailstack import log, memory
+from mailstack.auth.logins import Logins
 from mailstack.auth.passwords import Verifier
 from mailstack.directory import Directory
 from mailstack.service import housekeeping, roles
@@ -82,7 +83,13 @@ async def serve(
         stack.callback(TicketTurn(tickets, contexts).close)
         watch = CertificateWatch(settings.certificate_files, contexts)
         stack.callback(watch.close)
-        directory = _directory(settings, store, stack, workers)
+        directory = Directory(
+            store,
+            hostname=settings.hostname,
+            default_domain=settings.default_domain,
+            postmaster=settings.postmaster,
+        )
+        logins = _logins(settings, store, stack, workers)
         smtp_listeners: list[SmtpListener] = []
         pop3_listeners: list[Pop3Listener] = []
         if not sockets.keys().isdisjoint(roles.SMTP):
@@ -92,7 +99,7 @@ async def serve(
         if not sockets.keys().isdisjoint(roles.POP3):
             from mailstack.service import pop3
 
-            pop3_listeners = await pop3.opened(settings, sockets, directory, store, pop3_tls)
+            pop3_listeners = await pop3.opened(settings, sockets, logins, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
         control = Control(
             settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=sockets)
@@ -110,6 +117,7 @@ async def serve(
             watch.follow(new.certificate_files)  # the only one that may refuse, so it comes first
             log.configure(new.log.level)
             directory.adopt(default_domain=new.default_domain, postmaster=new.postmaster)
+            logins.adopt(default_domain=new.default_domain)
             for smtp_listener in smtp_listeners:
                 smtp_listener.adopt(new.smtp)
             for pop3_listener in pop3_listeners:
@@ -165,15 +173,13 @@ async def _opened(settings: Settings, stack: AsyncExitStack, writing: WritingPro
     return store
 
 
-def _directory(settings: Settings, store: Store, stack: AsyncExitStack, workers: int) -> Directory:
+def _logins(settings: Settings, store: Store, stack: AsyncExitStack, workers: int) -> Logins:
     verifier = Verifier(workers)
     stack.callback(verifier.close)
-    return Directory(
+    return Logins(
         store,
         verifier,
-        hostname=settings.hostname,
         default_domain=settings.default_domain,
-        postmaster=settings.postmaster,
         scram_iterations=settings.auth.scram_iterations,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailstack.directory import Directory
+from mailstack.auth.logins import Logins
 from mailstack.pop3.listener import Listener, serve
 from mailstack.service import roles
 from mailstack.service.contexts import TlsContext
@@ -13,14 +13,14 @@ from mailstack.store.store import Store
 
 
 async def opened(
-    settings: Settings, sockets: Sockets, directory: Directory, store: Store, tls: TlsContext
+    settings: Settings, sockets: Sockets, logins: Logins, store: Store, tls: TlsContext
 ) -> list[Listener]:
     """Accept on the sockets of this protocol, with TLS from the start or on demand."""
     return [
         await serve(
             sockets[name],
             store=store,
-            directory=directory,
+            logins=logins,
             tls=tls,
             settings=settings.pop3,
             implicit_tls=name == "pop3s",

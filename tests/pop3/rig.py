@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mailstack.auth import scram
+from mailstack.auth.logins import Logins
 from mailstack.auth.passwords import Verifier
-from mailstack.directory import Directory
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import surrogate
@@ -191,20 +191,13 @@ async def running(
     verifier = Verifier()
     rig = Rig(store, account.id, directory)
     rig.tls = tls or rig.tls
-    people = Directory(
-        store,
-        verifier,
-        hostname="mx.example.org",
-        default_domain="example.org",
-        postmaster=None,
-        refusal_seconds=0.02,
-    )
+    logins = Logins(store, verifier, default_domain="example.org", refusal_seconds=0.02)
     bound = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     rig.address = bound.getsockname()[:2]
     rig.listener = await serve(
         [bound],
         store=store,
-        directory=people,
+        logins=logins,
         tls=lambda: rig.tls,
         settings=Pop3(**rules),
         implicit_tls=implicit_tls,

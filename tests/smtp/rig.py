@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mailstack.auth.passwords import Verifier
 from mailstack.delivery import Delivery
 from mailstack.directory import Directory
 from mailstack.mail.address import Mailbox, parse_mailbox
@@ -201,11 +200,10 @@ async def running(
     path = directory / "mail.db"
     shutil.copy(template, path)
     store = Store(Database(f"sqlite:///{path}"), state_dir=directory, reserve_octets=reserve_octets)
-    verifier = Verifier()
     rig = Rig(store, directory)
     if tls is not None:
         rig.tls, rig.client_tls = tls
-    people = Directory(store, verifier, hostname=HOSTNAME, default_domain=default_domain, postmaster=None)
+    people = Directory(store, hostname=HOSTNAME, default_domain=default_domain, postmaster=None)
     delivery = Delivery(
         store,
         hostname=HOSTNAME,
@@ -237,4 +235,3 @@ async def running(
         for peer in rig.peers:
             peer.writer.close()
         await store.close()
-        verifier.close()
