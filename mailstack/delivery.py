@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from mailstack import log
 from mailstack.errors import (
     AccountsRemoved,
     BareNewline,
@@ -47,6 +48,9 @@ MAX_OCTETS_IN_FLIGHT: Final = 4 * 1024**3
 _ROOM_OCTETS: Final = 32 * 1024 * 1024
 """What messages on their way in may have in memory beyond a part each; the rest of them is in files."""
 
+
+_ALARM_SECONDS: Final = 60.0
+"""Of a store that takes no mail the log warns so often; each message has its line all the same."""
 
 _SURROGATES_AT_ONCE: Final = 2
 """How many threads may be busy with headers of internationalized messages; the others are for logins."""
@@ -207,6 +211,7 @@ class Delivery:
         self.flight = Flight(max_octets_in_flight)
         self.disk = store.disk
         self.counts = store.counts
+        self.alarm = log.Seldom(_ALARM_SECONDS)
         self._limits = Limits(max_message_octets, max_header_octets)
         self._store = store
         self._hostname = hostname

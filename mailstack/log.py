@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import re
@@ -60,6 +61,22 @@ def event(name: str, *, level: int = logging.INFO, **fields: Value) -> None:
 def failure(name: str, error: BaseException, **fields: Value) -> None:
     """Write one line about an error that nobody expected, with where it came from."""
     _logger.error(name, exc_info=error, extra={"fields": fields})
+
+
+class Seldom:
+    """Says of what goes on happening when it is news again: at once, then so many seconds later."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it may be told now; it counts as told."""
+        now = time.monotonic()
+        due = now >= self._next
+        if due:
+            self._next = now + self._seconds
+        return due
 
 
 def new_session_id() -> str:

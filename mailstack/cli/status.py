@@ -14,9 +14,10 @@ from mailstack.checks.probes import ports
 from mailstack.cli import show
 from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
-from mailstack.errors import BadSetting, NotRunning
+from mailstack.errors import BadSetting, MailstackError, NotRunning
 from mailstack.settings import Settings
-from mailstack.store import accounts, clock, domains, facts, logins, schema, url
+from mailstack.store import accounts, clock, domains, facts, fitness, logins, schema, url
+from mailstack.store.engine import Database
 
 EXAMPLE = "Example: mailstack status --json"
 
@@ -40,12 +41,14 @@ def status(context: typer.Context, json: Json = False) -> None:
         everybody = accounts.list_accounts(connection)
         keyless = logins.lacking_keys(connection)
         ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
+        trouble = _trouble(database)
     processes = _processes(found)
     told: dict[str, Any] = {
         "version": __version__,
         "settings": admin(context).config,
         "database": url.shown(found.url),
         "revision": revision,
+        "database_trouble": trouble,
         "domains": len(ours),
         "accounts": len(everybody),
         "accounts_without_scram_keys": keyless,
@@ -61,6 +64,8 @@ def status(context: typer.Context, json: Json = False) -> None:
         show.as_json(told | {"listeners": listening, "processes": processes})
     else:
         told.pop("accounts_without_scram_keys")
+        if told.pop("database_trouble"):
+            print(f"WARNING: {trouble}")
         people = {
             "SCRAM": _scram(keyless),
             "size": show.octets(told.pop("octets")),
@@ -80,8 +85,17 @@ def status(context: typer.Context, json: Json = False) -> None:
             )
         if not processes and any(each.answers for each in listeners):
             print("no process of this server runs: what answers there is another one")
-    if not (processes and all(each.answers for each in listeners)):
+    if trouble or not (processes and all(each.answers for each in listeners)):
         raise typer.Exit(os.EX_UNAVAILABLE)
+
+
+def _trouble(database: Database) -> str | None:
+    """Why the store takes no mail, although it can be read."""
+    try:
+        fitness.check(database)
+    except MailstackError as error:
+        return str(error)
+    return None
 
 
 def _processes(found: Settings) -> list[dict[str, Any]]:

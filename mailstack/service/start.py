@@ -16,7 +16,7 @@ from mailstack.service.reload import Reread
 from mailstack.service.systemd import Manager
 from mailstack.service.tickets import TicketKeys
 from mailstack.settings import Settings
-from mailstack.store import schema, writing_process
+from mailstack.store import fitness, schema, writing_process
 from mailstack.store.engine import Database
 
 
@@ -82,6 +82,7 @@ def _rehearse(settings: Settings) -> None:
     try:
         with database.reading() as connection:
             schema.check(connection)
+        fitness.check(database)
     finally:
         database.dispose()
     TlsContext(*settings.certificate_files)

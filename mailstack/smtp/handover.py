@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
-from mailstack.errors import MailstackError, NoSuchMailbox, Temporary
+from mailstack.errors import MailstackError, NoSuchMailbox, StoreUnavailable, Temporary
 from mailstack.mail.envelope import Envelope
 from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.replies import Reply, reply_to
@@ -25,7 +27,7 @@ def protocol(*, lmtp: bool, extended: bool, utf8: bool, tls: bool) -> str:
 
 async def deliver(delivery: Delivery, intake: Intake, *, session_id: str, each_alone: bool = False) -> bytes:
     """Deposit the message and say how that went, in one reply; never raises. See `Delivery.deliver`."""
-    reason = None
+    reason, level = None, logging.INFO
     try:
         number = await delivery.deliver(intake, each_alone=each_alone)
     except Exception as error:
@@ -33,6 +35,8 @@ async def deliver(delivery: Delivery, intake: Intake, *, session_id: str, each_a
         outcome = reply.decode().strip()
         if isinstance(error, Temporary):  # the sender hears what to do, and here it is told why
             reason = str(error)
+        if isinstance(error, StoreUnavailable) and delivery.alarm.is_due():
+            level = logging.WARNING
         delivery.note_failed(intake, outcome)
     else:
         reply = Reply(250, "2.0.0", f"{intake.mail_id} is delivered").octets
@@ -42,6 +46,7 @@ async def deliver(delivery: Delivery, intake: Intake, *, session_id: str, each_a
     envelope, arrival = intake.envelope, intake.arrival
     log.event(
         "mail",
+        level=level,
         id=intake.mail_id,
         session=session_id,
         address=arrival.address,

@@ -29,11 +29,16 @@ def fact(error: BaseException | None, path: str | None) -> StoreUnavailable | St
     if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _UNREADABLE:
         return StoreDamaged(f"the database {path} is damaged ({text}); restore it from a backup")
     if code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-        return StoreUnavailable(
-            f"the database {path} cannot be written: its folder must exist, belong to the server and not"
-            f" lie on a read-only disk ({text})"
-        )
+        return unwritable(path, text)
     return StoreUnavailable(f"the database refused: {text}")
+
+
+def unwritable(path: str | None, why: str) -> StoreUnavailable:
+    """What keeps SQLite from its file is told in words of its own that help nobody."""
+    return StoreUnavailable(
+        f"the database {path} cannot be written: it and its folder must exist, belong to the server and not"
+        f" lie on a read-only disk ({why})"
+    )
 
 
 def _is_cut_off(error: BaseException | None) -> bool:

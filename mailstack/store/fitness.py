@@ -1,4 +1,7 @@
-"""What a PostgreSQL server and the way to it must not be set to: that would break what we promise, silently.
+"""What a database must not be, or be set to: that would break what we promise, silently.
+
+*To be read, and not written*: a file that root has copied, say, or a PostgreSQL server that stands by.
+Logins work and every message is refused.
 
 *Not to wait for the disk*: mail of which a sender was told that it is here would be lost with the power.
 
@@ -10,12 +13,14 @@ disk for its locks, is then true for whoever has it next.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, closing
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from mailstack.errors import BadSetting
+from mailstack.errors import BadSetting, StoreUnavailable
+from mailstack.store import driver_errors, sqlite
 from mailstack.store.engine import Database
 
 _OTHERS: Final = 4
@@ -25,7 +30,8 @@ _SESSION: Final = select(func.pg_backend_pid())
 
 
 def check(database: Database) -> None:
-    """Raise BadSetting, saying what has to be set, unless the database is fit for mail; SQLite always is."""
+    """Raise BadSetting, saying what has to be set, or StoreUnavailable, unless it is fit for mail."""
+    require_writable(database)
     if database.is_sqlite:
         return
     with database.translated(), ExitStack() as stack:
@@ -39,6 +45,28 @@ def check(database: Database) -> None:
             raise BadSetting(
                 "the database is set to say that mail is on the disk before it is; let it wait"
                 " (PostgreSQL: ALTER DATABASE ... SET synchronous_commit = on)"
+            )
+
+
+def require_writable(database: Database) -> None:
+    """Raise StoreUnavailable where the database is there to be read alone; waits for nobody who writes."""
+    if database.is_sqlite:
+        with database.translated(), closing(database.engine.raw_connection()) as connection:
+            try:
+                sqlite.try_to_write(connection.cursor())
+            except BaseException:
+                connection.invalidate()  # once the file can be written, it would still be one that reads
+                raise
+        # Of a file that it has opened to read SQLite begins to read without a word, whatever it is told; and
+        # of a disk that became read-only under an open file it learns when it writes.
+        if not os.access(str(database.path), os.W_OK, effective_ids=True):
+            raise driver_errors.unwritable(database.path, "it is read-only, or somebody else's")
+        return
+    with database.reading() as connection:
+        if connection.scalar(select(func.current_setting("transaction_read_only"))) == "on":
+            raise StoreUnavailable(
+                "the database can be read and not written: it is a standby server, or set to"
+                " default_transaction_read_only = on"
             )
 
 

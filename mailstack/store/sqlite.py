@@ -145,6 +145,18 @@ def checkpoint(cursor: DBAPICursor, kind: str) -> bool:
     return not busy
 
 
+def try_to_write(cursor: DBAPICursor) -> None:
+    """Begin to write, no more; raises what SQLite says. Who writes just then shows that one can."""
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+
+
 def log_path(file: str) -> str:
     """Where SQLite keeps the log of a database in this file."""
     return f"{file}-wal"

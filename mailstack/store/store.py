@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
@@ -9,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 from sqlalchemy import Connection
 
 from mailstack.settings import Settings
-from mailstack.store import listing, messages, removal, schema
+from mailstack.store import fitness, listing, messages, removal, schema
 from mailstack.store.batches import Job, Result, Work
 from mailstack.store.counts import Counts
 from mailstack.store.disk import Disk
@@ -130,8 +131,9 @@ class Store:
         return await self._writer.write(work, job, octets=octets)
 
     async def check(self) -> None:
-        """Raise SchemaMismatch or StoreUnavailable unless the store can serve."""
+        """Raise SchemaMismatch or StoreUnavailable unless the store can serve, and take mail."""
         await self.read(schema.check)
+        await asyncio.to_thread(fitness.require_writable, self.database)
         await self._glance.connected()
 
     # -- delivery --------------------------------------------------------------------------------
