@@ -153,6 +153,10 @@ class BadAddress(Permanent):
     """The text is not an address of RFC 5321 §4.1.2."""
 
 
+class BadSender(BadAddress):
+    """A reverse-path that is none."""
+
+
 class BadParameter(Permanent):
     """A parameter of MAIL or RCPT does not follow RFC 5321 §4.1.2, or is given twice."""
 

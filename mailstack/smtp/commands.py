@@ -1,16 +1,27 @@
-"""What stands behind the verbs that have more than one word (RFC 5321 §4.1.1), parsed and checked."""
+"""The grammar of commands: what stands behind a verb (RFC 5321 §4.1.1) becomes checked arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from mailstack.errors import BadParameter, UnknownParameter, Utf8NotAskedFor
-from mailstack.mail.address import Mailbox, parse_forward_path, parse_parameters, parse_reverse_path
+from mailstack.errors import BadAddress, BadParameter, BadSender, UnknownParameter, Utf8NotAskedFor
+from mailstack.mail.address import (
+    Mailbox,
+    fold_domain,
+    is_helo_name,
+    parse_forward_path,
+    parse_parameters,
+    parse_reverse_path,
+)
 
 _MAIL_PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8"})
 _BODIES: Final = frozenset({"7BIT", "8BITMIME"})
 _MAX_DIGITS: Final = 20  # RFC 1870 §3, and RFC 3030 §2 in practice
+
+Grammar = Callable[[str], tuple[Any, ...]]
+"""From all that follows the verb, without blanks around it, to the arguments of its method."""
 
 
 class Mail(NamedTuple):
@@ -19,6 +30,13 @@ class Mail(NamedTuple):
     reverse_path: Mailbox | None
     octets: int
     utf8: bool
+
+
+class Rcpt(NamedTuple):
+    """RCPT TO:<forward-path>."""
+
+    forward_path: Mailbox
+    is_ascii: bool
 
 
 class Bdat(NamedTuple):
@@ -30,10 +48,23 @@ class Bdat(NamedTuple):
 
 # Mail comes from the same senders, and to the same people, again and again: what was right is right.
 @lru_cache(maxsize=256)
+def host(argument: str) -> tuple[str]:
+    """HELO and EHLO: a name for the trace fields."""
+    name = argument.removesuffix(".")  # the root, which DNS has and RFC 5321 has not; some hosts say it
+    if not is_helo_name(name, utf8=True):
+        raise BadParameter("that is neither a domain name nor an address literal")
+    # A U-label here is against RFC 6531 §3.7.1, and would make our `Received:` field no ASCII.
+    return (name if name.isascii() else fold_domain(name),)
+
+
+@lru_cache(maxsize=256)
 def mail(argument: str) -> Mail:
     """MAIL with SIZE (RFC 1870 §3), BODY (RFC 6152 §2) and SMTPUTF8 (RFC 6531 §3.4)."""
     path = _after_keyword(argument, "FROM:")
-    reverse_path, rest = parse_reverse_path(path)
+    try:
+        reverse_path, rest = parse_reverse_path(path)
+    except BadAddress as error:
+        raise BadSender(str(error)) from error
     parameters = parse_parameters(rest)
     if unknown := parameters.keys() - _MAIL_PARAMETERS:
         raise UnknownParameter(f"the parameter {min(unknown)} is not supported")
@@ -48,14 +79,12 @@ def mail(argument: str) -> Mail:
 
 
 @lru_cache(maxsize=256)
-def rcpt(argument: str, *, utf8: bool) -> Mailbox:
-    """RCPT, which has no parameters here; `utf8` is what MAIL said."""
+def rcpt(argument: str) -> Rcpt:
+    """RCPT, which has no parameters here."""
     forward_path, rest = parse_forward_path(_after_keyword(argument, "TO:"))
     if unknown := parse_parameters(rest):
         raise UnknownParameter(f"the parameter {min(unknown)} is not supported")
-    if not utf8 and not argument.isascii():
-        raise Utf8NotAskedFor("an address that is not ASCII needs SMTPUTF8")
-    return forward_path
+    return Rcpt(forward_path, argument.isascii())
 
 
 def bdat(argument: str) -> Bdat:
@@ -65,6 +94,26 @@ def bdat(argument: str) -> Bdat:
     if last.upper() not in ("", "LAST"):
         raise BadParameter("BDAT takes the number of octets, then perhaps LAST")
     return Bdat(_octets(octets), bool(last))
+
+
+@lru_cache(maxsize=1)
+def nothing(argument: str) -> tuple[()]:
+    """No argument."""
+    if argument:
+        raise BadParameter("this command takes no argument")
+    return ()
+
+
+def somebody(argument: str) -> tuple[()]:
+    """VRFY: whoever it is, it makes no difference."""
+    if not argument:
+        raise BadParameter("whom do you mean?")
+    return ()
+
+
+def anything(_argument: str) -> tuple[()]:
+    """NOOP, HELP, EXPN: an argument or none."""
+    return ()
 
 
 def _octets(digits: str) -> int:

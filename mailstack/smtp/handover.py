@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 from mailstack import log
 from mailstack.delivery import Delivery, Intake
@@ -12,6 +13,7 @@ from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.replies import Reply, reply_to
 
 
+@lru_cache(maxsize=16)
 def protocol(*, lmtp: bool, extended: bool, utf8: bool, tls: bool) -> str:
     """How a message came in, by the keywords of RFC 3848 §1 and RFC 6531 §4.3."""
     if lmtp:

@@ -55,10 +55,8 @@ def hello(hostname: str, *, max_octets: int, max_recipients: int, starttls: bool
     return multiline(250, keywords)
 
 
-def refuses(reply: bytes) -> bool:
-    """Whether the peer asked for what it will never get (RFC 5321 §4.2.1)."""
-    return reply[:1] == b"5"
-
+FOR_GOOD: Final = b"5"
+"""How a reply begins where the peer asked for what it will never get (RFC 5321 §4.2.1)."""
 
 OK: Final = Reply(250, "2.0.0", "ok").octets
 SENDER_OK: Final = Reply(250, "2.1.0", "sender ok").octets
@@ -81,9 +79,6 @@ BAD_LINE_END: Final = Reply(500, "5.5.2", "lines end with CRLF, and CR and LF st
 BAD_OCTETS: Final = Reply(500, "5.5.2", "a command has no control characters, and is ASCII or UTF-8").octets
 NOT_SMTP: Final = Reply(554, "5.5.1", "this is a mail server").octets
 NOT_IMPLEMENTED: Final = Reply(502, "5.5.1", "not implemented").octets
-NO_ARGUMENT: Final = Reply(501, "5.5.4", "this command takes no argument").octets
-NO_NAME: Final = Reply(501, "5.5.4", "whom do you mean?").octets
-WRONG_HELO: Final = Reply(501, "5.5.4", "that is neither a domain name nor an address literal").octets
 HELO_FIRST: Final = Reply(503, "5.5.1", "say HELO or EHLO first").octets
 MAIL_FIRST: Final = Reply(503, "5.5.1", "say MAIL first").octets
 NESTED_MAIL: Final = Reply(503, "5.5.1", "a transaction is under way already; RSET ends it").octets
@@ -122,6 +117,7 @@ REPLIES: Final[dict[type[Exception], Reply]] = {
     errors.HeaderTooBig: Reply(552, "5.3.4", "the header of the message is too big"),
     errors.MailLoop: Reply(554, "5.4.6", "the message has passed through too many servers: a mail loop"),
     errors.BareNewline: Reply(550, "5.6.0", "the message has a bare CR or LF; lines end with CRLF"),
+    errors.BadSender: Reply(501, "5.1.7", "that is no address"),
     errors.BadAddress: Reply(501, "5.1.3", "that is no address"),
     errors.BadParameter: Reply(501, "5.5.4", "the parameters are wrong"),
     errors.UnknownParameter: Reply(555, "5.5.4", "a parameter is not supported"),
@@ -141,8 +137,3 @@ def reply_to(error: Exception) -> Reply:
     """The reply to a failure: that of its own class, or of the nearest one above it."""
     reply = next(REPLIES[kind] for kind in type(error).__mro__ if kind in REPLIES)
     return reply._replace(text=str(error)) if isinstance(error, _SAYS_WHAT_IS_WRONG) else reply
-
-
-def bad_sender(error: errors.BadAddress) -> bytes:
-    """The reply to a reverse-path that is none (RFC 3463 §3.2)."""
-    return Reply(501, "5.1.7", str(error)).octets

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from mailstack.delivery import Intake
-from mailstack.errors import BadAddress, MaildropFull, MailstackError, MessageTooBig
-from mailstack.mail.address import Mailbox, fold_domain, is_helo_name
+from mailstack.errors import MaildropFull, MailstackError, MessageTooBig, Utf8NotAskedFor
+from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
 from mailstack.peers import CROSS_PROTOCOL, Peer
@@ -99,12 +99,15 @@ class Session:
             return self._counted(replies.UNKNOWN_COMMAND)
         if text is None:
             return self._counted(replies.BAD_OCTETS)
-        if text and not verb.takes_argument:
-            return self._counted(replies.NO_ARGUMENT)
+        if verb.place is not None and (misplaced := verb.place(self)):
+            return self._counted(misplaced)
         try:
-            answer = verb.method(self, text)
+            answer = verb.method(self, *verb.grammar(text))
         except Exception as error:
             answer = handover.failed(error, session_id=self.id)
+            if word == b"BDAT":
+                # Nobody takes the chunk now, and its octets must not be taken for commands.
+                return self._hang_up(answer)
         return self._counted(answer) if isinstance(answer, bytes) else answer
 
     def abandon(self) -> None:
@@ -115,16 +118,17 @@ class Session:
 
     # -- verbs, in the order of RFC 5321 §4.1.1 --------------------------------------------------
 
-    def helo(self, argument: str) -> Answer:
+    def helo(self, name: str) -> Answer:
         """HELO, RFC 5321 §4.1.1.1."""
-        if not self._said_hello(argument):
-            return replies.WRONG_HELO
+        self._reset()
+        self._helo = name
+        self._esmtp = False
         return f"250 {self._site.hostname}\r\n".encode()
 
-    def ehlo(self, argument: str) -> Answer:
+    def ehlo(self, name: str) -> Answer:
         """EHLO, RFC 5321 §4.1.1.1; LHLO, RFC 2033 §4.1."""
-        if not self._said_hello(argument):
-            return replies.WRONG_HELO
+        self._reset()
+        self._helo = name
         self._esmtp = True
         return replies.hello(
             self._site.hostname,
@@ -133,33 +137,21 @@ class Session:
             starttls=self.tls is None,
         )
 
-    def _said_hello(self, name: str) -> bool:
-        name = name.removesuffix(".")  # the root, which DNS has and RFC 5321 has not; some hosts say it
-        if not is_helo_name(name, utf8=True):
-            return False
-        self._reset()
-        # A U-label here is against RFC 6531 §3.7.1, and would make our `Received:` field no ASCII.
-        self._helo = name if name.isascii() else fold_domain(name)
-        self._esmtp = False
-        return True
-
-    def mail(self, argument: str) -> Answer:
-        """MAIL, RFC 5321 §4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531)."""
+    def mail_misplaced(self) -> bytes | None:
+        """What there is to say where MAIL may not come."""
         if not self._helo:
             return replies.HELO_FIRST
-        if self.envelope is not None:
-            return replies.NESTED_MAIL
-        try:
-            command = commands.mail(argument)
-        except BadAddress as error:
-            return replies.bad_sender(error)
+        return None if self.envelope is None else replies.NESTED_MAIL
+
+    def mail(self, reverse_path: Mailbox | None, octets: int, utf8: bool) -> Answer:
+        """MAIL, RFC 5321 §4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152) and SMTPUTF8 (RFC 6531)."""
         delivery = self._site.delivery
-        if command.octets > delivery.max_message_octets:
-            too_big = MessageTooBig(f"{command.octets} octets were announced")
-            return self._noted(handover.failed(too_big, session_id=self.id), command.reverse_path, None)
-        delivery.flight.require(command.octets)
-        envelope = Envelope(command.reverse_path, declared_octets=command.octets, utf8=command.utf8)
-        if command.octets and not delivery.disk.surely_fits(command.octets):
+        if octets > delivery.max_message_octets:
+            too_big = MessageTooBig(f"{octets} octets were announced")
+            return self._noted(handover.failed(too_big, session_id=self.id), reverse_path, None)
+        delivery.flight.require(octets)
+        envelope = Envelope(reverse_path, declared_octets=octets, utf8=utf8)
+        if octets and not delivery.disk.surely_fits(octets):
             return self._begun_where_it_fits(envelope)
         self.envelope = envelope
         return replies.SENDER_OK
@@ -172,14 +164,18 @@ class Session:
         self.envelope = envelope
         return replies.SENDER_OK
 
-    def rcpt(self, argument: str) -> Answer:
+    def rcpt_misplaced(self) -> bytes | None:
+        """What there is to say where RCPT may not come."""
+        if self.envelope is None:
+            return replies.MAIL_FIRST
+        return None if self.content is None else replies.BDAT_UNDER_WAY
+
+    def rcpt(self, forward_path: Mailbox, is_ascii: bool) -> Answer:
         """RCPT, RFC 5321 §4.1.1.3."""
         envelope = self.envelope
-        if envelope is None:
-            return replies.MAIL_FIRST
-        if self.content is not None:
-            return replies.BDAT_UNDER_WAY
-        forward_path = commands.rcpt(argument, utf8=envelope.utf8)
+        assert envelope is not None
+        if not (is_ascii or envelope.utf8):
+            raise Utf8NotAskedFor("an address that is not ASCII needs SMTPUTF8")
         if not forward_path.domain:
             forward_path = self._site.directory.full(forward_path)
         if len(envelope.forward_paths) >= self._site.settings.max_recipients:
@@ -222,7 +218,7 @@ class Session:
         )
         return reply
 
-    def data(self, argument: str) -> Answer:
+    def data(self) -> Answer:
         """DATA, RFC 5321 §4.1.1.4."""
         if self.content is not None:
             return replies.BDAT_UNDER_WAY
@@ -233,46 +229,41 @@ class Session:
         self.content.begin_data()
         return replies.GO_AHEAD
 
-    def bdat(self, argument: str) -> Answer:
+    def bdat(self, octets: int, last: bool) -> Answer:
         """BDAT, RFC 3030 §2: its octets follow at once, so they are read whatever the answer will be."""
-        try:
-            command = commands.bdat(argument)
-            content = self.content = self.content or Content(self._intake())
-            content.begin_chunk(command.octets, last=command.last)
-        except Exception as error:
-            # Nobody takes the chunk now, and its octets must not be taken for commands.
-            return self._hang_up(handover.failed(error, session_id=self.id))
-        if command.octets and self._ready_for_content:
+        content = self.content = self.content or Content(self._intake())
+        content.begin_chunk(octets, last=last)
+        if octets and self._ready_for_content:
             self._commands -= 1  # the size of a message bounds them, and some senders make them small
         return b"" if content.wanted else self._content_ended(content)
 
-    def rset(self, argument: str) -> Answer:
+    def rset(self) -> Answer:
         """RSET, RFC 5321 §4.1.1.5."""
         self._reset()
         return replies.OK
 
-    def vrfy(self, argument: str) -> Answer:
+    def vrfy(self) -> Answer:
         """VRFY, RFC 5321 §4.1.1.6: the same answer for everybody tells a harvester nothing."""
-        return replies.CANNOT_VERIFY if argument else replies.NO_NAME
+        return replies.CANNOT_VERIFY
 
-    def expn(self, argument: str) -> Answer:
+    def expn(self) -> Answer:
         """EXPN, RFC 5321 §4.1.1.7."""
         return replies.NOT_IMPLEMENTED
 
-    def help(self, argument: str) -> Answer:
+    def help(self) -> Answer:
         """HELP, RFC 5321 §4.1.1.8."""
         return replies.LMTP_HELP if self._site.lmtp else replies.HELP
 
-    def noop(self, argument: str) -> Answer:
+    def noop(self) -> Answer:
         """NOOP, RFC 5321 §4.1.1.9."""
         return replies.OK
 
-    def quit(self, argument: str) -> Answer:
+    def quit(self) -> Answer:
         """QUIT, RFC 5321 §4.1.1.10."""
         self.closing = True
         return replies.BYE
 
-    def starttls(self, argument: str) -> Answer:
+    def starttls(self) -> Answer:
         """STARTTLS, RFC 3207 §4."""
         if self.tls is not None:
             return replies.TLS_ACTIVE
@@ -326,7 +317,7 @@ class Session:
     async def _delivered(self, intake: Intake) -> bytes:
         delivery, accepted, lmtp = self._site.delivery, intake.envelope, self._site.lmtp
         reply = await handover.deliver(delivery, intake, session_id=self.id, each_alone=lmtp)
-        if replies.refuses(reply):
+        if reply.startswith(replies.FOR_GOOD):
             reply = self._counted(reply)
         else:
             self._refusals = self._commands = 0
@@ -351,7 +342,7 @@ class Session:
         What is refused for a while only (a full maildrop, too many recipients, a store that does
         not answer) is not the peer's mistake and does not count.
         """
-        if not replies.refuses(reply) or self.closing:
+        if not reply.startswith(replies.FOR_GOOD) or self.closing:
             return reply
         self._refusals += 1
         if self._refusals <= self._site.settings.max_errors:
@@ -364,26 +355,28 @@ class Session:
 
 
 class Verb(NamedTuple):
-    """A command: what obeys it, and whether it may have an argument."""
+    """One row of the protocol: what to do, with what arguments, and perhaps what is wrong with its place."""
 
-    method: Callable[[Session, str], Answer]
-    takes_argument: bool
+    method: Callable[..., Answer]
+    grammar: commands.Grammar
+    place: Callable[[Session], bytes | None] | None = None
+    """Where it has an answer, that comes before any that the arguments would have."""
 
 
 VERBS: Final = {
-    b"HELO": Verb(Session.helo, takes_argument=True),
-    b"EHLO": Verb(Session.ehlo, takes_argument=True),
-    b"MAIL": Verb(Session.mail, takes_argument=True),
-    b"RCPT": Verb(Session.rcpt, takes_argument=True),
-    b"DATA": Verb(Session.data, takes_argument=False),
-    b"BDAT": Verb(Session.bdat, takes_argument=True),
-    b"RSET": Verb(Session.rset, takes_argument=False),
-    b"VRFY": Verb(Session.vrfy, takes_argument=True),
-    b"EXPN": Verb(Session.expn, takes_argument=True),
-    b"HELP": Verb(Session.help, takes_argument=True),
-    b"NOOP": Verb(Session.noop, takes_argument=True),
-    b"QUIT": Verb(Session.quit, takes_argument=False),
-    b"STARTTLS": Verb(Session.starttls, takes_argument=False),
+    b"HELO": Verb(Session.helo, commands.host),
+    b"EHLO": Verb(Session.ehlo, commands.host),
+    b"MAIL": Verb(Session.mail, commands.mail, Session.mail_misplaced),
+    b"RCPT": Verb(Session.rcpt, commands.rcpt, Session.rcpt_misplaced),
+    b"DATA": Verb(Session.data, commands.nothing),
+    b"BDAT": Verb(Session.bdat, commands.bdat),
+    b"RSET": Verb(Session.rset, commands.nothing),
+    b"VRFY": Verb(Session.vrfy, commands.somebody),
+    b"EXPN": Verb(Session.expn, commands.anything),
+    b"HELP": Verb(Session.help, commands.anything),
+    b"NOOP": Verb(Session.noop, commands.anything),
+    b"QUIT": Verb(Session.quit, commands.nothing),
+    b"STARTTLS": Verb(Session.starttls, commands.nothing),
 }
 LMTP_VERBS: Final = {
     b"LHLO" if word == b"EHLO" else word: verb for word, verb in VERBS.items() if word != b"HELO"
