@@ -12,6 +12,12 @@ from mailstack.certificates import Standing
 from mailstack.settings import Settings
 
 
+class Unseen(str):
+    """Why this user may not look at something; root may."""
+
+    __slots__ = ()
+
+
 class Answer(NamedTuple):
     """What a resolver said to one question."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailstack.certificates import WARN_DAYS
-from mailstack.checks.facts import Facts
+from mailstack.checks.facts import Facts, Unseen
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
 
 _STAGES: Final = (1, 3, 7, WARN_DAYS)
@@ -42,6 +42,8 @@ def validity(facts: Facts) -> Iterator[Finding]:
 
 def _none(facts: Facts) -> Finding:
     named = facts.settings.tls.certificate
+    if isinstance(facts.certificate_problem, Unseen):
+        return unknown("certificate", facts.certificate_problem, "Root may look: run this as root (sudo).")
     if facts.certificate_problem or named is not None:
         return wrong(
             "certificate",

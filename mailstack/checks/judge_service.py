@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from mailstack.checks.facts import Backups, Facts, Store, Unit
+from mailstack.checks.facts import Backups, Facts, Store, Unit, Unseen
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
 from mailstack.errors import BadAddress
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
@@ -40,6 +40,9 @@ def database(facts: Facts) -> Iterator[Finding]:
     """Whether it opens, has this program's schema and adds up."""
     store = facts.store
     if store is None:
+        return
+    if isinstance(store.problem, Unseen):
+        yield unknown("database", store.problem, "Root may look: run this as root (sudo).")
         return
     if store.problem:
         yield wrong(

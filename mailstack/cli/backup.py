@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="backup", help="What is in backups, and how it comes back.", no_args_is_help=True)
 
-EXAMPLE = "Example: mailstack database backup /srv/backup/mail --keep 14"
+EXAMPLE = "Example: mailstack database backup --keep 14"
 
 Where = Annotated[
     Path | None,
@@ -102,7 +102,7 @@ def backup(
         raise typer.Exit(os.EX_DATAERR)
 
 
-@app.command("list", epilog="Example: mailstack backup list /srv/backup/mail --json")
+@app.command("list", epilog="Example: mailstack backup list --json")
 def list_(context: typer.Context, folder: Where = None, json: Json = False) -> None:
     """Show the finished backups of a folder, oldest first, and which of them are damaged."""
     from mailstack.store.backups.folder import Facts, Folder
@@ -135,7 +135,7 @@ def list_(context: typer.Context, folder: Where = None, json: Json = False) -> N
     )
 
 
-@app.command("verify", epilog="Example: mailstack backup verify /srv/backup/mail")
+@app.command("verify", epilog="Example: mailstack backup verify")
 def verify(context: typer.Context, folder: Where = None, at: Which = None, json: Json = False) -> None:
     """Open a backup and check every message in it; the exit code is 65 where something is wrong."""
     from mailstack.store.backups.folder import Folder
@@ -160,7 +160,7 @@ def verify(context: typer.Context, folder: Where = None, at: Which = None, json:
         raise typer.Exit(os.EX_DATAERR)
 
 
-@app.command("restore", epilog="Example: mailstack backup restore /srv/backup/mail --account jo@example.org")
+@app.command("restore", epilog="Example: mailstack backup restore --account jo@example.org")
 def restore(
     context: typer.Context,
     folder: Where = None,

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from mailstack import errors
 
@@ -56,6 +57,7 @@ def exit_code(error: BaseException) -> int:
 
 def obey(command: Callable[[], int], *, debug: bool) -> int:
     """Run a command; an error becomes a sentence on standard error and its exit code."""
+    began_as = os.geteuid()
     try:
         code = command()
         sys.stdout.flush()
@@ -69,7 +71,7 @@ def obey(command: Callable[[], int], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        for line in sentence(error).splitlines():
+        for line in (sentence(error) + _advice(error, began_as)).splitlines():
             print(f"mailstack: {line}", file=sys.stderr)
         return exit_code(error)
 
@@ -124,3 +126,19 @@ def sentence(error: Exception) -> str:
         refused = f" to the user {myself()}" if error.strerror == os.strerror(errno.EACCES) else ""
         return f"{place}{error.strerror}{refused}"
     return f"this is a fault of mailstack (mailstack --debug tells more): {type(error).__name__}: {error}"
+
+
+def _advice(error: Exception, began_as: int) -> str:
+    """What mends it where a file or folder was refused; root's commands become the owner of the mail."""
+    if not isinstance(error, OSError) or error.errno != errno.EACCES or not isinstance(error.filename, str):
+        return ""
+    if began_as != 0:
+        return "; run this as root (sudo)"
+    place = Path(os.path.abspath(error.filename))
+    for folder in reversed(place.parents):
+        if not os.access(folder, os.X_OK):
+            return f", who may not go into {folder}: name another place, one below /var/lib/mailstack say"
+    if os.path.lexists(place):
+        return ""
+    folder = place.parent / "FOLDER" if place.suffix else place
+    return f"; make it first: install -d -o {myself()} {folder}"

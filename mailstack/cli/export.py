@@ -8,6 +8,7 @@ each message of an mbox, and beside a Maildir as Dovecot keeps them, which can t
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -30,7 +31,9 @@ class Message(NamedTuple):
 
 def eml(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
     """Write a directory with a file for every message, named by uid and unique-id."""
-    target.mkdir()
+    target.mkdir(exist_ok=True)  # which root may have made for the owner of the mail
+    if next(target.iterdir(), None) is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     for entry, octets in messages:
         # A unique-id may have any printable character in it, a slash too (RFC 1939 §7).
         path = target / f"{entry.uid:08}-{quote(entry.unique_id, safe='')}.eml"

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailstack.checks import records
-from mailstack.checks.facts import Facts, Policy, Process, Reach, Service, Session, Store
+from mailstack.checks.facts import Facts, Policy, Process, Reach, Service, Session, Store, Unseen
 from mailstack.checks.probes import certificate, machine, names, ports, reach, shown, store, units
 from mailstack.cli.admin import Admin
 from mailstack.cli.control import ask_all
-from mailstack.cli.exits import Usage
+from mailstack.cli.exits import Usage, sentence
 from mailstack.errors import MailstackError, NotRunning
 from mailstack.settings import Settings
 from mailstack.values import TcpAddress
@@ -78,6 +78,8 @@ def _store(admin: Admin, *, recount: bool) -> Store:
     try:
         with admin.database(any_schema=True) as database:
             return store.look(database, recount=recount)
+    except PermissionError as error:
+        return Store(Unseen(sentence(error)))
     except MailstackError as error:
         return Store(str(error))
 

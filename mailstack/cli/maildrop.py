@@ -94,12 +94,18 @@ def show_(
     )
 
 
-@app.command("export", epilog="Example: mailstack maildrop export jo@example.org jo.mbox --format mbox")
+@app.command(
+    "export",
+    epilog="Example: mailstack maildrop export jo@example.org /var/lib/mailstack/jo.mbox --format mbox",
+)
 def export_(
     context: typer.Context,
     address: Address,
     target: Annotated[
-        Path, typer.Argument(metavar="DIRECTORY|FILE", help="What is to be made; must not exist.")
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY|FILE", help="What is to be made; a folder may be there, if it is empty."
+        ),
     ],
     format_: Annotated[
         Format, typer.Option("--format", help="A file a message, one file, or a folder for mail programs.")

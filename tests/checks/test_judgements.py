@@ -28,6 +28,7 @@ from mailstack.checks.facts import (
     Session,
     Store,
     Unit,
+    Unseen,
 )
 from mailstack.checks.finding import Finding, Level
 from mailstack.checks.probes import certificate, machine, ports, units
@@ -107,6 +108,16 @@ BOXES: Final = {
     ),
     "database": (judge_service.database, FINE, Level.FINE),
     "database that does not open": (judge_service.database, replace(FINE, store=Store("no")), Level.WRONG),
+    "database that this user may not open": (
+        judge_service.database,
+        replace(FINE, store=Store(Unseen("no"))),
+        Level.UNKNOWN,
+    ),
+    "certificate that this user may not read": (
+        judge_certificate.validity,
+        replace(FINE, certificate_problem=Unseen("no")),
+        Level.UNKNOWN,
+    ),
     "database of another schema": (
         judge_service.database,
         replace(FINE, store=Store("", "0001")),

@@ -184,6 +184,26 @@ def test_who_was_refused_is_said() -> None:  # root's commands become the owner 
     assert exits.sentence(OSError(errno.ENOTDIR, "Not a directory", "/x")) == "/x: Not a directory"
 
 
+def test_what_mends_a_refusal_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(began_as: int, place: Path | str) -> str:
+        monkeypatch.setattr(os, "geteuid", lambda: began_as)
+
+        def refused() -> int:
+            monkeypatch.undo()  # by now root is somebody else
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+        assert exits.obey(refused, debug=False) == os.EX_NOPERM
+        return capsys.readouterr().err
+
+    assert told(1000, tmp_path / "x").endswith("; run this as root (sudo)\n")
+    name = exits.myself()
+    assert told(0, tmp_path / "x").endswith(f"; make it first: install -d -o {name} {tmp_path}/x\n")
+    assert told(0, tmp_path / "a.mbox").endswith(f"install -d -o {name} {tmp_path}/FOLDER\n")
+    assert told(0, tmp_path).endswith(f"denied to the user {name}\n")
+
+
 def test_a_pipe_that_closes_is_no_error(mailstack: CommandLine) -> None:
     mailstack.good("account", "add", "jo")
     command = " ".join([*COMMAND, "--config", str(mailstack.file), "settings", "show"])

@@ -110,6 +110,12 @@ def _seconds(moment: str) -> int:
     return int(datetime.fromisoformat(moment).timestamp())
 
 
+@pytest.mark.parametrize("kind", ["eml", "maildir"])
+def test_an_empty_folder_may_be_there(filled: CommandLine, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "out").mkdir()
+    filled.good("maildrop", "export", JO, tmp_path / "out", "--format", kind)
+
+
 @pytest.mark.parametrize("kind", ["eml", "mbox", "maildir"])
 def test_nothing_is_overwritten(filled: CommandLine, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "out"

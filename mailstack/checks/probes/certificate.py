@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from mailstack.certificates import said_by
-from mailstack.checks.facts import Certificate
+from mailstack.checks.facts import Certificate, Unseen
 
 ROOTS: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 """What Debian's package ca-certificates makes."""
@@ -29,10 +29,12 @@ def look(
     file: Path, private_key: Path, host: str, at: datetime, *, roots: Path = ROOTS
 ) -> tuple[Certificate | None, str]:
     """The certificate, or why it cannot be used; neither where neither file is there."""
-    if not file.exists() and not private_key.exists():
-        return None, ""
     try:
+        if not file.exists() and not private_key.exists():
+            return None, ""
         loaded = x509.load_pem_x509_certificates(file.read_bytes())
+    except PermissionError as error:
+        return None, _unseen(file, error)
     except OSError as error:
         return None, f"{file} cannot be read: {(error.strerror or str(error)).lower()}"
     except ValueError:
@@ -40,6 +42,8 @@ def look(
     try:
         key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
         is_private = not private_key.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
+    except PermissionError as error:
+        return None, _unseen(private_key, error)
     except OSError as error:
         return None, f"{private_key} cannot be read: {(error.strerror or str(error)).lower()}"
     except (ValueError, TypeError):
@@ -57,6 +61,10 @@ def look(
         issuer_associations=tuple(associations(each) for each in others),
     )
     return seen, ""
+
+
+def _unseen(file: Path, error: PermissionError) -> Unseen:
+    return Unseen(f"{file} cannot be read by this user: {(error.strerror or str(error)).lower()}")
 
 
 def associations(certificate: x509.Certificate) -> dict[tuple[int, int], str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from mailstack.checks.facts import Store
@@ -14,12 +17,24 @@ from mailstack.store.engine import Database
 
 
 def look(database: Database, *, recount: bool) -> Store:
-    """What it tells of itself; `recount` compares every counter, and reads no message."""
+    """What it tells of itself; `recount` compares every counter, and reads no message.
+
+    Raises PermissionError where this user may not even look.
+    """
+    if database.path is not None:
+        _refuse_unseen(database.path)
     try:
         fitness.check(database)
         return _look(database, recount=recount)
     except MailstackError as error:
         return Store(str(error))
+
+
+def _refuse_unseen(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def _look(database: Database, *, recount: bool) -> Store:
