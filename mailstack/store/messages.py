@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from mailstack.errors import AccountsRemoved, NoSuchMailbox
 from mailstack.mail.spool import Spool
+from mailstack.mail.unique_id import Own
 from mailstack.store import blobs, digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.prepared import Prepared, is_among, packed
@@ -110,7 +111,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
             octets = len(prefix) + content_octets
             grown[0] += 1
             grown[1] += octets
-            known_as = unique_id or f"{uid_validity}.{uid}"
+            known_as = unique_id or str(Own(uid_validity, uid))
             entries.append((account_id, uid, known_as, number, octets, prefix, d.at))
             entered.append((account_id, uid))
             if surrogate_prefix is not None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, or_, select, true
 
 from mailstack.errors import BadAddress, NotFound, Permanent
+from mailstack.mail import unique_id as unique_ids
 from mailstack.mail.address import fold_domain, fold_local_part, parse_sender
 from mailstack.peers import ip_of
 from mailstack.store import accounts, runs
@@ -19,6 +20,9 @@ from mailstack.store.tables import account, entry, event, removed
 
 _ID: Final = re.compile(r"[a-z2-7]{8}(-\d+)?")
 _UNIQUE_ID: Final = re.compile(r"\d+\.\d+")
+_LARGEST: Final = (1 << 63) - 1
+"""No database can be asked for a larger number."""
+
 _ACCOUNTS_AT_ONCE: Final = 50
 _ROWS_AT_ONCE: Final = 500
 _LATER: Final = (Kind.SESSION, Kind.REMOVED, Kind.FORGOTTEN, Kind.RESTORED, Kind.IMPORTED)
@@ -143,11 +147,13 @@ def _entry(connection: Connection, unique_id: str) -> Entry:
         ).first()
         if row is not None:
             return row.account_id, row.uid
-    validity, _, uid = unique_id.partition(".")
-    found = connection.execute(select(account.c.id).where(account.c.uid_validity == int(validity))).first()
-    if found is None:
-        raise NotFound(f"no maildrop has given out the unique-id {unique_id}")
-    return found.id, int(uid)
+    own = unique_ids.own(unique_id)
+    if own is not None and own.uid_validity <= _LARGEST:
+        given = select(account.c.id, account.c.next_uid).where(account.c.uid_validity == own.uid_validity)
+        found = connection.execute(given).first()
+        if found is not None and 0 < own.uid < found.next_uid:
+            return found.id, own.uid
+    raise NotFound(f"nothing is known of the unique-id {unique_id}: no maildrop has given it out")
 
 
 def _delivered(connection: Connection, entries: Collection[Entry], since: int) -> list[Event]:

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from mailstack.cli import trace_words
 from mailstack.delivery import Delivery
+from mailstack.errors import NotFound
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.trace import Arrival
@@ -23,7 +24,8 @@ from mailstack.store.events import Kind
 from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import Limits
 from mailstack.store.runs import Runs
-from mailstack.store.tables import event
+from mailstack.store.tables import account, event
+from tests.support import maildrops
 from tests.support.stores import opened
 
 DAY = 86_400
@@ -169,6 +171,21 @@ async def test_two_events_never_have_the_same_time(database: Database, tmp_path:
 def test_what_is_neither_address_nor_id_is_refused_in_words(database: Database, what: str) -> None:
     with database.reading() as connection, pytest.raises(Exception, match="no address"):
         story.find(connection, what, 0)
+
+
+@pytest.mark.parametrize("uid", ["0", "2", "01", "99999999999999999999"])
+@pytest.mark.parametrize("validity", ["{}", "1", "99999999999999999999", "0{}"])
+def test_of_a_unique_id_that_was_never_given_nothing_is_known(
+    database: Database, validity: str, uid: str
+) -> None:
+    maildrops.add_accounts(database, "jo@example.org")
+    maildrops.deposit(database, b"x\r\n", "jo@example.org")
+    with database.reading() as connection:
+        given = connection.execute(select(account.c.uid_validity)).scalar_one()
+        [where] = story.find(connection, f"{given}.1", 0).now
+        assert where.state == "there"
+        with pytest.raises(NotFound, match="nothing is known"):
+            story.find(connection, f"{validity.format(given)}.{uid}", 0)
 
 
 def test_percent_and_underscore_mean_themselves(database: Database) -> None:
