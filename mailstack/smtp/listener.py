@@ -11,12 +11,9 @@ from typing import Final
 from mailstack.crowd import Limits
 from mailstack.settings import Smtp
 from mailstack.smtp import replies
-from mailstack.smtp.receiver import Receiver, Reception
+from mailstack.smtp.receiver import Receiver, Reception, Stopping
 
 BACKLOG: Final = 1024
-_LAST_WORDS_SECONDS: Final = 2.0
-"""How long an idle connection has for the end when the server stops."""
-
 _TRANSACTION_SECONDS: Final = 5.0
 """How long a stopping server waits for senders that have said MAIL and not yet sent their message."""
 
@@ -67,28 +64,26 @@ class Listener:
         A sender in the middle of a transaction goes on with it, unless it lets us wait.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        deadline = began + seconds
-        ended_at: dict[Receiver, float] = {}
-        while self._reception.connections:
-            now = loop.time()
-            late = now >= deadline
-            patient = now - began < _TRANSACTION_SECONDS
-            for connection in self._reception.connections:
-                if now - ended_at.get(connection, now) > _LAST_WORDS_SECONDS:
-                    connection.transport.abort()  # a TLS peer that sleeps never answers the end of TLS
-                elif late or (connection.idle and not (patient and connection.in_transaction)):
-                    ended_at.setdefault(connection, now)
-                    connection.end(replies.SHUTTING_DOWN, linger=False)
-            if late:
-                break
-            await asyncio.sleep(0.02)
+        deadline = loop.time() + seconds
+        patience = min(_TRANSACTION_SECONDS, seconds)
+        if not await self._stopped(Stopping.PATIENT, patience):
+            await self._stopped(Stopping.AT_ONCE, seconds - patience)
+        for connection in self._reception.connections:
+            connection.cut_short(replies.SHUTTING_DOWN)
         if self._reception.tasks:
             # A deposit whose peer has gone is still carried out, and so is its log line: by the store, which
             # writes what waits before it closes, where there is no time left for it here.
             await asyncio.wait(self._reception.tasks, timeout=max(deadline - loop.time(), 0))
         if self._sweeper is not None:
             self._sweeper.cancel()
+
+    async def _stopped(self, how: Stopping, seconds: float) -> bool:
+        """End what may be ended, now or by itself behind its reply; whether that was all."""
+        self._reception.stopping = how
+        for connection in self._reception.connections:
+            if connection.may_stop:
+                connection.cut_short(replies.SHUTTING_DOWN)
+        return await self._reception.connections.gone(seconds)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

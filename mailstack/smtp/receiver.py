@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 from aiosmtpd.smtp import SMTP
@@ -38,7 +39,9 @@ _TURN_OCTETS: Final = 64 * 1024
 _CONTENT_PATIENCE: Final = 15
 """How many times as long within the content of a message, which is worth more than a connection."""
 
-_GIVE_WAY_SECONDS: Final = 2.0
+_LAST_WORDS_SECONDS: Final = 2.0
+"""How long a connection has for its end where we cannot wait."""
+
 _LINGER_SECONDS: Final = 30.0
 """How long a peer may take to read our last words."""
 
@@ -46,6 +49,13 @@ _REFUSALS: Final = {
     Refusal.FULL: replies.TOO_MANY_CONNECTIONS,
     Refusal.FROM_THERE: replies.TOO_MANY_CONNECTIONS_FROM_THERE,
 }
+
+
+class Stopping(Enum):
+    """Which connections a server that stops ends, besides those whose last reply is said."""
+
+    PATIENT = "not those in a transaction"
+    AT_ONCE = "all that nothing is under way in"
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +66,7 @@ class Reception:
     tls_context: Callable[[], ssl.SSLContext]
     connections: Crowd[Receiver] = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    stopping: Stopping | None = None
 
     def __post_init__(self) -> None:
         self.connections = Crowd(Limits.of(self.site.settings))
@@ -186,7 +197,13 @@ class Receiver(SMTP):
             self._let_others_go_first()
         elif self._ended:
             self._close(linger=False)
-        elif self._read_paused:
+        elif self._read_paused or self._reception.stopping:
+            self._stop_or_read_on()
+
+    def _stop_or_read_on(self) -> None:
+        if self._reception.stopping and self.may_stop:
+            self.cut_short(replies.SHUTTING_DOWN)
+        else:
             self._resume_reading()
 
     def _let_others_go_first(self) -> None:
@@ -303,14 +320,12 @@ class Receiver(SMTP):
             self.end(replies.TIMED_OUT, linger=bool(self._input))
 
     @property
-    def idle(self) -> bool:
+    def may_stop(self) -> bool:
         """Whether nothing is under way that a stopping server should wait for."""
-        return not self._awaiting and not self.conversation.wants_content
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether MAIL was accepted and its message has not come to an end (RFC 5321 §3.3)."""
-        return self.conversation.envelope is not None
+        if self._awaiting or self.conversation.wants_content:
+            return False
+        # From MAIL to the end of its message there is a transaction (RFC 5321 §3.3).
+        return self._reception.stopping is Stopping.AT_ONCE or self.conversation.envelope is None
 
     def silence(self, now: float) -> float:
         """For how many seconds nothing has come, content weighed; none, where we are the one to speak."""
@@ -321,11 +336,15 @@ class Receiver(SMTP):
 
     def give_way(self) -> None:
         """Make room for somebody else, at once."""
+        self.cut_short(replies.GIVING_WAY)
+
+    def cut_short(self, reply: bytes) -> None:
+        """Say why, and end, whether that is heard or not."""
         if self.conversation.starting_tls:  # a reply would come into the middle of the handshake
             self.transport.abort()
             return
-        self.end(replies.GIVING_WAY, linger=False)
-        self._loop.call_later(_GIVE_WAY_SECONDS, self.transport.abort)  # TLS waits for its peer's farewell
+        self.end(reply, linger=False)
+        self._loop.call_later(_LAST_WORDS_SECONDS, self.transport.abort)  # TLS waits for its peer's farewell
 
     def _greet_no_more(self) -> None:
         if self._greeting is not None:

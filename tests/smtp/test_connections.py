@@ -9,7 +9,9 @@ from contextlib import suppress
 import pytest
 
 from mailstack.errors import StoreBusy, StoreFull, StoreUnavailable
-from mailstack.smtp import receiver
+from mailstack.smtp import listener, receiver
+from mailstack.smtp.receiver import Stopping
+from tests.smtp.doubles import Connection
 from tests.smtp.rig import Rig
 
 
@@ -99,6 +101,30 @@ async def test_a_stopping_server_finishes_what_is_under_way_and_says_why_to_the_
         assert (await busy.rest()).startswith(b"421 4.3.2 ")
         await stopping
         assert len(await rig.mail("jones")) == 1
+
+
+async def test_a_stopping_server_ends_each_connection_right_behind_its_last_reply():
+    busy = Connection()
+    trio = b"EHLO a\r\nMAIL FROM:<eve@example.net>\r\nRCPT TO:<fast@example.org>\r\n"
+    assert (await busy.feed(trio)).endswith(b"250 2.1.5 recipient ok\r\n")
+    busy.reception.stopping = Stopping.PATIENT
+    assert (await busy.feed(b"NOOP\r\n")).startswith(b"250 "), "it has begun a transaction"
+    assert not busy.transport.over
+    assert (await busy.feed(b"RSET\r\n")).startswith(b"250 ")
+    assert busy.transport.said.endswith(b"\r\n421 4.3.2 the server is stopping, try again\r\n")
+    assert busy.transport.over
+
+
+async def test_a_stopping_server_has_no_patience_with_whoever_only_began(start, monkeypatch):
+    monkeypatch.setattr(listener, "_TRANSACTION_SECONDS", 0.05)
+    async with start() as rig:
+        begun = await rig.connect()
+        await begun.trio()
+        rig.listener.close()
+        stopping = asyncio.create_task(rig.listener.drain(5.0))
+        assert await begun.rest() == b"421 4.3.2 the server is stopping, try again\r\n"
+        async with asyncio.timeout(2.0):
+            await stopping
 
 
 async def test_a_stopping_server_waits_within_its_bound_for_a_store_that_does_not_answer(start):
