@@ -1,37 +1,50 @@
-"""The header of incoming content as it passes: a sender's own `Return-Path:` goes, all else stays.
+"""The header of incoming content as it passes: `Return-Path:` goes, the end is made plain, all else stays.
 
 RFC 5321 §4.4: the server of final delivery writes the one `Return-Path:`, and a message that comes
-with another would have two, of which clients believe either.
+with another would have two, of which clients believe either. And what it writes on top must not run
+into content that begins with no field: a first line that begins with a blank would go on with our
+`Received:`, and what is body here, where no rule looks, would be header to those who read it.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from mailstack.mail.lines import dot_at_line_start
 
-# Longer than any field name in use; a line that goes on longer without a colon is no field. This is
+# RFC 5322 §2.1.1: as long as a line may be; a name that goes on longer without a colon is none. This is
 # what bounds the octets held back, for a line itself may be as long as the message.
-_MAX_NAME = 256
-_NAME = rb"[!-9;-~]{1,%d}+[ \t]{0,%d}+" % (_MAX_NAME, _MAX_NAME)  # RFC 5322 §3.6.8, blanks of §4.5
+_MAX_NAME: Final = 998
+_NAME: Final = rb"[!-9;-~]{1,%d}+[ \t]{0,%d}+" % (_MAX_NAME, _MAX_NAME)  # RFC 5322 §3.6.8, blanks of §4.5
 
-_WHOLE_LINES = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*" % _NAME)
-_CONTINUATIONS = re.compile(rb"(?:[ \t][^\n]*+\n)*")
-_NAME_AND_COLON = re.compile(_NAME + rb":")
-_PERHAPS_A_NAME = re.compile(_NAME)
-_TRACE_NAME = re.compile(rb"\n(received|return-path)[ \t]*+:", re.IGNORECASE)
-_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*", re.IGNORECASE)
+_WHOLE_LINES: Final = re.compile(rb"(?:(?:%b:|[ \t])[^\n]*+\n)*" % _NAME)
+_CONTINUATIONS: Final = re.compile(rb"(?:[ \t][^\n]*+\n)*")
+_NAME_AND_COLON: Final = re.compile(_NAME + rb":")
+_PERHAPS_A_NAME: Final = re.compile(_NAME)
+_TRACE_NAME: Final = re.compile(rb"\n(received|return-path)[ \t]*+:", re.IGNORECASE)
+_RETURN_PATH: Final = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*", re.IGNORECASE)
+
+# The line before a message in an mbox, which broken senders leave there. It becomes a field, by
+# Postfix's name, so that it is not the end of the header, and nothing is lost.
+_FROM_LINE: Final = rb"(?!%b:)>?From " % _NAME
+_FROM: Final = re.compile(_FROM_LINE)
+_WHOLE_FROM_LINES: Final = re.compile(rb"(?:%b[^\n]*+\n)*" % _FROM_LINE)
+_LINE: Final = re.compile(rb"[^\n]*+\n")
+_MAILBOX_LINE: Final = b"X-Mailbox-Line: "
 
 
 class HeaderFilter:
     """Canonical content in chunks of any size, without the `Return-Path:` fields of its header.
 
-    The header ends before the first line that is neither a field nor its continuation; content
-    that begins with such a line has none and passes untouched. At most a field name is held back.
+    The header ends before the first line that is neither a field nor its continuation. Where that is not
+    the empty line, one is put before it, so that it and all behind it is body to everybody (RFC 5322 §2.1).
+    At most a field name is held back.
     """
 
     __slots__ = (
         "_after_line_end",
+        "_at_top",
         "_dropping",
         "_held",
         "_in_header",
@@ -49,6 +62,7 @@ class HeaderFilter:
         self.dotted = False
         """Whether a line that went out begins with a dot, so that RETR has to stuff it (RFC 1939 §3)."""
         self._in_header = True
+        self._at_top = True  # nothing has come but From lines
         self._within_line = False  # of a field whose name is known
         self._dropping = False  # that field, or the last one, is a Return-Path
         self._held = b""  # the beginning of a line that may be a field or the blank line
@@ -62,8 +76,8 @@ class HeaderFilter:
 
     def finish(self) -> bytes:
         """What was held back, where the content ended within a line."""
-        held, self._held, self._in_header = self._held, b"", False
-        return self._noted(held)
+        held, self._held = self._held, b""
+        return self._noted(self._body(held))
 
     def _noted(self, chunk: bytes) -> bytes:
         if chunk and not self.dotted:
@@ -78,10 +92,13 @@ class HeaderFilter:
         if self._dropping:
             at = self._end(_CONTINUATIONS, data, at)
         if not self.header_octets and data[:1] in (b" ", b"\t"):
-            self._in_header = False  # a continuation of nothing
-            return data
+            return self._body(data)  # a continuation of nothing
+        if self._at_top:
+            start, at = at, self._end(_WHOLE_FROM_LINES, data, at)
+            kept += _LINE.sub(_MAILBOX_LINE + rb"\g<0>", data[start:at])
         end = self._end(_WHOLE_LINES, data, at)
         if at < end:
+            self._at_top = False
             kept += self._fields(data[at:end])
         if end < len(data):
             kept += self._begun_line(data[end:])
@@ -116,16 +133,26 @@ class HeaderFilter:
 
     def _begun_line(self, line: bytes) -> bytes:
         """What is kept of the last line of a chunk, or of all from the line where the header ends."""
+        kept = line
         if match := _NAME_AND_COLON.match(line):
             name = match[0][:-1].rstrip(b" \t").lower()
             self.received_fields += name == b"received"
             self._dropping = name == b"return-path"
+            self._at_top = False
         elif _PERHAPS_A_NAME.fullmatch(line) or line == b"\r":
             self._held = line
             return b""
-        elif line[:1] not in (b" ", b"\t"):
-            self._in_header = False
-            return line
+        elif line[:1] in (b" ", b"\t"):
+            self._at_top = False
+        elif self._at_top and _FROM.match(line):
+            kept = _MAILBOX_LINE + line
+        else:
+            return self._body(line)
         self._within_line = True
         self.header_octets += len(line)
-        return b"" if self._dropping else line
+        return b"" if self._dropping else kept
+
+    def _body(self, rest: bytes) -> bytes:
+        """All from where the header ends, with the empty line in between."""
+        self._in_header = False
+        return rest if rest[:2] in (b"", b"\r", b"\r\n") else b"\r\n" + rest

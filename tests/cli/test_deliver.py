@@ -87,8 +87,12 @@ def test_who_is_reached_twice_gets_one_message(mailstack: CommandLine, store: Da
             b"Subject: x\r\n\r\nFrom here\r\n",
         ),
         (b"Subject: x\r\n\r\nno end", b"Subject: x\r\n\r\nno end\r\n"),
-        (b".\n..\n", b".\r\n..\r\n"),
-        (b"From a line without an end", b"From a line without an end\r\n"),
+        (b".\n..\n", b"\r\n.\r\n..\r\n"),
+        (
+            b"From eve\n for jo; x\nReturn-Path: <a@b.example>\n",
+            b"\r\n for jo; x\r\nReturn-Path: <a@b.example>\r\n",
+        ),
+        (b"From a line without an end", b"X-Mailbox-Line: From a line without an end\r\n"),
         (b"", b""),
     ],
 )
@@ -96,6 +100,8 @@ def test_the_content(mailstack: CommandLine, store: Database, given: bytes, kept
     mailstack.good("deliver", "jo@example.org", stdin=given)
     (found,) = mail(store, "jo")
     assert found.partition(b"; ")[2].partition(b"\r\n")[2] == kept
+    (listed,) = mailstack.good("maildrop", "list", "jo@example.org", "--json").json
+    assert listed["octets"] == len(found)
 
 
 def test_a_large_message(mailstack: CommandLine, store: Database) -> None:

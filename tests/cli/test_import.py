@@ -226,6 +226,18 @@ def test_single_files(jo: CommandLine, tmp_path: Path) -> None:
     assert told["notes"] == [f"1 of 2 names in {tmp_path}/folder do not end in .eml"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"\tx\r\nTo: a\r\n", b"x\r\nReturn-Path: <a@b.example>\r\n", b"From x\r\n"]
+)
+def test_what_is_no_header_stays_as_it_was(jo: CommandLine, tmp_path: Path, content: bytes) -> None:
+    """Its octets have been listed to clients already; nothing of ours is put before them."""
+    (tmp_path / "one.eml").write_bytes(content)
+    imported(jo, tmp_path / "one.eml")
+    (found,) = entries(jo)
+    assert octets(jo, found["unique_id"], tmp_path) == content
+    assert found["octets"] == len(content)
+
+
 # -- what may go wrong ---------------------------------------------------------------------------
 
 

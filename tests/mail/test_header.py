@@ -1,4 +1,4 @@
-"""The header as it passes: `Return-Path:` goes, `Received:` is counted, all else stays as it is."""
+"""The header as it passes: `Return-Path:` goes, `Received:` is counted, the end is made plain."""
 
 from __future__ import annotations
 
@@ -34,21 +34,32 @@ CASES = [
     ),
     (b"\r\nReturn-Path: <a>\r\n", b"\r\nReturn-Path: <a>\r\n", "an empty header: the rest is body"),
     (b"To: c\r\n\r\nReturn-Path: <a>\r\n", b"To: c\r\n\r\nReturn-Path: <a>\r\n", "in the body"),
-    (b"hello\r\nReturn-Path: <a>\r\n", b"hello\r\nReturn-Path: <a>\r\n", "a body without a header"),
-    (b" x\r\nReturn-Path: <a>\r\n", b" x\r\nReturn-Path: <a>\r\n", "a continuation of nothing is no header"),
+    (b"hello\r\nReturn-Path: <a>\r\n", b"\r\nhello\r\nReturn-Path: <a>\r\n", "a body without a header"),
+    (b" x\r\nReturn-Path: <a>\r\n", b"\r\n x\r\nReturn-Path: <a>\r\n", "a continuation of nothing"),
+    (b"\t\r\nTo: c\r\n\r\n", b"\r\n\t\r\nTo: c\r\n\r\n", "of nothing but blanks, too"),
     (
         b"To: c\r\nhello\r\nReturn-Path: <a>\r\n",
-        b"To: c\r\nhello\r\nReturn-Path: <a>\r\n",
+        b"To: c\r\n\r\nhello\r\nReturn-Path: <a>\r\n",
         "a line that is no field",
     ),
+    (b"Return-Path: <a>\r\nhello\r\n", b"\r\nhello\r\n", "a body behind a field that goes"),
+    (b"From eve Mon\r\nReturn-Path: <a>\r\n", b"X-Mailbox-Line: From eve Mon\r\n", "a line of an mbox"),
+    (
+        b">From eve\r\nFrom joe\r\n\tb\r\nFrom jim\r\n",
+        b"X-Mailbox-Line: >From eve\r\nX-Mailbox-Line: From joe\r\n\tb\r\n\r\nFrom jim\r\n",
+        "several, but nowhere else",
+    ),
+    (b"From eve\r\nhello\r\n", b"X-Mailbox-Line: From eve\r\n\r\nhello\r\n", "and a body"),
+    (b"From : eve\r\nReturn-Path: <a>\r\n", b"From : eve\r\n", "a field: RFC 5322 §4.5"),
+    (b"From", b"\r\nFrom", "the content ended there"),
     (b"X-Return-Path: <a>\r\n\r\n", b"X-Return-Path: <a>\r\n\r\n", "another name"),
     (b"Return-Path-X: <a>\r\n\r\n", b"Return-Path-X: <a>\r\n\r\n", "another name"),
-    (b"Return-Path\r\n\r\n", b"Return-Path\r\n\r\n", "no colon"),
-    (b": a\r\nReturn-Path: <a>\r\n", b": a\r\nReturn-Path: <a>\r\n", "no name"),
-    (b"\xc3\xa9: a\r\nReturn-Path: <a>\r\n", b"\xc3\xa9: a\r\nReturn-Path: <a>\r\n", "a name is ASCII"),
+    (b"Return-Path\r\n\r\n", b"\r\nReturn-Path\r\n\r\n", "no colon"),
+    (b": a\r\nReturn-Path: <a>\r\n", b"\r\n: a\r\nReturn-Path: <a>\r\n", "no name"),
+    (b"\xc3\xa9: a\r\nReturn-Path: <a>\r\n", b"\r\n\xc3\xa9: a\r\nReturn-Path: <a>\r\n", "a name is ASCII"),
     (b"Subject: \xff\x00\r\nReturn-Path: <\xff>\r\n\r\n", b"Subject: \xff\x00\r\n\r\n", "a body is anything"),
     (b"Return-Path: <a>", b"", "the content ended within the field"),
-    (b"Return-Path", b"Return-Path", "or before one could know"),
+    (b"Return-Path", b"\r\nReturn-Path", "or before one could know"),
     (b"To: c\r\n\r", b"To: c\r\n\r", "or within the blank line"),
 ]
 
@@ -80,6 +91,9 @@ def test_received_fields_are_counted_in_the_header_alone() -> None:  # RFC 5321 
         (b"a.\r\nb .\r\n", False),
         (b"To: a\r\n\r\nb\r\n..\r\n", True),
         (b"To: a\r\n\r\n.b\r\n", True),
+        (b"To: a\r\n.b\r\n", True),
+        (b"From .\r\n.X: a\r\n", True),
+        (b"From .\r\n", False),
         (b"Return-Path: a\r\n.X: a\r\n\r\n", True),
         (b"Return-Path: a\r\n .\r\n\r\n", False),
         (b"Return-Path: .\r\n\r\n.", True),
@@ -105,8 +119,15 @@ def test_a_name_without_end_is_no_field(octet: bytes) -> None:
     content = b"a" + octet * 2000 + b": b\r\nReturn-Path: <c>\r\n"
     for size in (1, 100, 10_000):
         kept, header_filter = filtered(content, size)
-        assert kept == content
+        assert kept == b"\r\n" + content
         assert header_filter.header_octets == 0
+
+
+@pytest.mark.parametrize("octet", [b"a", b" "])
+def test_a_name_may_be_as_long_as_a_line(octet: bytes) -> None:  # RFC 5322 §2.1.1
+    content = b"a" + octet * 997 + b": b\r\nReturn-Path: <c>\r\n"
+    for size in (1, 100, 10_000):
+        assert filtered(content, size)[0] == content[: content.index(b"Return-Path")]
 
 
 # -- against an obvious reference ----------------------------------------------------------------
@@ -115,21 +136,28 @@ def test_a_name_without_end_is_no_field(octet: bytes) -> None:
 def reference(content: bytes) -> tuple[bytes, int, int, bool]:
     """Line by line."""
     lines = re.findall(rb"[^\n]*\n", content)
-    kept, received, octets, name = [], 0, 0, b""
+    kept: list[bytes] = []
+    received, octets, name, at_top = 0, 0, b"", True
     while lines:
         if lines[0][:1] in (b" ", b"\t"):
             if not name:
                 break
-        else:
-            match = re.match(rb"([!-9;-~]{1,256})[ \t]{0,256}:", lines[0])
-            if not match:
-                break
-            name = match[1].lower()
+            at_top = False
+        elif match := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", lines[0]):
+            name, at_top = match[1].lower(), False
             received += name == b"received"
+        elif at_top and re.match(b">?From ", lines[0]):
+            name = b"x-mailbox-line"
+            octets -= len(b"X-Mailbox-Line: ")
+            lines[0] = b"X-Mailbox-Line: " + lines[0]
+        else:
+            break
         line = lines.pop(0)
         octets += len(line)
         if name != b"return-path":
             kept.append(line)
+    if lines and not re.match(b"\r\n|\r\\Z", lines[0]):
+        kept.append(b"\r\n")
     kept += lines
     return b"".join(kept), received, octets, any(line.startswith(b".") for line in kept)
 
@@ -142,13 +170,15 @@ PIECES = st.sampled_from(
         b"Received:",
         b"received :",
         b"To:",
+        b"From ",
+        b">From ",
         b".x:",
         b":",
         b" ",
         b"\t",
     ]
     + [b"\r\n"] * 5
-    + [b"\r\n\r\n", b"text", b".", b"\xe9", b"n" * 256, b" " * 256, b"\r"]
+    + [b"\r\n\r\n", b"text", b".", b"\xe9", b"n" * 998, b" " * 998, b"\r"]
 )
 
 

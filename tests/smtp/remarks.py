@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 _LENIENT: Final = "the grammar does not have it; Postfix is lenient (`strict_rfc821_envelopes = no`)"
-_HEADERLESS: Final = "Postfix changes the content: one without a header gets a blank line before it"
 _TWENTY: Final = "free (§4.2.1): Postfix hangs up after 20 mistakes, mailstack after 50"
 _BARE: Final = "§2.3.8: only CRLF ends a line; Postfix takes LF for one in commands"
 _CHUNK: Final = "free: RFC 3030 §2 leaves the code of a chunk without a transaction open"
@@ -22,7 +21,6 @@ REMARKS: Final = {
     "NOOP, HELP, EXPN, VRFY, RSET and QUIT need no EHLO": (
         "§4.5.1 does not demand HELP, §4.1.1.8 asks for it (SHOULD); Postfix has none"
     ),
-    "MAIL within a transaction is refused and changes nothing": _HEADERLESS,
     "commands without arguments have none": "§4.3.2 has 501 for it; Postfix takes `QUIT please`",
     "VRFY tells nobody who is there": (
         "§7.3 allows either; Postfix tells strangers which names exist (`disable_vrfy_command = no`)"
@@ -35,7 +33,6 @@ REMARKS: Final = {
     "local-part, domain and path have their limits": (
         "§4.5.3.1.3 is the least that a server takes, not the most: Postfix takes more"
     ),
-    "a quoted local-part is the same mailbox as an unquoted one": _HEADERLESS,
     "source routes are taken and ignored": "free: 550 and 554 both refuse for good",
     "an address literal may be a sender, and is no domain of ours": (
         "Postfix takes the literal of its own address for itself, as §4.1.3 allows"
@@ -60,12 +57,12 @@ REMARKS: Final = {
     "an alias leads to all its targets, through other aliases, each once": (
         "free: `Delivered-To` names the recipient here, the maildrop there"
     ),
-    "what follows a plus sign is the reader's own": _HEADERLESS,
-    "the first of two dots is taken away, at the first octet too": _HEADERLESS,
     "8-bit octets, NUL and long lines are kept octet for octet": (
         "Postfix removes NUL (`message_strip_characters`), which RFC 5321 §2.4 allows nobody but the author"
     ),
-    "in content a bare LF becomes CRLF, and a bare CR a space": _HEADERLESS,
+    "in content a bare LF becomes CRLF, and a bare CR a space": (
+        "free: Postfix takes a CR before CRLF for a part of the line end"
+    ),
     "a message that has passed through a hundred servers goes in circles": (
         "§6.3: at least 100 fields; Postfix stops at 50 (`hopcount_limit`)"
     ),

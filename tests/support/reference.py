@@ -24,25 +24,30 @@ def canonical(content: bytes) -> bytes:
     return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
 
 
-def without_return_path(content: bytes) -> bytes:
-    """Canonical content without the `Return-Path:` fields of its header (RFC 5321 §4.4)."""
+def with_its_header(content: bytes) -> bytes:
+    """Canonical content with a header that ends, and without `Return-Path:` fields in it (RFC 5321 §4.4)."""
     lines = content.split(b"\r\n")
     kept: list[bytes] = []
-    dropping = False
+    at_top, dropping = True, False
     for number, line in enumerate(lines):
-        field = re.match(rb"([!-9;-~]{1,256})[ \t]{0,256}:", line)
-        if field:
-            dropping = field[1].lower() == b"return-path"
+        before = b""
+        if field := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", line):
+            at_top, dropping = False, field[1].lower() == b"return-path"
+        elif at_top and line.startswith((b"From ", b">From ")):
+            before = b"X-Mailbox-Line: "
         elif number == 0 or not line.startswith((b" ", b"\t")):
-            return b"\r\n".join(kept + lines[number:])
+            end = [b""] if line else []
+            return b"\r\n".join(kept + end + lines[number:])
+        else:
+            at_top = False
         if not dropping:
-            kept.append(line)
+            kept.append(before + line)
     return b"\r\n".join(kept)
 
 
 def kept(data: bytes) -> bytes:
     """What the store has to keep, below its own trace fields, of what DATA carried."""
-    return without_return_path(canonical(unstuffed(data)))
+    return with_its_header(canonical(unstuffed(data)))
 
 
 def below_trace(message: bytes) -> tuple[bytes, bytes, bytes]:
