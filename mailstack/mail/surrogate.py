@@ -21,8 +21,15 @@ _LONGEST_FIELD: Final = 64 * 1024
 _MOST_FIELDS: Final = 128 * 1024
 """Octets of all fields that are understood; no letter has so many, but a message of parts without end may."""
 
-_LONGEST_DELIMITER: Final = 1000  # RFC 2046 §5.1.1 allows 70 characters, and blanks behind them
-_DELIMITER: Final = re.compile(rb"^--", re.MULTILINE)
+_MOST_LINES: Final = 100_000
+"""Lines of all headers that are looked at, for each costs a step in Python; what comes behind is body."""
+
+# Of the expression for the delimiters, which is made again for each multipart.
+_MOST_MULTIPARTS: Final = 500
+_DEEPEST: Final = 30
+_BOUNDARY: Final = re.compile(rb"[^\r\n]{1,128}")  # RFC 2046 §5.1.1 allows 70 characters,
+_BLANKS: Final = rb"[ \t]{0,800}+\r?\n"  # and blanks behind them
+_LONGEST_DELIMITER: Final = 2 + 128 + 800 + 2
 _NO_ASCII: Final = bytes(octet if octet < 0x80 else ord("?") for octet in range(256))
 
 
@@ -62,10 +69,13 @@ class Downgrader:
 
     __slots__ = (
         "_boundaries",
+        "_delimiter",
         "_field",
         "_held",
         "_in_header",
+        "_lines",
         "_mid_line",
+        "_multiparts",
         "_out",
         "_understood",
         "_unread",
@@ -75,8 +85,11 @@ class Downgrader:
     def __init__(self) -> None:
         self.changed = False
         """Whether what came out differs from what went in."""
-        self._boundaries: set[bytes] = set()
+        self._boundaries: list[bytes] = []  # of the multiparts that have begun, the outermost first
+        self._delimiter: re.Pattern[bytes] | None = None  # of all of these
+        self._multiparts = 0
         self._in_header = True
+        self._lines = 0  # of headers so far
         self._field = b""
         self._understood = 0  # octets of fields that were taken apart so far
         self._unread = False  # the field was too long, its lines pass one by one
@@ -107,6 +120,12 @@ class Downgrader:
         """One line of a header, or as much of it as there is; where the next one begins."""
         end = data.find(b"\n", at) + 1
         line = data[at : end or len(data)]
+        self._lines += 1
+        if self._lines > _MOST_LINES:
+            self._end_field()
+            self._in_header = False
+            self._set_boundaries([])
+            return at
         if self._mid_line:
             self._pass_unread(line)
             self._mid_line = not end
@@ -155,12 +174,23 @@ class Downgrader:
         self._out.append(made)
 
     def _note_boundary(self, field: bytes) -> None:
-        if boundary := _boundary(field.partition(b":")[2].decode("latin-1").replace("\r\n", "")):
-            self._boundaries.add(boundary.encode("latin-1", "replace"))
+        found = _boundary(field.partition(b":")[2].decode("latin-1").replace("\r\n", ""))
+        boundary = (found or "").encode("latin-1", "replace")
+        if boundary in self._boundaries or not _BOUNDARY.fullmatch(boundary):
+            return
+        self._multiparts += 1
+        if self._multiparts <= _MOST_MULTIPARTS and len(self._boundaries) < _DEEPEST:
+            self._set_boundaries([*self._boundaries, boundary])
+
+    def _set_boundaries(self, boundaries: list[bytes]) -> None:
+        self._boundaries = boundaries
+        self._delimiter = None
+        if boundaries:
+            self._delimiter = re.compile(rb"^--%b%b" % (_any_of(boundaries), _BLANKS), re.MULTILINE)
 
     def _body(self, data: bytes, at: int) -> int:
         """Up to the line behind the next delimiter, as far as it is here."""
-        if not self._boundaries:
+        if self._delimiter is None:
             self._out.append(data[at:])
             return len(data)
         if self._mid_line:
@@ -169,26 +199,41 @@ class Downgrader:
             end = end or len(data)
             self._out.append(data[at:end])
             return end
-        match = _DELIMITER.search(data, at)
-        start = match.start() if match else self._tail(data, at)
+        if match := self._delimiter.search(data, at):
+            self._out.append(data[at : match.end()])
+            self._begin_part(match[0][2:].rstrip(b" \t\r\n"))
+            return match.end()
+        start = _tail(data, at)
         self._out.append(data[at:start])
-        if start == len(data):
-            self._mid_line = not data.endswith(b"\n")
-            return start
-        end = data.find(b"\n", start) + 1
-        if not end and len(data) - start <= _LONGEST_DELIMITER:
-            self._held = data[start:]
-            return len(data)
-        self._mid_line = not end
-        line = data[start : end or len(data)]
-        self._in_header = bool(end) and line[2:].rstrip(b" \t\r\n") in self._boundaries
-        self._out.append(line)
-        return start + len(line)
+        self._held = data[start:]
+        self._mid_line = not self._held and not data.endswith(b"\n")
+        return len(data)
 
-    def _tail(self, data: bytes, at: int) -> int:
-        """Where a last line begins that may still become a delimiter."""
-        start = max(data.rfind(b"\n") + 1, at)
-        return start if data[start:] == b"-" else len(data)
+    def _begin_part(self, boundary: bytes) -> None:
+        """The part's header comes; multiparts within the one before it have ended (RFC 2046 §5.1.2)."""
+        self._in_header = True
+        depth = self._boundaries.index(boundary) + 1
+        if depth < len(self._boundaries):
+            self._set_boundaries(self._boundaries[:depth])
+
+
+def _tail(data: bytes, at: int) -> int:
+    """Where a last line begins that may still become a delimiter."""
+    start = max(data.rfind(b"\n") + 1, at)
+    line = data[start : start + _LONGEST_DELIMITER]
+    may_become = line[:2] == b"--"[: len(line)] and len(data) - start < _LONGEST_DELIMITER
+    return start if may_become else len(data)
+
+
+def _any_of(words: list[bytes]) -> bytes:
+    """An expression for different words that looks at each octet once, however many there are."""
+    if len(words) == 1:
+        return re.escape(words[0])
+    rests: dict[bytes, list[bytes]] = {}
+    for word in words:
+        rests.setdefault(word[:1], []).append(word[1:])
+    each = [re.escape(first) + _any_of(behind) for first, behind in rests.items()]
+    return each[0] if len(each) == 1 else b"(?:%b)" % b"|".join(each)
 
 
 def _boundary(content_type: str) -> str | None:

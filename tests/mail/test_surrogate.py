@@ -179,6 +179,61 @@ def test_parts_without_end_cost_no_more_than_some(field: bytes) -> None:
     assert out.isascii()
 
 
+def multipart(*boundaries: bytes) -> bytes:
+    """The beginning of multiparts, each within the one before it."""
+    return b"".join(
+        b"Content-Type: multipart/mixed; boundary=%b\r\n\r\n--%b\r\n" % (each, each) for each in boundaries
+    )
+
+
+HOSTILE_BODIES = {
+    "dashes": (multipart(b"x"), b"--\r\n"),
+    "near delimiters": (multipart(b"x"), b"--xy\r\n"),
+    "delimiters": (multipart(b"x"), b"--x\r\n"),
+    "empty parts": (multipart(b"x"), b"--x\r\n\r\n"),
+    "fields": (multipart(b"x"), b"a:\r\n"),
+    "folds": (multipart(b"x") + b"a:\r\n", b" b\r\n"),
+    "many boundaries": (multipart(*(b"%c" % each for each in range(97, 122))), b"--z\r\n"),
+    "boundaries much alike": (multipart(*(b"b" * each + b"a" for each in range(30))), b"--bbbbbbbbbbb\r\n"),
+}
+
+
+@pytest.mark.parametrize(("header", "line"), HOSTILE_BODIES.values(), ids=HOSTILE_BODIES)
+def test_lines_without_end_cost_little(header: bytes, line: bytes) -> None:
+    """The next message waits meanwhile, for few surrogates are made at once."""
+    content = header + line * (20_000_000 // len(line)) + "\r\nü\r\n".encode()
+    downgrader = Downgrader()
+    began = time.thread_time()
+    out = [downgrader.feed(content[at : at + PART_OCTETS]) for at in range(0, len(content), PART_OCTETS)]
+    out.append(downgrader.finish())
+    assert time.thread_time() - began < 1.5, "it is 0.2 s at most, and was 2 to 4 s for most of them"
+    assert b"".join(out) == content
+
+
+def test_there_is_an_end_to_multiparts_within_multiparts() -> None:
+    within = multipart(b"a") + b"".join(
+        b"--a\r\nContent-Type: multipart/mixed; boundary=%d%b\r\n\r\n" % (each, b"b" * 100)
+        for each in range(1000)
+    )
+    downgrader = Downgrader()
+    began = time.thread_time()
+    assert downgrader.feed(within) + downgrader.finish() == within
+    assert time.thread_time() - began < 3.0, "it is 0.1 s"
+
+
+@pytest.mark.parametrize("delimiter", ["--a", "--ab \t", "--abc", "--b", "--a."])
+def test_every_multipart_around_a_part_can_go_on(delimiter: str) -> None:
+    content = multipart(b"a", b"ab", b"b", b"abc", b"a.") + f"\r\nü\r\n{delimiter}\r\nSubject: ".encode()
+    assert in_ascii(content + "ü\r\n".encode()) == content + b"=?utf-8?b?w7w=?=\r\n"
+
+
+@pytest.mark.parametrize("delimiter", ["--a--", "--", "--aa", "-- a", "--ab", "--a.", "x--a", " --a"])
+def test_what_delimits_nothing_begins_no_part(delimiter: str) -> None:
+    """The multipart with the boundary `ab` has ended with the part that it was."""
+    content = multipart(b"a", b"ab") + f"\r\nx\r\n--a\r\n\r\nx\r\n{delimiter}\r\nSubject: ü\r\n".encode()
+    assert in_ascii(content) == content
+
+
 text = st.text(st.sampled_from('aü字 ,;:<>@"()=?\\.-\t'), max_size=60)
 names = st.sampled_from(["From", "To", "Subject", "Received", "Content-Type", "Return-Path", "X-Any", "Date"])
 
@@ -246,6 +301,23 @@ def test_no_octets_are_too_broken(header: bytes, body: bytes) -> None:
 @given(st.lists(st.tuples(names, text), max_size=5), text, st.integers(1, 9))
 def test_it_makes_no_difference_how_the_content_is_cut(fields, body, octets_at_once) -> None:
     content = "".join(f"{name}: {value}\n" for name, value in fields) + f"\n{body}\n"
+    assert made(content, octets_at_once=octets_at_once) == made(content)
+
+
+INNER = "Content-Type: multipart/mixed; boundary=ab\n"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["--a", "--ab", "--", "-", "\n", "\n\n", " ", "\t", "é", "x" * 1000, "Subject: é\n", INNER]
+        ),
+        max_size=30,
+    ).map("".join),
+    st.integers(1, 9),
+)
+def test_nor_how_its_parts_are(body, octets_at_once) -> None:
+    content = f"Content-Type: multipart/mixed; boundary=a\n\n{body}"
     assert made(content, octets_at_once=octets_at_once) == made(content)
 
 
