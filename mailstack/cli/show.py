@@ -20,7 +20,7 @@ def as_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Row], *, empty: str, numbers: Iterable[str] = ()) -> None:
     """Print rows under their headings, or say in a sentence that there are none."""
-    given = [list(row) for row in rows]
+    given = [list(map(printable, row)) for row in rows]
     right = {columns.index(name) for name in numbers}
     if not given:
         print(empty, file=sys.stderr)
@@ -34,12 +34,19 @@ def facts(pairs: Mapping[str, str]) -> None:
     """Print what is known of one thing, a line a fact."""
     width = max(map(len, pairs))
     for name, value in pairs.items():
-        print(f"{name:<{width}}  {value}".rstrip())
+        print(f"{name:<{width}}  {printable(value)}".rstrip())
 
 
 def note(text: str) -> None:
     """Tell something that is not the answer: on standard error, out of the way of pipes."""
     print(text, file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """A line in which nothing that a stranger sent moves the cursor, or does anything else to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 octets: Final = rounded_size

@@ -18,11 +18,11 @@ def lines(found: Story) -> Iterator[str]:
     """All events, then where the messages are now."""
     for each in found.events:
         first, *more = _SENTENCES[each.kind](each, found)
-        yield _printable(f"{_time(each.at)}  {each.kind:<{_WIDTH}}{first}")
+        yield show.printable(f"{_time(each.at)}  {each.kind:<{_WIDTH}}{first}")
         for line in more:
-            yield _printable(f"{'':<{21 + _WIDTH}}{line}")
+            yield show.printable(f"{'':<{21 + _WIDTH}}{line}")
     for where in found.now:
-        yield _printable(f"{'now':<21}{'':<{_WIDTH}}{_whereabouts(where, found)}")
+        yield show.printable(f"{'now':<21}{'':<{_WIDTH}}{_whereabouts(where, found)}")
 
 
 def _accepted(each: Event, found: Story) -> list[str]:
@@ -154,8 +154,3 @@ def _among(text: str, each: Event, found: Story) -> str:
 
 def _time(at: int) -> str:
     return clock.moment(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _printable(line: str) -> str:
-    """What strangers sent cannot move the cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)

@@ -7,13 +7,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from mailstack.errors import BadAddress
+from mailstack.mail.address import parse_reverse_path
+
 HEAD_OCTETS: Final = 64 * 1024
 """How much of a message is looked at; the trace fields are on top."""
 
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
 _RETURN_PATH: Final = re.compile(
-    rb"^return-path[ \t]*:\s*<?([^\s<>]*)>?[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+    rb"^return-path[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE | re.MULTILINE
 )
+_LINE_END: Final = re.compile(r"\r?\n")
 _UTF8: Final = re.compile(rb"\bwith\s+utf8", re.IGNORECASE)  # the keywords of RFC 6531 §4.3
 _LOCAL: Final = re.compile(rb"\bwith\s+local\b", re.IGNORECASE)
 _HEADER_END: Final = re.compile(rb"^\r?\n", re.MULTILINE)
@@ -34,7 +38,20 @@ def received_at(head: bytes) -> datetime | None:
 def return_path(head: bytes) -> str | None:
     """The reverse-path in the topmost `Return-Path:`, empty for the null one; None where there is none."""
     field = _RETURN_PATH.search(_header(head))
-    return None if field is None else field[1].decode("utf-8", "replace")
+    return None if field is None else reverse_path(field[1].decode("utf-8", "replace"))
+
+
+def reverse_path(text: str) -> str:
+    """The mailbox that a mail server wrote there, with or without brackets; empty for the null path.
+
+    What is no mailbox is taken for the null path: it would be anything at all, control characters included.
+    """
+    text = _LINE_END.sub("", text).strip()
+    try:
+        mailbox, _ = parse_reverse_path(text if text.startswith("<") else f"<{text}>")
+    except BadAddress:
+        return ""
+    return str(mailbox or "")
 
 
 def is_internationalized(head: bytes) -> bool:

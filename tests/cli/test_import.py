@@ -238,6 +238,14 @@ def test_what_is_no_header_stays_as_it_was(jo: CommandLine, tmp_path: Path, cont
     assert found["octets"] == len(content)
 
 
+def test_a_return_path_of_control_characters_reaches_no_terminal(jo: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "one.eml").write_bytes(b"Return-Path: <\x1b[2J\0@example.net>\n\nx\n")
+    (tmp_path / "box").write_bytes(b"From \x1b[2J\0@example.net Thu Jan  1 02:37:27 2026\n\nx\n")
+    imported(jo, tmp_path / "one.eml")
+    imported(jo, tmp_path / "box")
+    assert [each["reverse_path"] for each in entries(jo)] == ["", ""]
+
+
 # -- what may go wrong ---------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from mailstack.cli import export
+from mailstack.cli import export, show
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store.engine import Database
 from mailstack.store.tables import PARTS_A_MESSAGE, content
@@ -35,6 +35,15 @@ def filled(mailstack: CommandLine, store: Database) -> CommandLine:
     for each in CONTENTS:
         maildrops.deposit(store, each, JO)
     return mailstack
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_no_table_prints_control_characters(capsys, monkeypatch, on_terminal: bool) -> None:
+    """What is in the store may be older than the rules that keep such things out."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: on_terminal)
+    show.table(("from",), [["\x1b[2J\0\x9b@é.example"]], empty="")
+    show.facts({"from": "\x1b[2J\0\x9b@é.example"})
+    assert capsys.readouterr().out.count("\\x1b[2J\\x00\\x9b@é.example") == 2
 
 
 def test_list_tells_what_a_client_would_see(filled: CommandLine) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mailstack.errors import BadData
 from mailstack.mail import arrival, courier, dovecot, maildir, unique_id
+from mailstack.mail.address import parse_mailbox
 from mailstack.mail.dovecot import Format, Listed
 from tests.support.samples import corpus_folder
 
@@ -216,7 +217,26 @@ def test_trace_fields_on_top_are_read() -> None:
     assert arrival.return_path(head) == "eve@example.net"
     assert arrival.return_path(b"Return-Path: <>\n\n") == ""
     assert arrival.received_at(b"\r\nReceived: by c; Wed, 25 Nov 2026 00:00:00 +0000\r\n") is None
+    folded = b"Return-Path:\r\n <@a.example:eve@example.net> (c)\r\nReturn-Path: <>\r\n"
+    assert arrival.return_path(folded) == "eve@example.net"
+    assert arrival.return_path(b'return-path : "e v"@example.net\n') == '"e v"@example.net'
     assert arrival.return_path(b"A: b\n\nReturn-Path: <eve@example.net>\n") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"\x1b[2Jeve@a",
+        b"eve\0@a",
+        b"<e\x07ve@a>",
+        b"<eve\xc2\x9b@a>",
+        b"MAILER-DAEMON",
+        b"-",
+        b"x" * 300 + b"@a",
+    ],
+)
+def test_a_return_path_that_is_no_mailbox_is_the_null_one(path: bytes) -> None:
+    assert arrival.return_path(b"Return-Path: " + path + b"\nReturn-Path: <eve@example.net>\n") == ""
 
 
 @pytest.mark.parametrize(
@@ -242,4 +262,6 @@ def test_any_trace_fields_are_understood_or_not(octets: bytes) -> None:
     arrival.received_at(octets)
     arrival.received_at(b"Received: by c; " + octets)
     arrival.received_at(b"Received: by c; Thu, 26 Nov " + octets)
-    arrival.return_path(b"Return-Path: " + octets)
+    path = arrival.return_path(b"Return-Path: " + octets)
+    assert path is not None
+    assert not path or str(parse_mailbox(path)) == path

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from mailstack.cli.importing.source import CHUNK_OCTETS, Found, Uidl, moment
-from mailstack.mail import mbox, mbox_header
+from mailstack.mail import arrival, mbox, mbox_header
 from mailstack.mail.dovecot import Format
-from mailstack.mail.from_line import FromLine
 from mailstack.mail.mbox import Place, Unquoter
 from mailstack.mail.mbox_header import Header
-
-_NOBODY: Final = ("-", "MAILER-DAEMON")
 
 
 class _Key(NamedTuple):
@@ -60,7 +57,7 @@ class Mbox:
                 self._unique_id(header),
                 at=moment(place.line.at.timestamp()) if place.line.at else None,
                 at_latest=modified,
-                sender=_sender(place.line),
+                sender=arrival.reverse_path(place.line.sender),
             )
 
     def chunks(self, found: Found) -> Iterator[bytes]:
@@ -105,7 +102,3 @@ class Mbox:
                 f"{self._name}: message {number} begins without a blank line before it;"
                 f" look whether it is text of message {number - 1}, which then ends too early"
             )
-
-
-def _sender(line: FromLine) -> str:
-    return "" if line.sender in _NOBODY else line.sender
