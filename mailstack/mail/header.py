@@ -1,4 +1,4 @@
-"""The header of incoming content as it passes: `Return-Path:` goes, the end is made plain, all else stays.
+"""The header of incoming content as it passes: `Return-Path:` goes, an empty one is ended, all else stays.
 
 RFC 5321 §4.4: the server of final delivery writes the one `Return-Path:`, and a message that comes
 with another would have two, of which clients believe either. And what it writes on top must not run
@@ -37,9 +37,9 @@ _MAILBOX_LINE: Final = b"X-Mailbox-Line: "
 class HeaderFilter:
     """Canonical content in chunks of any size, without the `Return-Path:` fields of its header.
 
-    The header ends before the first line that is neither a field nor its continuation. Where that is not
-    the empty line, one is put before it, so that it and all behind it is body to everybody (RFC 5322 §2.1).
-    At most a field name is held back.
+    The header ends before the first line that is neither a field nor its continuation. Where no field is
+    kept before that, and it is not the empty line, one is put there, so that the body does not begin in what
+    is written on top (RFC 5322 §2.1). At most a field name is held back.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class HeaderFilter:
         "_dropping",
         "_held",
         "_in_header",
+        "_is_empty",
         "_within_line",
         "dotted",
         "header_octets",
@@ -63,6 +64,7 @@ class HeaderFilter:
         """Whether a line that went out begins with a dot, so that RETR has to stuff it (RFC 1939 §3)."""
         self._in_header = True
         self._at_top = True  # nothing has come but From lines
+        self._is_empty = True  # nothing else was kept
         self._within_line = False  # of a field whose name is known
         self._dropping = False  # that field, or the last one, is a Return-Path
         self._held = b""  # the beginning of a line that may be a field or the blank line
@@ -99,7 +101,9 @@ class HeaderFilter:
         end = self._end(_WHOLE_LINES, data, at)
         if at < end:
             self._at_top = False
-            kept += self._fields(data[at:end])
+            fields = self._fields(data[at:end])
+            self._is_empty = self._is_empty and not fields
+            kept += fields
         if end < len(data):
             kept += self._begun_line(data[end:])
         return kept
@@ -133,7 +137,7 @@ class HeaderFilter:
 
     def _begun_line(self, line: bytes) -> bytes:
         """What is kept of the last line of a chunk, or of all from the line where the header ends."""
-        kept = line
+        kept, is_from = line, False
         if match := _NAME_AND_COLON.match(line):
             name = match[0][:-1].rstrip(b" \t").lower()
             self.received_fields += name == b"received"
@@ -145,14 +149,16 @@ class HeaderFilter:
         elif line[:1] in (b" ", b"\t"):
             self._at_top = False
         elif self._at_top and _FROM.match(line):
-            kept = _MAILBOX_LINE + line
+            kept, is_from = _MAILBOX_LINE + line, True
         else:
             return self._body(line)
         self._within_line = True
         self.header_octets += len(line)
+        self._is_empty = self._is_empty and (self._dropping or is_from)
         return b"" if self._dropping else kept
 
     def _body(self, rest: bytes) -> bytes:
-        """All from where the header ends, with the empty line in between."""
+        """All from where the header ends, and before that the empty line where it has none of its own."""
         self._in_header = False
-        return rest if rest[:2] in (b"", b"\r", b"\r\n") else b"\r\n" + rest
+        ends_by_itself = not self._is_empty or rest[:2] in (b"", b"\r", b"\r\n")
+        return rest if ends_by_itself else b"\r\n" + rest

@@ -1,4 +1,4 @@
-"""The header as it passes: `Return-Path:` goes, `Received:` is counted, the end is made plain."""
+"""The header as it passes: `Return-Path:` goes, `Received:` is counted, an empty one is ended."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ CASES = [
     (b"\t\r\nTo: c\r\n\r\n", b"\r\n\t\r\nTo: c\r\n\r\n", "of nothing but blanks, too"),
     (
         b"To: c\r\nhello\r\nReturn-Path: <a>\r\n",
-        b"To: c\r\n\r\nhello\r\nReturn-Path: <a>\r\n",
+        b"To: c\r\nhello\r\nReturn-Path: <a>\r\n",
         "a line that is no field",
     ),
     (b"Return-Path: <a>\r\nhello\r\n", b"\r\nhello\r\n", "a body behind a field that goes"),
     (b"From eve Mon\r\nReturn-Path: <a>\r\n", b"X-Mailbox-Line: From eve Mon\r\n", "a line of an mbox"),
     (
         b">From eve\r\nFrom joe\r\n\tb\r\nFrom jim\r\n",
-        b"X-Mailbox-Line: >From eve\r\nX-Mailbox-Line: From joe\r\n\tb\r\n\r\nFrom jim\r\n",
+        b"X-Mailbox-Line: >From eve\r\nX-Mailbox-Line: From joe\r\n\tb\r\nFrom jim\r\n",
         "several, but nowhere else",
     ),
     (b"From eve\r\nhello\r\n", b"X-Mailbox-Line: From eve\r\n\r\nhello\r\n", "and a body"),
@@ -92,6 +92,7 @@ def test_received_fields_are_counted_in_the_header_alone() -> None:  # RFC 5321 
         (b"To: a\r\n\r\nb\r\n..\r\n", True),
         (b"To: a\r\n\r\n.b\r\n", True),
         (b"To: a\r\n.b\r\n", True),
+        (b".b\r\n", True),
         (b"From .\r\n.X: a\r\n", True),
         (b"From .\r\n", False),
         (b"Return-Path: a\r\n.X: a\r\n\r\n", True),
@@ -137,7 +138,7 @@ def reference(content: bytes) -> tuple[bytes, int, int, bool]:
     """Line by line."""
     lines = re.findall(rb"[^\n]*\n", content)
     kept: list[bytes] = []
-    received, octets, name, at_top = 0, 0, b"", True
+    received, octets, name, at_top, is_empty = 0, 0, b"", True, True
     while lines:
         if lines[0][:1] in (b" ", b"\t"):
             if not name:
@@ -156,7 +157,8 @@ def reference(content: bytes) -> tuple[bytes, int, int, bool]:
         octets += len(line)
         if name != b"return-path":
             kept.append(line)
-    if lines and not re.match(b"\r\n|\r\\Z", lines[0]):
+            is_empty = is_empty and at_top
+    if lines and is_empty and not re.match(b"\r\n|\r\\Z", lines[0]):
         kept.append(b"\r\n")
     kept += lines
     return b"".join(kept), received, octets, any(line.startswith(b".") for line in kept)

@@ -28,9 +28,9 @@ Deliberate deviations:
 
 - In content a bare CR or LF is not refused, unless `[smtp] bare_newlines = "reject"`: a bare LF becomes CRLF,
   a bare CR a space, so that nobody who reads it can see a line end that we did not (RFC 5321 §2.3.8).
-- Before a line that ends the header and is not empty an empty one is put (RFC 5322 §2.1), and the line
-  that an mbox has before a message becomes the field `X-Mailbox-Line:`, both as Postfix does it. Nothing
-  else in content is changed, but for line ends and the sender's own `Return-Path:`.
+- Content that begins with no header field has the empty line that ends a header put before it (RFC 5322
+  §2.1), and the line that an mbox has before a message becomes the field `X-Mailbox-Line:`, as Postfix does
+  it. Nothing else in content is changed, but for line ends and the sender's own `Return-Path:`.
 - Blanks between `FROM:` or `TO:` and the path are borne with, and so are underscores in domains: living
   senders have them.
 - A sender's local-part may have dots anywhere, as some providers gave them out. `Return-Path:` quotes it.
