@@ -10,6 +10,7 @@ import typer
 
 from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
+from mailstack.cli.control import refuse_running
 from mailstack.cli.exits import Usage
 from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Json, Yes, admin
@@ -220,6 +221,7 @@ def _restore_all(
     from mailstack.store import migrate
     from mailstack.store.backups.restore import Restoration
 
+    refuse_running(settings)
     told = made.facts
     what = f"{show.counted(told.messages, 'message')} of {show.counted(told.accounts, 'account')}"
     ask.confirm(f"Restore {what} as of {show.moment(told.made_at)}?", yes=yes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mailstack.cli.admin import become_owner
-from mailstack.errors import NotRunning, StoreUnavailable
+from mailstack.errors import AlreadyRunning, NotRunning, StoreUnavailable
 from mailstack.settings import Settings
 
 
@@ -22,3 +22,11 @@ def ask_all(settings: Settings, command: str, **fields: object) -> list[Mapping[
         if "error" in answer:
             raise StoreUnavailable(f"the service could not do that: {answer['error']}")
     return answers
+
+
+def refuse_running(settings: Settings) -> None:
+    """Raise AlreadyRunning where a process of the service runs, for work that leaves it no store."""
+    from mailstack.service.control import ask
+
+    if ask(settings.control_dir, {"command": "status"}):
+        raise AlreadyRunning(f"the server is running in {settings.state_dir}: stop it first")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from sqlalchemy import Connection
@@ -46,9 +46,7 @@ class Database:
     @property
     def octets(self) -> int:
         """The size of the database file, without its log; 0 where there is none."""
-        with suppress(FileNotFoundError):
-            return os.stat(self.path).st_size if self.path else 0
-        return 0
+        return sqlite.octets_of(self.path) if self.path else 0
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

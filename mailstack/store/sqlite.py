@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPICursor
+
+from mailstack.errors import StoreUnavailable
 
 # Of a new file. With half of it content of 50 KB costs a fifth more CPU time to write, and half as much
 # again to read; with twice that, small messages cost more.
@@ -69,10 +72,28 @@ def engine_of(url: URL, connections: int) -> Engine:
         max_overflow=connections,
         pool_use_lifo=True,  # each has a cache of its own: the one that was used last knows most
     )
+    event.listen(engine, "do_connect", _spare_log)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "close", _undo)
     return engine
+
+
+def _spare_log(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
+    """Raise StoreUnavailable where SQLite would make a file and delete the log of the one that was there."""
+    path = arguments[0]
+    if not octets_of(path) and os.path.exists(log_path(path)):
+        raise StoreUnavailable(
+            f"there is no database {path}, and its log {log_path(path)} is still there and may hold mail that"
+            " was acknowledged: stop the server, and put the file back or move the log along with it"
+        )
+
+
+def octets_of(path: str) -> int:
+    """The size of a file; 0 where there is none."""
+    with suppress(FileNotFoundError):
+        return os.stat(path).st_size
+    return 0
 
 
 def _prepare(connection: Any, _record: object) -> None:

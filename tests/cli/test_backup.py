@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from mailstack.cli import show
 from mailstack.store.clock import moment, now
 from mailstack.store.engine import Database
 from mailstack.store.locks import FileLocks
+from mailstack.store.sqlite import log_path
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
+from tests.support.appliance import Appliance
 
 JO = "jo@example.org"
 
@@ -74,6 +77,45 @@ def test_a_lost_store_comes_back(filled: CommandLine, folder: Path) -> None:
     assert filled.good("maildrop", "list", JO, "--json").json == before
     assert filled.good("database", "check").out == "the store adds up\n"
     filled.good("database", "backup", folder)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "restore", "--yes"),
+        ("database", "upgrade"),
+        ("database", "revision"),
+        ("doctor", "--offline"),
+    ],
+    ids=" ".join,
+)
+def test_a_log_that_was_left_behind_keeps_its_mail(
+    filled: CommandLine, store: Database, folder: Path, command: tuple[str, ...]
+) -> None:
+    filled.good("database", "backup", folder)
+    shutil.move(folder, settings.load(filled.file, {}).backup.folder)
+    maildrops.deposit(store, b"Subject: since then\r\n\r\n", JO)
+    path = Path(str(store.path))
+    log = Path(log_path(str(path)))
+    octets = log.read_bytes()
+    assert octets
+    path.rename(path.with_name("aside.db"))
+    refused = filled(*command)
+    assert "mail.db-wal is still there and may hold mail" in " ".join((refused.out + refused.err).split())
+    assert refused.code != 0
+    assert (log.read_bytes(), path.exists()) == (octets, False)
+
+
+def test_a_whole_restore_wants_the_server_stopped(
+    appliance: Appliance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    appliance.start()
+    command = CommandLine(appliance.config, capsys, monkeypatch)
+    command.good("database", "backup", folder)
+    refused = command("backup", "restore", folder, "--yes")
+    assert (refused.code, "is running" in refused.err, "stop it first" in refused.err) == (75, True, True)
+    appliance.stop()
+    assert "restore one account" in command("backup", "restore", folder, "--yes").err
 
 
 def test_a_whole_restore_does_not_touch_a_store_in_use(filled: CommandLine, folder: Path) -> None:
