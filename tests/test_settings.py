@@ -110,6 +110,17 @@ def test_an_absolute_database_stays_where_it_is(file: Path) -> None:
         ('[tls]\nprivate_key = "c.pem"', "tls.certificate", "a private key needs its certificate"),
         ('[smtp]\nlisten = ["[::]:1"]\n[pop3]\nlisten = ["[::]:1"]', "pop3.listen", "smtp.listen listens"),
         ('[smtp]\nlisten = ["127.0.0.1:1110"]', "pop3.listen", "listens on 127.0.0.1:1110 already"),
+        (
+            '[smtp]\nlisten = ["[::]:1110"]',
+            "pop3.listen",
+            "smtp.listen ([::]:1110) listens on 127.0.0.1:1110",
+        ),
+        ('[smtp]\nlisten = ["0.0.0.0:1110"]', "pop3.listen", "listens on 127.0.0.1:1110 already"),
+        (
+            '[smtp]\nlisten = ["[::]:25", "0.0.0.0:25"]',
+            "smtp.listen",
+            "([::]:25) listens on 0.0.0.0:25 already",
+        ),
         ('[metrics]\nlisten = ["127.0.0.1:2525"]', "metrics.listen", "smtp.listen listens on"),
         ("hostname.a = 1", "hostname", "is not a text"),
     ],

@@ -101,7 +101,7 @@ def accounts(facts: Facts) -> Iterator[Finding]:
 def named_by_settings(settings: Settings, store: Store) -> Iterator[Finding]:
     """Whether the domain and the postmaster of the settings are there."""
     default, postmaster = settings.default_domain, settings.postmaster
-    if default is not None and fold_domain(default) not in store.names:
+    if default is not None and store.domains and fold_domain(default) not in store.names:
         yield wrong(
             "default_domain",
             f"{default} is none of our domains",

@@ -13,7 +13,7 @@ from mailstack.cli.options import Json, admin
 from mailstack.errors import BadAddress, BadSetting
 from mailstack.mail.address import domain_key, parse_mailbox
 from mailstack.settings import KEYS, Reading, Settings
-from mailstack.values import written_duration, written_size
+from mailstack.values import TcpAddress, written_duration, written_size
 
 app = typer.Typer(name="settings", help="What is set, by whom, and whether it can be.", no_args_is_help=True)
 
@@ -36,11 +36,20 @@ def show_(context: typer.Context, json: Json = False) -> None:
 
 @app.command("check", epilog="Example: mailstack settings check")
 def check(context: typer.Context) -> None:
-    """Say what the service would say about the settings if it were started; starts nothing."""
+    """Say what would keep the service from starting, but for ports that others hold; starts nothing."""
+    from mailstack.checks import judge_service  # with SQLAlchemy, which `settings show` does without
+    from mailstack.checks.probes import store
+
     reading = admin(context).reading
     found = reading.settings
-    if problems := [*settings.unreadable(found), *_meaningless(found)]:
+    if problems := [*settings.unreadable(found), *_meaningless(found), *_unreachable(found)]:
         raise BadSetting("\n".join(f"{admin(context).config}: {problem}" for problem in problems))
+    with admin(context).database() as database:  # or what its folder, its server or its schema lacks
+        told = store.look(database, recount=False)
+    if told.problem:
+        raise BadSetting(told.problem)
+    for finding in judge_service.named_by_settings(found, told):
+        show.note(f"note: {finding.subject}: {finding.what}")
     print(f"{admin(context).config}: the settings are right")
 
 
@@ -84,6 +93,24 @@ def _written(name: str, value: object) -> str:
             return written_size(value)
         case _:
             return str(value)
+
+
+def _unreachable(found: Settings) -> list[str]:
+    """What there is to say of the addresses to listen on and of state_dir."""
+    from mailstack.service import roles, sockets
+
+    problems = []
+    try:
+        addresses = roles.addresses(found, ())
+    except BadSetting as error:
+        return [str(error)]
+    for name, several in addresses.items():
+        for each in several:
+            if isinstance(each, TcpAddress) and (why := sockets.unknown_host(each)):
+                problems.append(f"{name}: cannot listen on {each}: {why}")
+    if found.state_dir.exists() and not found.state_dir.is_dir():
+        problems.append(f"state_dir: {found.state_dir} is no folder")
+    return problems
 
 
 def _meaningless(found: Settings) -> list[str]:

@@ -50,6 +50,16 @@ def inherited(environ: MutableMapping[str, str]) -> Sockets:
     return found
 
 
+def unknown_host(address: TcpAddress) -> str | None:
+    """Why no socket can be bound there, as far as the host's name goes: it is none."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)
+    except OSError as error:
+        return _reason(address, error)
+    return None
+
+
 def _bound(address: Listen) -> socket.socket:
     try:
         return _unix(address) if isinstance(address, UnixAddress) else _tcp(address)

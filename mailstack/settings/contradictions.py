@@ -30,7 +30,7 @@ def contradictions(settings: Settings, origins: Mapping[str, str], path: Path | 
 
 def _met(settings: Settings) -> Iterator[tuple[str, str, Listen]]:
     """Addresses named twice: by which setting, and by which before it."""
-    users: dict[Listen, str] = {}
+    users: list[tuple[Listen, str]] = []
     for name, addresses in (
         ("smtp.listen", settings.smtp.listen),
         ("pop3.listen", settings.pop3.listen),
@@ -39,7 +39,20 @@ def _met(settings: Settings) -> Iterator[tuple[str, str, Listen]]:
         ("metrics.listen", settings.metrics.listen),
     ):
         for address in addresses:
-            # Port 0 asks the kernel for any free port, so two of them never meet.
-            if address in users and not (isinstance(address, TcpAddress) and address.port == 0):
-                yield name, users[address], address
-            users[address] = name
+            for other, user in users:
+                if _meet(address, other):
+                    yield name, f"{user} ({other})" if other != address else user, address
+                    break
+            users.append((address, name))
+
+
+def _meet(one: Listen, other: Listen) -> bool:
+    """Whether the kernel refuses the second of them: a wildcard holds its port on every address."""
+    if not (isinstance(one, TcpAddress) and isinstance(other, TcpAddress)):
+        return one == other
+    # Port 0 asks the kernel for any free port, so two of them never meet.
+    if one.port != other.port or one.port == 0:
+        return False
+    if one.host == other.host or "::" in (one.host, other.host):  # which is both protocols here
+        return True
+    return "0.0.0.0" in (one.host, other.host) and ":" not in one.host + other.host

@@ -6,7 +6,6 @@ like; this file and those named for them know that, and nothing above does.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import stat
@@ -212,3 +213,38 @@ def test_status_tells_of_the_certificate_and_of_its_end(
     assert "WARNING: the certificate ends in" in mailstack("status").out
     (mailstack.file.parent / "tls" / "certificate.pem").unlink()
     assert "WARNING" in mailstack("status").out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("state_dir = .*", 'state_dir = "mailstack.toml"', "mailstack.toml is no folder"),
+        ("state_dir = .*", 'state_dir = "nowhere"', "there is no folder"),
+        ("state_dir = .*", 'state_dir = "tls"', "there is no database"),
+        (r'listen = \["127.0.0.1:2525"\]', 'listen = ["eth0:2525"]', "smtp: cannot listen on eth0:2525"),
+        ("listen = .*", "listen = []", "there is no address to listen on"),
+    ],
+)
+def test_check_finds_what_would_keep_the_service_from_starting(
+    mailstack: CommandLine, before: str, after: str, said: str
+) -> None:
+    written, times = re.subn(before, after, mailstack.file.read_text())
+    assert times, written
+    mailstack.file.write_text(written)
+    refused = mailstack("settings", "check")
+    assert (refused.code, said in refused.err) == (os.EX_CONFIG, True), refused.err
+
+
+def test_check_finds_another_schema(mailstack: CommandLine, store: Database) -> None:
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    refused = mailstack("settings", "check")
+    assert refused.code == os.EX_CONFIG
+    assert "mailstack database upgrade" in refused.err
+
+
+def test_check_mentions_a_domain_and_a_postmaster_that_are_not_there(jo: CommandLine) -> None:
+    jo.file.write_text('postmaster = "yuo@example.org"\n' + jo.file.read_text())
+    assert (
+        "note: postmaster: there is no account or alias yuo@example.org" in jo.good("settings", "check").err
+    )
