@@ -31,6 +31,11 @@ def source(text: str, settings: Settings) -> Mailbox:
     """As `mailbox`; `@example.org` is the domain's catch-all."""
     if text.startswith("@"):
         return Mailbox("", parsed(f"catch-all{text}").domain)
+    local_part, _, domain = text.rpartition("@")
+    if local_part == "*":
+        raise BadAddress(
+            f"a catch-all is written @{domain}; for an address of that name, quote it: '\"*\"@{domain}'"
+        )
     return mailbox(text, settings)
 
 

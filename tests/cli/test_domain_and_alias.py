@@ -115,3 +115,11 @@ def test_a_postmaster_is_known_by_any_name(jo: CommandLine) -> None:
         jo.file.write_text(f'postmaster = "{name}"\n{config}')
         found = jo("doctor", "--offline", "--json").json["findings"]
         assert [each["subject"] for each in found if each["check"] == "accounts"] == ["accounts"]
+
+
+def test_a_star_is_no_catch_all(jo: CommandLine) -> None:
+    for command in ("add", "remove"):
+        refused = jo("alias", command, "*@example.org", "jo")
+        assert refused.code == 65
+        assert "a catch-all is written @example.org; for an address of that name, quote it" in refused.err
+    assert jo.good("alias", "add", '"*"@example.org', "jo").out.endswith("goes to jo@example.org\n")
