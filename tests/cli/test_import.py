@@ -276,9 +276,10 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(jo: CommandLine, tm
 def test_a_quota_is_asked_before_the_first_message(jo: CommandLine, tmp_path: Path) -> None:
     source = maildir(tmp_path / "Maildir", {"cur/1.a": b"a" * 3000, "cur/2.b": b"b"})
     jo.good("account", "quota", JO, "2KiB")
-    refused = jo("maildrop", "import", JO, source)
-    assert refused.code == 75
-    assert "nothing was imported" in refused.err
+    for options in ((), ("--dry-run",)):
+        refused = jo("maildrop", "import", JO, source, *options)
+        assert refused.code == 75
+        assert "nothing was imported" in refused.err
     assert "--over-quota" in refused.err
     assert uidl(jo) == []
     imported(jo, source, "--over-quota")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_a_list_that_is_none_stops_the_import(jo: CommandLine, tmp_path: Path) -
         (lambda path: path.write_bytes(b"A: b\n\n"), ("--format", "mbox"), (65, "this is no mbox")),
         (lambda path: path.write_bytes(FROM), ("--uidl", "courier"), (65, "is for a Maildir")),
         (lambda path: path.write_bytes(b""), (), (65, "it is empty")),
+        (os.mkfifo, (), (65, "neither a file nor a folder")),
         (lambda path: path.write_bytes(b"root:x:0:0:\n"), (), (65, "--format eml takes")),
         (
             lambda path: path.write_bytes(b"A: b\n\n"),
@@ -84,6 +86,15 @@ def test_what_is_no_source_is_refused_with_advice(
     refused = jo("maildrop", "import", JO, tmp_path / "source", *options)
     assert refused.code == refusal[0]
     assert refusal[1] in refused.err
+
+
+@pytest.mark.parametrize("kind", ["maildir", "eml"])
+def test_a_named_pipe_among_the_files_is_told(jo: CommandLine, tmp_path: Path, kind: str) -> None:
+    source = maildir(tmp_path / "source", {"cur/1.eml": b"a\n"})
+    os.mkfifo(source / "cur" / "2.eml")
+    told = problems(jo("maildrop", "import", JO, source if kind == "maildir" else source / "cur", "--json"))
+    assert [each.rpartition("/")[2] for each in told] == ["2.eml: it is no file"]
+    assert len(uidl(jo)) == 1
 
 
 def test_files_that_may_not_be_read_come_with_advice(tmp_path: Path) -> None:

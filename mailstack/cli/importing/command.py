@@ -84,8 +84,8 @@ def import_(
             entering = Entering(
                 database, settings, source, account_id=account.id, stand=have.stand, told=told
             )
+            _require_room(account, messages, allowed=over_quota)
             if not dry_run:
-                _require_room(account, messages, allowed=over_quota)
                 _enter(entering, messages)
             source.notes += _ageing(limits.of_account(context, database, account.id), account, messages)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -37,10 +38,14 @@ class Eml:
         unique_ids = self._unique_ids(names)
         for name, unique_id in zip(names, unique_ids, strict=True):
             try:
-                modified = moment((folder / name).stat().st_mtime)
+                seen = (folder / name).stat()
             except OSError as error:
                 self.problems.append(f"{shown(name)}: {error.strerror}")
                 continue
+            if not stat.S_ISREG(seen.st_mode):
+                self.problems.append(f"{shown(name)}: it is no file")
+                continue
+            modified = moment(seen.st_mtime)
             # An export of ours has set the time; any other file may as well have been saved today.
             at = modified if _EXPORTED.fullmatch(name) else None
             yield Found(shown(name), folder / name, unique_id, at=at, at_latest=modified)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -133,10 +134,14 @@ class Maildir:
             for entry in self._entries(folder):
                 name, place = maildir.parse(entry.name), f"{folder}/{entry.name}"
                 try:
-                    file = _File(place, name, entry.stat().st_mtime)
+                    found = entry.stat()
                 except OSError as error:
                     self.problems.append(f"{shown(place)}: {error.strerror}")
                     continue
+                if not stat.S_ISREG(found.st_mode):  # nobody may ever write into a named pipe
+                    self.problems.append(f"{shown(place)}: it is no file")
+                    continue
+                file = _File(place, name, found.st_mtime)
                 before = files.get(name.base)
                 # Where it is there no longer, the server has moved it just now.
                 if before is not None and (self._path / before.place).exists():

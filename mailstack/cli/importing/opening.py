@@ -30,6 +30,8 @@ _DBOX: Final = ("mailboxes", "dbox-Mails", "storage")
 
 def opened(path: Path, kind: Kind, uidl: Uidl, uidl_format: str) -> Source:
     """The source at this place; raises BadData or OSError where there is none."""
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise BadData(f"{path}: it is neither a file nor a folder")
     if kind is Kind.auto:
         kind = _guessed(path)
     made = Format(uidl_format)
