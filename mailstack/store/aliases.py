@@ -27,16 +27,17 @@ class Alias(NamedTuple):
 
 
 def add_alias(connection: Connection, source: Mailbox, wanted: Sequence[Mailbox]) -> Alias:
-    """Send mail for `source` to the targets too; raises AlreadyThere, BadTarget or NotOurDomain."""
+    """Send mail for `source` to the targets too, those of which it has not yet.
+
+    Raises AlreadyThere where it is an account, BadTarget or NotOurDomain.
+    """
     here = source_place(connection, source)
     if routing.taken(connection, [here]).get(here) == "an account already":
         raise AlreadyThere(f"{source} is an account, and its mail stays there")
-    places = [_target(connection, here, mailbox) for mailbox in wanted]
+    places = dict.fromkeys(_target(connection, here, mailbox) for mailbox in wanted)
     present = _target_places(connection, here)
-    for where, mailbox in zip(places, wanted, strict=True):
-        if where in present or places.count(where) > 1:
-            raise AlreadyThere(f"{mailbox} is a target of {_written(source)} already")
-    insert_targets(connection, here, places)
+    if new := [where for where in places if where not in present]:
+        insert_targets(connection, here, new)
     return Alias(routing.mailbox(connection, here), tuple(targets(connection, here)))
 
 
