@@ -187,8 +187,10 @@ def remove(context: typer.Context, address: Address, yes: Yes = False) -> None:
         ask.confirm(f"Remove {found.mailbox} with {mail} for good?", yes=yes)
         changed = account_remove.remove(database, settings, found)
     print(f"{found.mailbox} is gone, with {mail}")
-    if changed:
-        print(f"it was a target of {', '.join(map(written, changed))}")
+    if changed.left:
+        print(f"it is no target any more of {', '.join(map(written, changed.left))}")
+    if changed.gone:
+        print(f"gone with it, for they led nowhere else: {', '.join(map(written, changed.gone))}")
 
 
 # In --help, what is used every day stands first.

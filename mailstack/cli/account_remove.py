@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from mailstack.cli.locked import locked, opened
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
-from mailstack.store import accounts
+from mailstack.store import accounts, aliases
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
 
 
-def remove(database: Database, settings: Settings, account: Account) -> list[Mailbox]:
-    """Remove the account, then its mail; return the aliases that named it.
+class Changed(NamedTuple):
+    """The aliases that named an account: those that have other targets, and those that went with it."""
+
+    left: list[Mailbox]
+    gone: list[Mailbox]
+
+
+def remove(database: Database, settings: Settings, account: Account) -> Changed:
+    """Remove the account, then its mail; return what became of the aliases that named it.
 
     Raises MaildropInUse during a session. Its mail is noted in the same transaction: if the command is
     ended meanwhile, the service removes it.
     """
 
-    def in_one_transaction() -> list[Mailbox]:
+    def in_one_transaction() -> Changed:
         with database.writing() as connection:
-            return accounts.remove_account(connection, account.mailbox)
+            named = accounts.remove_account(connection, account.mailbox)
+            left = [
+                each for each in named if aliases.targets(connection, aliases.source_place(connection, each))
+            ]
+        return Changed(left, [each for each in named if each not in left])
 
-    async def removed() -> list[Mailbox]:
+    async def removed() -> Changed:
         async with opened(database, settings) as store:
             async with locked(store, account.id, "mailstack account remove"):
                 named = await asyncio.to_thread(in_one_transaction)

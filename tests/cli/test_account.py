@@ -240,11 +240,22 @@ def test_remove_asks_a_person_and_wants_yes_of_a_script(mailstack: CommandLine) 
     assert refused.code == 64
     assert "Remove jo@example.org with 0 messages (0 B) for good?" in refused.err
     assert "say --yes" in refused.err
+    mailstack.good("account", "add", "kim")
     mailstack.good("alias", "add", "info", "jo")
+    mailstack.good("alias", "add", "team", "jo", "kim")
+    mailstack.good("alias", "add", "@example.org", "info")
     removed = mailstack.good("account", "remove", "jo", "--yes").out.splitlines()
-    assert removed == ["jo@example.org is gone, with 0 messages (0 B)", "it was a target of info@example.org"]
-    assert mailstack.good("account", "list", "--json").json == []
-    assert mailstack.good("alias", "list", "--json").json == []
+    assert removed == [
+        "jo@example.org is gone, with 0 messages (0 B)",
+        "it is no target any more of team@example.org",
+        "gone with it, for they led nowhere else: info@example.org, @example.org",
+    ]
+    assert [each["address"] for each in mailstack.good("account", "list", "--json").json] == [
+        "kim@example.org"
+    ]
+    assert [each["address"] for each in mailstack.good("alias", "list", "--json").json] == [
+        "team@example.org"
+    ]
 
 
 def test_remove_takes_the_mail_along(mailstack: CommandLine, store: Database) -> None:
