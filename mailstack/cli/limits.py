@@ -192,7 +192,7 @@ def _domain(
             there = accounts.list_accounts(connection, name)
         doomed = _doomed(context, database, there) if keep else None
     if json:
-        show.as_json({"domain": name} | said._asdict() | _doomed_fields(doomed))
+        show.as_json({"domain": name} | _said_fields(said) | _doomed_fields(doomed))
         return
     show.facts({"domain": name} | {label: _told(said, *each) for label, each in _DOMAIN_SAYS.items()})
     _tell_doomed(doomed)
@@ -224,7 +224,14 @@ def _tell_doomed(doomed: Doomed | None) -> None:
 
 def _told(said: Limits, name: str, written: Callable[[int], str]) -> str:
     value = getattr(said, name)
-    return "as the settings say" if value is None else "none" if value == UNLIMITED else written(value)
+    if value is None:
+        return "as the settings say" if name.startswith("keep") else "not said, so none"
+    return "none" if value == UNLIMITED else written(value)
+
+
+def _said_fields(said: Limits) -> dict[str, int | str | None]:
+    """What a domain says, for scripts: null is nothing, which is not the same as "none"."""
+    return {name: "none" if value == UNLIMITED else value for name, value in said._asdict().items()}
 
 
 _DOMAIN_SAYS: Final[dict[str, tuple[str, Callable[[int], str]]]] = {

@@ -81,6 +81,13 @@ def test_a_domain_speaks_for_accounts_that_say_nothing(filled: CommandLine) -> N
     assert filled.good("account", "show", JO, "--json").json["quota_octets"] == 1024
     said = filled.good("domain", "quota", "example.org", "--json").json
     assert (said["quota_octets"], said["quota_messages"], said["keep_seconds"]) == (1024, 4, None)
+    filled.good("domain", "quota", "example.org", "none", "--messages", "default")
+    said = filled.good("domain", "quota", "example.org", "--json").json
+    assert (said["quota_octets"], said["quota_messages"]) == ("none", None)
+    said = filled.good("domain", "quota", "example.org").out
+    assert re.search(r"^quota +none$", said, re.MULTILINE)
+    assert re.search(r"^messages +not said, so none$", said, re.MULTILINE)
+    filled.good("domain", "quota", "example.org", "1KiB")
     said = filled.good("domain", "keep", "example.org").out
     assert re.search(r"^quota +1\.0 KiB$", said, re.MULTILINE)
     assert re.search(r"^kept after arrival +as the settings say$", said, re.MULTILINE)
