@@ -41,7 +41,7 @@ class Admin:
         if self.config == settings.DEFAULT_PATH and not self.config.exists():
             raise BadSetting(
                 f"there is no settings file {self.config}; name one with --config FILE or MAILSTACK_CONFIG,"
-                " or make one with mailstack init"
+                " or make one with mailstack setup"
             )
         return settings.read(self.config, self.environ)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mailstack import cli
+from mailstack import cli, settings
+from mailstack.cli.admin import Admin
+from mailstack.errors import BadSetting
 from mailstack.mail.address import Mailbox
 from mailstack.settings import KEYS
 from mailstack.store import accounts
@@ -72,6 +74,12 @@ def test_a_mistake_names_file_key_and_reason(mailstack: CommandLine, line: str, 
     refused = mailstack("settings", "check")
     assert (refused.code, refused.out) == (78, "")
     assert refused.err.startswith(f"mailstack: {mailstack.file}: {said}")
+
+
+def test_without_settings_setup_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "DEFAULT_PATH", tmp_path / "mailstack.toml")
+    with pytest.raises(BadSetting, match="or make one with mailstack setup"):
+        _ = Admin(tmp_path / "mailstack.toml", environ={}).settings
 
 
 def test_no_settings_file_says_how_to_get_one(mailstack: CommandLine) -> None:
