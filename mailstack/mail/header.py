@@ -95,7 +95,7 @@ class HeaderFilter:
             at = self._end(_CONTINUATIONS, data, at)
         if not self.header_octets and data[:1] in (b" ", b"\t"):
             return self._body(data)  # a continuation of nothing
-        if self._at_top:
+        if self._at_top and b"From " in data[at : at + 6]:
             start, at = at, self._end(_WHOLE_FROM_LINES, data, at)
             kept += _LINE.sub(_MAILBOX_LINE + rb"\g<0>", data[start:at])
         end = self._end(_WHOLE_LINES, data, at)
