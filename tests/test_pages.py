@@ -57,13 +57,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 def refusal(words: list[str]) -> str | None:
     """What the command line would say against the words' command and options, nothing if it knows them."""
     command: Any = app.tree()
-    options = {name for parameter in command.params for name in parameter.opts}
+    options = {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
     for word in words:
         if hasattr(command, "commands") and not word.startswith("-"):
             if word not in command.commands:
                 return f"no command {word}"
             command = command.commands[word]
-            options |= {name for parameter in command.params for name in parameter.opts}
+            options |= {
+                name for parameter in command.params for name in parameter.opts + parameter.secondary_opts
+            }
         elif word.startswith("--") and word not in options:
             return f"no option {word}"
     return None

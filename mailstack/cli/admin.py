@@ -96,4 +96,5 @@ def become_owner(state_dir: Path) -> None:
 def _refuse_missing(database: Database) -> None:
     # SQLite would make an empty file of whatever name a slip of the pen gave.
     if database.path is not None and not Path(database.path).exists():
+        database.require_file_of_log()
         raise BadSetting(f"there is no database {database.path}; mailstack database upgrade makes one")

@@ -11,7 +11,7 @@ import typer
 from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
 from mailstack.cli.control import refuse_running
-from mailstack.cli.exits import Usage
+from mailstack.cli.exits import Usage, advised
 from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Json, Yes, admin
 from mailstack.cli.progress import watched
@@ -183,11 +183,16 @@ def restore(
     if message and account is None:
         raise Usage("--message needs --account: a unique-id is one account's own")
     settings = admin(context).settings
+    become_owner(settings.state_dir)
     folder = _placed(context, folder)
     opened = Folder(folder)
-    opened.open()
-    made = opened.find(at)
-    with admin(context).database(any_schema=account is None, make=account is None) as database:
+    with advised(folder):
+        opened.open()
+        made = opened.find(at)
+    with (
+        advised(folder),
+        admin(context).database(any_schema=account is None, make=account is None) as database,
+    ):
         if account is None:
             told = _restore_all(database, opened, made, settings, yes=yes)
         else:

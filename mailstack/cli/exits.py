@@ -114,6 +114,20 @@ def myself() -> str:
         return str(os.geteuid())
 
 
+@contextmanager
+def advised(path: Path) -> Iterator[None]:
+    """Where files may not be read, say by whom: a command that root runs becomes the mail's owner."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionError(
+            errno.EACCES,
+            f"the user that owns state_dir, {myself()}, does this work and may not read that;"
+            f" make a copy for it: cp -a {path} COPY && chown -R {myself()} COPY",
+            error.filename,
+        ) from error
+
+
 def sentence(error: Exception) -> str:
     """What went wrong, for a person."""
     if isinstance(error, (errors.MailstackError, Usage)):

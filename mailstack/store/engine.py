@@ -47,6 +47,11 @@ class Database:
         """The size of the database file, without its log; 0 where there is none."""
         return sqlite.octets_of(self.path) if self.path else 0
 
+    def require_file_of_log(self) -> None:
+        """Raise StoreUnavailable where SQLite's file is not there, but its log is, which may hold mail."""
+        if self.path:
+            sqlite.require_file_of_log(self.path)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a read transaction, which ends with the block: keep it short."""

@@ -80,8 +80,11 @@ def engine_of(url: URL, connections: int) -> Engine:
 
 
 def _spare_log(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
+    require_file_of_log(arguments[0])
+
+
+def require_file_of_log(path: str) -> None:
     """Raise StoreUnavailable where SQLite would make a file and delete the log of the one that was there."""
-    path = arguments[0]
     if not octets_of(path) and os.path.exists(log_path(path)):
         raise StoreUnavailable(
             f"there is no database {path}, and its log {log_path(path)} is still there and may hold mail that"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,10 @@ from sqlalchemy import delete, update
 
 from mailstack import settings
 from mailstack.cli import show
+from mailstack.cli.exits import advised
+from mailstack.cli.setup_place import acting_as
+from mailstack.store.backups.copy import as_it_is
+from mailstack.store.backups.folder import Folder
 from mailstack.store.clock import moment, now
 from mailstack.store.engine import Database
 from mailstack.store.locks import FileLocks
@@ -104,6 +109,27 @@ def test_a_log_that_was_left_behind_keeps_its_mail(
     assert "mail.db-wal is still there and may hold mail" in " ".join((refused.out + refused.err).split())
     assert refused.code != 0
     assert (log.read_bytes(), path.exists()) == (octets, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_backup_that_the_owner_of_the_mail_may_not_read_is_none_that_is_damaged(
+    filled: CommandLine, store: Database, folder: Path
+) -> None:
+    filled.good("database", "backup", folder)
+    opened = Folder(folder)
+    (made,) = opened.backups()
+    with acting_as(pwd.getpwnam("nobody")):
+        with pytest.raises(PermissionError), advised(folder), as_it_is(opened, made) as copy:
+            next(copy.rows("SELECT 1 FROM account"))
+        with pytest.raises(PermissionError):
+            opened.archives()
+        with pytest.raises(PermissionError):
+            opened.open()
+
+
+def test_a_store_that_setup_has_filled_is_to_be_moved_away(filled: CommandLine, folder: Path) -> None:
+    filled.good("database", "backup", folder)
+    assert "of mail.db its mail.db-wal too" in filled("backup", "restore", folder, "--yes").err
 
 
 def test_a_whole_restore_wants_the_server_stopped(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mailstack.cli.importing import command
+from mailstack.cli.exits import advised
 from mailstack.store import imports
 from tests.cli.conftest import CommandLine, Outcome
 from tests.cli.importing import FROM, JO, imported, maildir, uidl
@@ -98,7 +98,7 @@ def test_a_named_pipe_among_the_files_is_told(jo: CommandLine, tmp_path: Path, k
 
 
 def test_files_that_may_not_be_read_come_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError, match="make a copy for it: cp -a"), command.advised(tmp_path):
+    with pytest.raises(PermissionError, match="make a copy for it: cp -a"), advised(tmp_path):
         raise PermissionError(13, "Permission denied", "/srv/old")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -14,7 +12,7 @@ import typer
 
 from mailstack import values
 from mailstack.cli import ask, limits, show
-from mailstack.cli.exits import myself
+from mailstack.cli.exits import advised
 from mailstack.cli.importing import opening, telling
 from mailstack.cli.importing.entering import Entering
 from mailstack.cli.importing.measuring import Measured, measured
@@ -116,20 +114,6 @@ def _digest(database: Database, account: Account, uid: int) -> bytes:
     for octets in browse.octets_of(database, account.id, uid):
         digest.update(octets)
     return digest.digest()
-
-
-@contextmanager
-def advised(path: Path) -> Iterator[None]:
-    """Where files may not be read, say by whom: a command that root runs becomes the mail's owner."""
-    try:
-        yield
-    except PermissionError as error:
-        raise PermissionError(
-            errno.EACCES,
-            f"the user that owns state_dir, {myself()}, does this work and may not read that;"
-            f" make a copy for it: cp -a {path} COPY && chown -R {myself()} COPY",
-            error.filename,
-        ) from error
 
 
 def _require_same_ids(account: Account, found: int, number: int) -> None:

@@ -18,7 +18,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -107,8 +107,10 @@ class Folder:
             os.close(descriptor)
 
     def archives(self) -> list[Path]:
-        """The finished archives, oldest first."""
-        return sorted(self._content.glob("*.db"))
+        """The finished archives, oldest first; raises PermissionError where nobody may see them."""
+        with suppress(FileNotFoundError):
+            return sorted(each for each in self._content.iterdir() if each.suffix == ".db")
+        return []
 
     def next_archive(self) -> Path:
         """The path that the next archive gets."""
@@ -215,12 +217,18 @@ def attached(file: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 @contextmanager
 def legible(path: Path) -> Iterator[None]:
-    """Raise BadData, naming this file, where SQLite finds within that it is damaged."""
+    """Raise BadData, naming this file, where SQLite finds within that it is damaged.
+
+    Raises PermissionError where it may not be read, which SQLite does not tell apart from other trouble.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:
         if _is_full(error):  # of what is written meanwhile
             raise
+        if _primary(error) == sqlite3.SQLITE_CANTOPEN:
+            with suppress(FileNotFoundError):
+                path.open("rb").close()
         raise BadData(f"{path} cannot be read: {error}") from error
 
 
@@ -238,7 +246,12 @@ def filling(path: Path) -> Iterator[None]:
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_FULL
+    return _primary(error) == sqlite3.SQLITE_FULL
+
+
+def _primary(error: Exception) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF
 
 
 def uri(path: Path, *, writing: bool = False) -> str:

@@ -107,7 +107,8 @@ def _refuse_filled(connection: Connection) -> None:
         if connection.execute(select(exists().select_from(table))).scalar_one():
             raise AlreadyThere(
                 f"the database has {what} already, and a whole restore needs an empty one:"
-                " move it away and run mailstack database upgrade, or restore one account"
+                " stop the server, move the database away, of mail.db its mail.db-wal too, and say this"
+                " again; or restore one account"
             )
 
 
