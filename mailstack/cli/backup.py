@@ -170,6 +170,10 @@ def restore(
     account: Annotated[
         str | None, typer.Option(metavar="NAME@DOMAIN", help="Only this account; what it still has stays.")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME@DOMAIN", help="What the account was called in the backup."),
+    ] = None,
     message: Annotated[
         list[str] | None,
         typer.Option(metavar="UNIQUE-ID", help="Only this message of the account; can be given again."),
@@ -182,6 +186,8 @@ def restore(
 
     if message and account is None:
         raise Usage("--message needs --account: a unique-id is one account's own")
+    if source and account is None:
+        raise Usage("--from needs --account: the address that the account has now")
     settings = admin(context).settings
     become_owner(settings.state_dir)
     folder = _placed(context, folder)
@@ -198,7 +204,14 @@ def restore(
         else:
             mailbox = ask.mailbox(account, settings)
             told = _restore_maildrop(
-                database, opened, made, settings, mailbox=mailbox, unique_ids=message or [], yes=yes
+                database,
+                opened,
+                made,
+                settings,
+                mailbox=mailbox,
+                source=ask.mailbox(source, settings) if source else mailbox,
+                unique_ids=message or [],
+                yes=yes,
             )
     if json:
         show.as_json(told)
@@ -251,6 +264,7 @@ def _restore_maildrop(
     settings: Settings,
     *,
     mailbox: Mailbox,
+    source: Mailbox,
     unique_ids: list[str],
     yes: bool,
 ) -> dict[str, Any]:
@@ -259,11 +273,12 @@ def _restore_maildrop(
 
     with upgraded(folder, made, settings.state_dir) as copy:
         with database.reading() as connection:
-            plan = maildrop.plan(connection, copy, mailbox, unique_ids)
-        what = f"{show.counted(len(plan.missing), 'message')} ({show.octets(plan.octets)})"
+            mailbox = maildrop.renamed(connection, mailbox)
+            plan = maildrop.plan(connection, copy, source, unique_ids, target=mailbox)
+        what = f"{show.counted(len(plan.missing), 'message')} ({show.octets(plan.octets)}) of {source}"
+        whose = what if mailbox == source else f"{what} into {mailbox}"
         ask.confirm(
-            f"Restore {what} of {mailbox} as of {show.moment(made.facts.made_at)}?"
-            f" {plan.present} are still there.",
+            f"Restore {whose} as of {show.moment(made.facts.made_at)}? {plan.present} are still there.",
             yes=yes,
         )
         target, made_again = _target(database, mailbox, plan)
@@ -276,6 +291,8 @@ def _restore_maildrop(
             holder="mailstack backup restore",
             octets=plan.octets,
         )
+    if mailbox != source:
+        show.note(f"{source} of the backup is {mailbox} now")
     if made_again:
         show.note(
             f"{mailbox} is an account again, with the password and limits it had;"

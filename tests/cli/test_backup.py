@@ -163,6 +163,31 @@ def test_what_one_account_lacks_comes_back(filled: CommandLine, store: Database,
     assert [each["unique_id"] for each in after] == [each["unique_id"] for each in before]
 
 
+@pytest.mark.parametrize(
+    ("rename", "options"),
+    [
+        (("account", "rename", JO, "joan@example.org"), (JO,)),
+        (("account", "rename", JO, "joan@example.org"), ("joan@example.org", "--from", JO)),
+        (("domain", "rename", "example.org", "example.net"), (JO,)),
+        (("domain", "rename", "example.org", "example.net"), ("jo@example.net", "--from", JO)),
+    ],
+    ids=["alias", "named", "old domain", "new domain"],
+)
+def test_an_account_that_was_renamed_gets_its_mail_back(
+    filled: CommandLine, store: Database, folder: Path, rename: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    filled.good("database", "backup", folder)
+    filled.good(*rename)
+    with store.writing() as connection:
+        connection.execute(delete(entry).where(entry.c.uid == 2))
+    now_called = rename[-1] if "@" in rename[-1] else f"jo@{rename[-1]}"
+    refused = filled("backup", "restore", folder, "--account", now_called, "--yes")
+    assert (refused.code, "add --from OLD-ADDRESS" in refused.err) == (67, True)
+    told = filled.good("backup", "restore", folder, "--account", *options, "--yes", "--json").json
+    assert told == {"restored": 1, "present": 2, "findings": []}
+    assert len(filled.good("maildrop", "list", now_called, "--json").json) == 3
+
+
 def test_an_account_that_was_removed_comes_back_as_it_was(
     filled: CommandLine, store: Database, folder: Path
 ) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import accounts, events, messages, removal, surrogate
+from mailstack.store import accounts, aliases, events, messages, removal, surrogate
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.make import Progress
@@ -93,8 +93,31 @@ AS_IT_WAS: Final = (
 """The columns of an account that are its own, and nothing that its mail adds up to."""
 
 
-def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Sequence[str] = ()) -> Plan:
-    """What the backup has for this address and the maildrop has not; raises NotFound."""
+def renamed(connection: Connection, mailbox: Mailbox) -> Mailbox:
+    """What an account is called now: a name that it had before leads to it as an alias."""
+    try:
+        accounts.find_account(connection, mailbox)
+    except NotFound:
+        try:
+            led = aliases.targets(connection, aliases.source_place(connection, mailbox))
+        except NotFound:  # not even the domain is there
+            return mailbox
+        return led[0] if len(led) == 1 else mailbox
+    return mailbox
+
+
+def plan(
+    connection: Connection,
+    copy: Copy,
+    mailbox: Mailbox,
+    unique_ids: Sequence[str] = (),
+    *,
+    target: Mailbox | None = None,
+) -> Plan:
+    """What the backup has for this address and the maildrop, of that name or `target`, has not.
+
+    Raises NotFound.
+    """
     found = copy.rows(
         f"SELECT a.id, {', '.join(f'a.{name}' for name in AS_IT_WAS)} FROM account AS a JOIN domain AS d"
         " ON a.domain_id = coalesce(d.alias_of, d.id) WHERE d.name = ? AND a.local_part = ?",
@@ -102,7 +125,9 @@ def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Seque
     )
     row = next(found, None)
     if row is None:
-        raise NotFound(f"the backup has no account {mailbox}")
+        raise NotFound(
+            f"the backup has no account {mailbox}; if it had another name then, add --from OLD-ADDRESS"
+        )
     wanted = set(unique_ids)
     backed_up = [
         Kept(*each)
@@ -114,7 +139,7 @@ def plan(connection: Connection, copy: Copy, mailbox: Mailbox, unique_ids: Seque
     if unknown := wanted - {each.unique_id for each in backed_up}:
         raise NotFound(f"the backup has no message {', '.join(sorted(unknown))} of {mailbox}")
     try:
-        here = accounts.find_account(connection, mailbox).id
+        here = accounts.find_account(connection, target or mailbox).id
     except NotFound:
         here = 0
     rows = connection.execute(
