@@ -2,6 +2,7 @@
 
 In an .eml file a message is octet for octet what POP3 sends. The others are formats of Unix, whose
 programs expect lines that end with LF alone; Return-Path and Delivered-To are in all of them.
+What is cut off has another name than what was asked for, so nobody takes it for the whole.
 Unique-ids are in all of them, too, for `maildrop import`: in the names of files, in a field before
 each message of an mbox, and beside a Maildir as Dovecot keeps them, which can take it over as it is.
 """
@@ -11,14 +12,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from mailstack.mail.mbox_header import EXPORTED
+from mailstack.store.backups.folder import sync
 from mailstack.store.browse import Entry
 
 
@@ -27,6 +31,44 @@ class Message(NamedTuple):
 
     entry: Entry
     octets: Iterable[bytes]
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Where to write what gets the name `target` once all of it is on the disk; else nothing is left of it.
+
+    What is written is for its owner alone. A killed export leaves its files under the passing name.
+    """
+    passing = target.with_name(f"{target.name}.partial") if target.name else target
+    for each in (target, passing):
+        if os.path.lexists(each):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(each))
+    mask = os.umask(0o077)
+    try:
+        yield passing
+        _synced(passing)
+        passing.rename(target)
+        sync(target.parent)
+    except BaseException as error:
+        _removed(passing)
+        if isinstance(error, OSError) and error.filename is None:  # the disk is full, say
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
+    finally:
+        os.umask(mask)
+
+
+def _synced(path: Path) -> None:
+    os.sync()  # one wait for all; what each file is asked then is done already, or tells of an error
+    for each in [*path.rglob("*"), path]:
+        sync(each)
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def eml(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:

@@ -117,7 +117,8 @@ def export_(
     with _maildrop(context, address) as (database, account):
         write = export.WRITERS[format_.value]
         messages = _messages(database, account, damaged)
-        written = len(followed("exporting", write(target, messages), account.messages))
+        with export.whole(target) as passing:
+            written = len(followed("exporting", write(passing, messages), account.messages))
     if json:
         show.as_json({"messages": written, "target": target, "format": format_.value, "damaged": damaged})
     else:

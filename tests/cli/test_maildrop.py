@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mailbox
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sqlalchemy import delete
 
 from mailstack.cli import export, show
 from mailstack.mail.spool import PART_OCTETS
+from mailstack.store import browse
 from mailstack.store.engine import Database
 from mailstack.store.tables import PARTS_A_MESSAGE, content
 from tests.cli.conftest import CommandLine
@@ -131,6 +134,33 @@ def test_nothing_is_overwritten(filled: CommandLine, tmp_path: Path, kind: str) 
     filled.good("maildrop", "export", JO, target, "--format", kind)
     refused = filled("maildrop", "export", JO, target, "--format", kind)
     assert (refused.code, "File exists" in refused.err) == (73, True)
+
+
+@pytest.mark.parametrize("kind", ["eml", "mbox", "maildir"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_what_is_cut_off_does_not_look_whole(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, error: BaseException
+) -> None:
+    whole = browse.octets_of
+
+    def cut_off(database: Database, account_id: int, uid: int) -> Iterator[bytes]:
+        if uid == 2:
+            assert [left.name for left in tmp_path.glob("out*")] == ["out.partial"]
+            raise error
+        yield from whole(database, account_id, uid)
+
+    monkeypatch.setattr(browse, "octets_of", cut_off)
+    failed = filled("maildrop", "export", JO, tmp_path / "out", "--format", kind)
+    assert failed.code in (130, 74)
+    assert failed.code == 130 or f"{tmp_path}/out: No space left" in failed.err
+    assert list(tmp_path.glob("out*")) == []
+
+
+@pytest.mark.parametrize("kind", ["eml", "mbox", "maildir"])
+def test_an_export_is_for_its_owner_alone(filled: CommandLine, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "out"
+    filled.good("maildrop", "export", JO, target, "--format", kind)
+    assert [each for each in (target, *target.rglob("*")) if each.stat().st_mode & 0o77] == []
 
 
 @pytest.mark.parametrize("part", [0, 3])
