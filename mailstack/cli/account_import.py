@@ -71,6 +71,8 @@ def import_(
 def _opened(file: str) -> Iterator[TextIO]:
     # Spreadsheets like to begin a file with a byte order mark.
     if file == "-":
+        if sys.stdin is None:
+            raise BadData("there is no standard input, where the accounts have to come from")
         stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
         yield stream
         stream.detach()  # standard input is not ours to close

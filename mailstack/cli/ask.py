@@ -51,7 +51,7 @@ def password(*, stdin: bool) -> tuple[str, bool]:
     """A password, and whether it was made up here and so has to be shown, once."""
     if stdin:
         return checked(_line()), False
-    if not sys.stdin.isatty():
+    if not _somebody_is_here():
         return generate_password(), True
     first = getpass("Password (empty: one is made up): ")
     if not first:
@@ -59,6 +59,16 @@ def password(*, stdin: bool) -> tuple[str, bool]:
     if getpass("The same again: ") != first:
         raise BadPassword("the two passwords differ; nothing was changed")
     return checked(first), False
+
+
+def own_password(*, stdin: bool) -> str:
+    """The password that an account has; none is made up."""
+    if not stdin and not _somebody_is_here():
+        raise Usage("nobody is here to ask for the account's password: say --password-stdin")
+    secret = _line() if stdin else getpass("Password: ")
+    if not secret:
+        raise BadPassword("the password is empty")
+    return secret
 
 
 def checked(secret: str) -> str:
@@ -75,7 +85,13 @@ def checked(secret: str) -> str:
     return secret
 
 
+def _somebody_is_here() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # None: closed by whoever started us
+
+
 def _line() -> str:
+    if sys.stdin is None:
+        raise BadPassword("there is no standard input, where the password has to come from")
     try:
         return sys.stdin.buffer.readline().decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -86,7 +102,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """Go on if `--yes` was given or the person says so; else raise Unconfirmed."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _somebody_is_here():
         raise Usage(f"{question} Nobody is here to ask: say --yes")
     show.note(f"{question} [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -83,7 +83,7 @@ def bench(
             _measured, settings, places, octets=octets, seconds=seconds, connections=connections, most=most
         )
         if account is not None:
-            secret, _ = ask.password(stdin=password_stdin)
+            secret = ask.own_password(stdin=password_stdin)
             given = [Login(str(ask.mailbox(account, settings)), secret)]
             rows = measured(given, clean=True)
         else:

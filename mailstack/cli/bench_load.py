@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mailstack.errors import MailstackError
+from mailstack.errors import Temporary
 from mailstack.values import TcpAddress
 
 MOST: Final = 20_000
@@ -24,7 +24,7 @@ _WAIT_SECONDS: Final = 30.0
 _LINE: Final = b"0123456789abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n"
 
 
-class Broken(MailstackError):
+class Broken(Temporary):
     """The server said what it should not, or nothing."""
 
 

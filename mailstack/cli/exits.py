@@ -58,6 +58,8 @@ def exit_code(error: BaseException) -> int:
 def obey(command: Callable[[], int], *, debug: bool) -> int:
     """Run a command; an error becomes a sentence on standard error and its exit code."""
     began_as = os.geteuid()
+    if sys.stdout is None or sys.stderr is None:
+        _stand_in()
     try:
         code = command()
         sys.stdout.flush()
@@ -74,6 +76,13 @@ def obey(command: Callable[[], int], *, debug: bool) -> int:
         for line in (sentence(error) + _advice(error, began_as)).splitlines():
             print(f"mailstack: {line}", file=sys.stderr)
         return exit_code(error)
+
+
+def _stand_in() -> None:
+    """For what whoever started us has closed: what is said there nobody wants to hear."""
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 until the process ends
+    sys.stdout = sys.stdout or nowhere
+    sys.stderr = sys.stderr or nowhere
 
 
 @contextmanager

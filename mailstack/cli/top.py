@@ -74,7 +74,7 @@ def top(
     """
     settings = admin(context).settings
     first = _taken(settings)
-    if json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if json or sys.stdin is None or not (sys.stdout.isatty() and sys.stdin.isatty()):
         time.sleep(every)
         second = _taken(settings)
         if json:

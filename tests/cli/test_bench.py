@@ -66,6 +66,11 @@ def test_an_account_of_ones_own_has_to_be_empty_and_is_so_again(appliance: Appli
     refused = bench(appliance, *words, f"anna@{DOMAIN}", stdin=f"{PASSWORD}\n")
     assert refused.returncode == os.EX_USAGE
     assert "holds 1 messages" in refused.stderr
+    for secret, code, said in (("", 65, "the password is empty"), ("wrong", 75, "the server said: ")):
+        refused = bench(appliance, *words, f"ben@{DOMAIN}", stdin=f"{secret}\n")
+        assert (refused.returncode, said in refused.stderr) == (code, True), refused.stderr
+    refused = bench(appliance, *SHORT, "--account", f"ben@{DOMAIN}")
+    assert (refused.returncode, "say --password-stdin" in refused.stderr) == (os.EX_USAGE, True)
     done = bench(appliance, *words, f"ben@{DOMAIN}", stdin=f"{PASSWORD}\n")
     assert done.returncode == 0, done.stderr
     assert appliance.snapshot("ben").messages == 0

@@ -204,6 +204,25 @@ def test_what_mends_a_refusal_is_said(
     assert told(0, tmp_path).endswith(f"denied to the user {name}\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("account list >&-", 0),
+        ("account list --json >&- 2>&-", 0),
+        ("status >&-", 69),
+        ("account passwd jo <&-", 0),
+        ("account passwd jo --password-stdin <&-", 65),
+        ("account remove jo <&-", 64),
+        ("account import - <&-", 65),
+    ],
+)
+def test_what_the_shell_has_closed_is_no_fault(mailstack: CommandLine, command: str, code: int) -> None:
+    mailstack.good("account", "add", "jo")
+    words = " ".join([*COMMAND, "--config", str(mailstack.file), command])
+    ran = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
+    assert (ran.returncode, "fault" in ran.stderr) == (code, False), ran.stderr
+
+
 def test_a_pipe_that_closes_is_no_error(mailstack: CommandLine) -> None:
     mailstack.good("account", "add", "jo")
     command = " ".join([*COMMAND, "--config", str(mailstack.file), "settings", "show"])
