@@ -11,7 +11,10 @@ from mailstack import values
 from mailstack.cli import show, trace_words
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Json, admin
-from mailstack.store import clock, story
+from mailstack.errors import Permanent
+from mailstack.mail.address import parse_mailbox
+from mailstack.store import accounts, clock, story
+from mailstack.store.engine import Database
 from mailstack.store.story import Event, Story, Where
 
 EXAMPLE = "Example: mailstack trace jo@example.org --since 2d"
@@ -42,8 +45,11 @@ def trace(
     if what is None and since is None:
         raise Usage("say whose mail (an address), which mail (an id), or --since when")
     begin = 0 if since is None else _moment(since)
-    with admin(context).database() as database, database.reading() as connection:
-        found = story.find(connection, what, begin)
+    settings = admin(context).settings
+    with admin(context).database() as database:
+        what = _meant(database, what, settings.default_domain)
+        with database.reading() as connection:
+            found = story.find(connection, what, begin)
     if json:
         show.as_json(
             {
@@ -57,6 +63,18 @@ def trace(
         show.note(f"nothing is known; events are kept for {keep} ([trace] keep)")
     for line in trace_words.lines(found):
         print(line)
+
+
+def _meant(database: Database, what: str | None, default_domain: str | None) -> str | None:
+    """The account of the default domain where a bare name is one's, as elsewhere; else what was written."""
+    if what is None or default_domain is None or "@" in what:
+        return what
+    try:
+        mailbox = parse_mailbox(f"{what}@{default_domain}")
+        with database.reading() as connection:
+            return str(accounts.find_account(connection, mailbox).mailbox)
+    except Permanent:
+        return what
 
 
 def _moment(text: str) -> int:

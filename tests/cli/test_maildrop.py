@@ -210,3 +210,10 @@ def test_messages_are_removed_by_name_and_brought_back(filled: CommandLine) -> N
     filled.good("maildrop", "restore", JO, "--all")
     assert [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json] == names
     filled.good("database", "check")
+
+
+def test_a_trace_takes_a_bare_name_as_other_commands_do(filled: CommandLine) -> None:
+    names = [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json]
+    filled.good("maildrop", "remove", "jo", names[0], "--yes")
+    assert filled.good("trace", "jo").out == filled.good("trace", JO).out
+    assert filled("trace", "nobody").code == 67
