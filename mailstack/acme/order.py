@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from acme import challenges, client, crypto_util, errors, messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from josepy.jwk import JWKRSA
-from requests.exceptions import RequestException
+from requests.exceptions import RequestException, SSLError, Timeout
 
 from mailstack import __version__
 from mailstack.acme.challenges import answering
@@ -89,7 +90,18 @@ def _failures_told(names: Sequence[str], directory_url: str) -> Iterator[None]:
     except (errors.Error, messages.Error, josepy.errors.Error) as error:
         raise AcmeFailed(f"the authority gave no certificate: {error}") from error
     except RequestException as error:
-        raise AcmeFailed(f"the authority at {directory_url} cannot be reached: {error}") from error
+        raise AcmeFailed(f"the authority at {directory_url} cannot be reached: {_why(error)}") from error
+
+
+def _why(error: RequestException) -> str:
+    """What went wrong on the way, without the names of the libraries' classes around it."""
+    if isinstance(error, Timeout):
+        return "it does not answer in time"
+    if isinstance(error, SSLError):
+        found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+        return f"its certificate is not good: {found[1].strip()}" if found else "TLS with it failed"
+    found = re.search(r"\[Errno -?\d+\] ([^)\"']+)", str(error))
+    return found[1].strip().lower() if found else type(error).__name__
 
 
 def _answer(challenge: messages.ChallengeBody, key: Any) -> tuple[str, bytes]:

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from mailstack.cli import show
+from mailstack import values
+from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
+from mailstack.cli.exits import Usage
 from mailstack.cli.options import Json, admin
 from mailstack.errors import BadSetting, StillInUse
 from mailstack.settings import Settings
@@ -64,7 +66,13 @@ def obtain(
 ) -> None:
     """Have a certificate issued by ACME: its terms are agreed to, and port 80 answers while it checks."""
     settings = admin(context).settings
-    _issue(settings, name or [settings.hostname], email, force=force)
+    try:
+        names = [values.host_name(each) for each in name or [settings.hostname]]
+    except ValueError as error:
+        raise Usage(f"--name {error}") from error
+    if email is not None:
+        email = str(ask.parsed(email))
+    _issue(settings, names, email, force=force)
 
 
 @app.command("renew", epilog="Example: mailstack certificate renew")
@@ -100,7 +108,12 @@ def _issue(settings: Settings, names: Sequence[str], email: str | None, *, force
     folder = settings.state_dir / "tls"
     folder.mkdir(mode=0o700, exist_ok=True)
     show.note(f"asking {settings.acme.directory} for a certificate for {', '.join(names)}")
-    issued = issue(names, directory_url=settings.acme.directory, email=email, folder=folder, sockets=bound)
+    directory = settings.acme.directory
+    try:
+        issued = issue(names, directory_url=directory, email=email, folder=folder, sockets=bound)
+    finally:
+        for each in bound:
+            each.close()
     replace(certificate, private_key, issued.chain, issued.private_key)
     _mark(certificate)
     print(f"{certificate} is for {', '.join(names)}; the running service takes it within seconds")
