@@ -12,7 +12,9 @@ from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wr
 _STAGES: Final = (1, 3, 7, WARN_DAYS)
 """So many days before the end it is said once more."""
 
-_RENEW: Final = "Renew it; docs/install.md tells how certbot and lego put a new one in place by themselves"
+_RENEW: Final = (
+    "mailstack certificate renew; docs/tls.md tells how that, or certbot or lego, is done by itself"
+)
 
 
 def validity(facts: Facts) -> Iterator[Finding]:
@@ -104,7 +106,7 @@ def chain(facts: Facts) -> Iterator[Finding]:
             "certificate's chain",
             "it is self-signed: this server has vouched for itself",
             "Other servers send mail here all the same, encrypted. Mail programs ask whether to trust it.",
-            "Get one from a public authority, free of charge: docs/install.md",
+            "mailstack certificate obtain --email you@example.org; docs/tls.md tells more",
         )
     elif seen.chain_problem:
         yield warning(

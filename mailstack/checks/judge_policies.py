@@ -164,7 +164,7 @@ def _of_sts(facts: Facts, subject: str, domain: str, policy: Policy) -> Finding:
             subject,
             f"the policy at {place} demands a certificate that the world trusts, and this server has none",
             why,
-            "Get a certificate (docs/install.md), or say mode: testing until then",
+            "Get a certificate (docs/tls.md), or say mode: testing until then",
         )
     if not _STS_MAX_AGE_SECONDS[0] <= int(age) <= _STS_MAX_AGE_SECONDS[1]:
         return advice(

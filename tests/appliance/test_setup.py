@@ -20,6 +20,7 @@ from tests.support.appliance import wait_until
 pytestmark = [pytest.mark.appliance, pytest.mark.timeout(900)]
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
+TLS_PAGE: Final = (Path(__file__).parents[2] / "docs" / "tls.md").read_text()
 ADDRESS: Final = "you@example.org"
 PUBLIC: Final = "9.8.7.6"
 RECORDS: Final = (
@@ -127,7 +128,7 @@ def a_mail_program_reads_it(box: Box, folder: Path, password: str, fingerprint: 
 def the_hook_of_certbot_and_lego_puts_a_certificate_in_place(box: Box, folder: Path) -> None:
     """The script of the page, called as each of them calls it; the server takes the files by itself."""
     hook = box.root / "usr/local/sbin/mailstack-certificate"
-    hook.write_text(part(r"^```sh\n(#!/bin/sh\n# Puts a new certificate(?:.|\n)+?)^```", PAGE))
+    hook.write_text(part(r"^```sh\n(#!/bin/sh\n# Puts a new certificate(?:.|\n)+?)^```", TLS_PAGE))
     hook.chmod(0o755)
     for environ in (
         ("RENEWED_LINEAGE=/root/new",),
