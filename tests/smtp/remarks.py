@@ -57,6 +57,9 @@ REMARKS: Final = {
     "an alias leads to all its targets, through other aliases, each once": (
         "free: `Delivered-To` names the recipient here, the maildrop there"
     ),
+    "a line that is no field, and stands behind some, is kept as it is": (
+        "free: Postfix puts an empty line before it, and the rest is body to everybody"
+    ),
     "8-bit octets, NUL and long lines are kept octet for octet": (
         "Postfix removes NUL (`message_strip_characters`), which RFC 5321 §2.4 allows nobody but the author"
     ),
