@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final
 import typer
 
 from mailstack import errors, log
-from mailstack.cli import exits
+from mailstack.cli import exits, show
 from mailstack.cli.ask import parsed
 from mailstack.cli.options import admin
 from mailstack.mail.address import Mailbox, parse_sender
@@ -64,7 +64,7 @@ def deliver(
     try:
         settings = admin(context).settings
         with admin(context).database() as database:
-            asyncio.run(deposited(settings, database, recipients, sender, _standard_input()))
+            deposited(settings, database, recipients, sender, _standard_input())
     except Exception as error:
         if admin(context).debug:
             traceback.print_exc()
@@ -77,6 +77,8 @@ def deliver(
 def _standard_input() -> IO[bytes]:
     if sys.stdin is None:  # closed by whoever started us
         raise errors.BadData("there is no standard input, where the message has to come from")
+    if sys.stdin.isatty():
+        show.note("write the message, or paste it; Ctrl-D on a line of its own ends it")
     return sys.stdin.buffer
 
 
@@ -85,15 +87,23 @@ def code(error: Exception) -> int:
     return next((code for kind, code in FOR_GOOD.items() if isinstance(error, kind)), os.EX_TEMPFAIL)
 
 
-async def deposited(
+def deposited(
     settings: Settings, database: Database, recipients: Sequence[str], sender: str, stream: IO[bytes]
 ) -> None:
     """Put a whole message into the recipients' maildrops, as if it had come by SMTP."""
+    settings.spool_dir.mkdir(mode=0o700, exist_ok=True)
+    with Spool(settings.spool_dir) as given:
+        _read(stream, given, settings.smtp.max_message_octets)  # without a loop, which would keep a Ctrl-C
+        asyncio.run(_delivered(settings, database, recipients, sender, given))
+
+
+async def _delivered(
+    settings: Settings, database: Database, recipients: Sequence[str], sender: str, given: Spool
+) -> None:
     from mailstack.delivery import Delivery
     from mailstack.store.store import Store
 
     spool_dir = settings.spool_dir
-    spool_dir.mkdir(mode=0o700, exist_ok=True)
     store = Store.of(database, settings)
     try:
         delivery = Delivery(
@@ -103,17 +113,15 @@ async def deposited(
             max_message_octets=settings.smtp.max_message_octets,
             max_header_octets=settings.smtp.max_header_octets,
         )
-        with Spool(spool_dir) as given:
-            _read(stream, given, settings.smtp.max_message_octets)
-            envelope = await _envelope(settings, store, recipients, sender, octets=given.octets)
-            arrival = Arrival(settings.hostname, "", "local", None)
-            intake = delivery.begin(envelope, arrival, f"{log.new_session_id()}-1")
-            try:
-                for part in given.parts():
-                    intake.write(part)
-                await delivery.deliver(intake)
-            finally:
-                intake.close()
+        envelope = await _envelope(settings, store, recipients, sender, octets=given.octets)
+        arrival = Arrival(settings.hostname, "", "local", None)
+        intake = delivery.begin(envelope, arrival, f"{log.new_session_id()}-1")
+        try:
+            for part in given.parts():
+                intake.write(part)
+            await delivery.deliver(intake)
+        finally:
+            intake.close()
     finally:
         await store.close()
 

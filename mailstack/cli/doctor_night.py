@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -51,7 +50,7 @@ def told(admin: Admin, facts: Facts, said: Sequence[Said]) -> str:
         text = letter(facts, change, domain)
         with admin.database() as database:
             postmaster = [f"postmaster@{domain}"]
-            asyncio.run(deliver.deposited(settings, database, postmaster, "", io.BytesIO(bytes(text))))
+            deliver.deposited(settings, database, postmaster, "", io.BytesIO(bytes(text)))
     write(file, change.now)
     if change.new or change.mended:
         return f"{_count(change)}; the postmaster has mail about it"

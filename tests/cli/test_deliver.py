@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -178,3 +181,20 @@ def test_without_a_default_domain_a_bare_name_is_no_address(mailstack: CommandLi
     assert deliver._forward_path("Postmaster", None) == ("Postmaster", "")
     with store.reading() as connection:
         assert [each.name for each in domains.list_domains(connection)] == ["example.org"]
+
+
+def test_a_person_is_told_that_a_message_is_waited_for_and_can_go(mailstack: CommandLine) -> None:
+    master, slave = pty.openpty()
+    words = [sys.executable, "-m", "mailstack", "--config", str(mailstack.file), "deliver", "jo"]
+    process = subprocess.Popen(words, stdin=slave, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert "Ctrl-D on a line of its own ends it" in process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(master)
+        os.close(slave)
