@@ -48,8 +48,9 @@ def database(facts: Facts) -> Iterator[Finding]:
         yield wrong(
             "database",
             store.problem,
-            "Neither mail in nor mail out works without it.",
-            "mailstack database revision",
+            "Mail does not come in, and perhaps not out.",
+            "Mend what it says; if it can still be read, mailstack database backup FOLDER on another disk"
+            " first, and no restart before that: docs/durability.md",
         )
         return
     if store.revision is not None and store.revision > schema.HEAD:

@@ -36,9 +36,14 @@ def put(connection: Connection, name: str, value: int) -> None:
     connection.execute(given.on_conflict_do_update(index_elements=[state.c.name], set_={"value": value}))
 
 
+def new_identity() -> int:
+    """A number that no store has."""
+    return secrets.randbits(62)
+
+
 def identity(connection: Connection) -> int:
     """The store's own number, made when it is first asked for."""
     if (known := get(connection, IDENTITY)) is None:
-        known = secrets.randbits(62)
+        known = new_identity()
         put(connection, IDENTITY, known)
     return known

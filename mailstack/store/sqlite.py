@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -72,15 +73,33 @@ def engine_of(url: URL, connections: int) -> Engine:
         max_overflow=connections,
         pool_use_lifo=True,  # each has a cache of its own: the one that was used last knows most
     )
-    event.listen(engine, "do_connect", _spare_log)
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "close", _undo)
     return engine
 
 
-def _spare_log(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
-    require_file_of_log(arguments[0])
+def _connect(
+    _dialect: object, _record: object, arguments: list[str], options: dict[str, Any]
+) -> sqlite3.Connection | None:
+    """A connection that asks for nothing but reading, on a disk that takes nothing; None: the usual one."""
+    path = arguments[0]
+    require_file_of_log(path)
+    if not _is_on_read_only_disk(path):
+        return None
+    # SQLite would make a log to read. Without one it is told that nobody writes; with one, which whoever
+    # was killed has left, it finds its way by the memory beside it.
+    how = "mode=ro" if octets_of(log_path(path)) else "immutable=1"
+    opened: sqlite3.Connection = sqlite3.connect(f"{Path(path).as_uri()}?{how}", uri=True, **options)
+    return opened
+
+
+def _is_on_read_only_disk(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:  # it is not there, or not for us, which SQLite tells
+        return False
 
 
 def require_file_of_log(path: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.stories.load import message
 from tests.stories.test_trouble import on_small_disk, small_disk
-from tests.support.appliance import Appliance, copy_template, retrieved, wait_until
+from tests.support.appliance import DOMAIN, Appliance, copy_template, retrieved, wait_until
 
 __all__ = ["on_small_disk"]
 
@@ -77,6 +77,30 @@ def test_a_disk_that_may_not_be_written_stops_the_start_with_a_reason(on_small_d
         assert process.wait() in (69, 74, 75, 77, 78)
         assert "read-only" in appliance.log.read_text().lower()
         appliance.kill()
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(appliance.folder)], check=True)
+        appliance.log = log
+    appliance.start()
+    assert appliance.pop3("anna").stat()[0] == 1
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_mail_gets_out_of_a_disk_that_may_not_be_written_without_a_server(
+    on_small_disk: Appliance, tmp_path: Path, killed: bool
+) -> None:
+    appliance = on_small_disk
+    appliance.start()
+    assert appliance.send(message("kept", 1000), "anna")[0] == 250
+    (appliance.kill if killed else appliance.stop)()
+    subprocess.run(["mount", "-o", "remount,ro", str(appliance.folder)], check=True)
+    log, appliance.log = appliance.log, tmp_path / "said"
+    try:
+        assert b"anna@" in appliance.command("account", "list")
+        anna = f"anna@{DOMAIN}"
+        assert appliance.command("maildrop", "list", anna, "--json").count(b"unique_id") == 1
+        assert b"1 message " in appliance.command("maildrop", "export", anna, str(tmp_path / "out"))
+        assert b"1 message " in appliance.command("database", "backup", str(tmp_path / "backups"))
+        assert b"all is well" in appliance.command("backup", "verify", str(tmp_path / "backups"))
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(appliance.folder)], check=True)
         appliance.log = log

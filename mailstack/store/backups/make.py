@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, func, select, text
 
 from mailstack.errors import BadData, StoreDamaged, StoreFull, StoreUnavailable
-from mailstack.store import facts, migrate, schema
+from mailstack.store import facts, fitness, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
 from mailstack.store.backups.folder import (
@@ -90,6 +90,10 @@ class Backup:
             known = facts.get(connection, facts.IDENTITY)
         if known is not None:
             return known
+        try:
+            fitness.require_writable(self._database)
+        except StoreUnavailable:  # never backed up, and now to be saved: its folder takes no later backup
+            return facts.new_identity()
         with self._database.writing() as connection:
             return facts.identity(connection)
 
