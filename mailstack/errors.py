@@ -6,8 +6,6 @@ later, `Permanent` that it will not; whatever is neither is our own fault and co
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 
 class MailstackError(Exception):
     """A failure that we can name; its text is one plain sentence, fit for a person."""
@@ -26,6 +24,10 @@ class Permanent(MailstackError):
 
 class StoreUnavailable(Temporary):
     """The database does not answer, is locked, or refused the statement for a reason of its own."""
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The database can be read, and not written."""
 
 
 class StoreDamaged(StoreUnavailable):
@@ -70,7 +72,7 @@ class NoSuchMailbox(Permanent):
 class AccountsRemoved(NoSuchMailbox):
     """Accounts were removed while their mail was on the way; of the message nothing is stored."""
 
-    def __init__(self, text: str, account_ids: Collection[int] = ()) -> None:
+    def __init__(self, text: str, account_ids: frozenset[int] = frozenset()) -> None:
         super().__init__(text)
         self.account_ids = account_ids
 

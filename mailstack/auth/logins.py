@@ -128,12 +128,12 @@ class Logins:
             renewed = await self._store.write(
                 routes.renew_hashes, NewHash(found.account_id, found.password_hash, *new)
             )
+            if renewed:
+                return new.password_hash
+            # Another login has renewed it first, with a salt of its own, or the password was changed.
+            in_force = await self._store.read(routes.password_hash, found.account_id)
         except Temporary:
             return found.password_hash
-        if renewed:
-            return new.password_hash
-        # Another login has renewed it first, with a salt of its own, or the password was changed.
-        in_force = await self._store.read(routes.password_hash, found.account_id)
         if in_force is None or not await self._verifier.verify(secret, in_force):
             return found.password_hash
         return in_force

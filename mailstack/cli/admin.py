@@ -60,7 +60,7 @@ class Admin:
 
         found = self.settings
         become_owner(found.state_dir)
-        database = Database(found.url)
+        database = Database(found.url, may_only_read=True)
         try:
             if not make:
                 _refuse_missing(database)

@@ -320,7 +320,7 @@ def _remember(context: typer.Context, identity: int) -> None:
                 facts.put(connection, facts.LAST_VERIFIED, now())
     except BadSetting:
         pass  # a backup can be verified on any machine, so a store is not needed
-    except MailstackError as error:
+    except (MailstackError, OSError) as error:
         show.note(f"note: no store could remember this: {error}")
 
 

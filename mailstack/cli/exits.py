@@ -153,7 +153,9 @@ def sentence(error: Exception) -> str:
 
 def _advice(error: Exception, began_as: int) -> str:
     """What mends it where a file or folder was refused; root's commands become the owner of the mail."""
-    if not isinstance(error, OSError) or error.errno != errno.EACCES or not isinstance(error.filename, str):
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return ""
+    if error.strerror != os.strerror(errno.EACCES):  # or it comes with an advice of its own: see `advised`
         return ""
     if began_as != 0:
         return "; run this as root (sudo)"

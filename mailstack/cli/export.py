@@ -34,14 +34,15 @@ class Message(NamedTuple):
 
 
 @contextmanager
-def whole(target: Path) -> Iterator[Path]:
+def whole(target: Path, *, folder: bool) -> Iterator[Path]:
     """Where to write what gets the name `target` once all of it is on the disk; else nothing is left of it.
 
-    What is written is for its owner alone. A killed export leaves its files under the passing name.
+    A `folder` may take the place of an empty one. What is written is for its owner alone. A killed export
+    leaves its files under the passing name.
     """
     passing = target.with_name(f"{target.name}.partial") if target.name else target
     for each in (target, passing):
-        if os.path.lexists(each):
+        if os.path.lexists(each) and not (folder and each is target and _is_empty_folder(target)):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(each))
     mask = os.umask(0o077)
     try:
@@ -56,6 +57,10 @@ def whole(target: Path) -> Iterator[Path]:
         raise
     finally:
         os.umask(mask)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
 def _synced(path: Path) -> None:
@@ -73,9 +78,7 @@ def _removed(path: Path) -> None:
 
 def eml(target: Path, messages: Iterable[Message]) -> Iterator[Entry]:
     """Write a directory with a file for every message, named by uid and unique-id."""
-    target.mkdir(exist_ok=True)  # which root may have made for the owner of the mail
-    if next(target.iterdir(), None) is not None:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    target.mkdir()
     for entry, octets in messages:
         # A unique-id may have any printable character in it, a slash too (RFC 1939 §7).
         path = target / f"{entry.uid:08}-{quote(entry.unique_id, safe='')}.eml"

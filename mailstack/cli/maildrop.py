@@ -117,7 +117,7 @@ def export_(
     with _maildrop(context, address) as (database, account):
         write = export.WRITERS[format_.value]
         messages = _messages(database, account, damaged)
-        with export.whole(target) as passing:
+        with export.whole(target, folder=format_ is not Format.mbox) as passing:
             written = len(followed("exporting", write(passing, messages), account.messages))
     if json:
         show.as_json({"messages": written, "target": target, "format": format_.value, "damaged": damaged})

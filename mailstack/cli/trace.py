@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,8 +12,8 @@ from mailstack import values
 from mailstack.cli import show, trace_words
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Json, admin
-from mailstack.errors import Permanent
-from mailstack.mail.address import parse_mailbox
+from mailstack.errors import BadAddress, NotFound, Permanent
+from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, clock, story
 from mailstack.store.engine import Database
 from mailstack.store.story import Event, Story, Where
@@ -47,9 +48,7 @@ def trace(
     begin = 0 if since is None else _moment(since)
     settings = admin(context).settings
     with admin(context).database() as database:
-        what = _meant(database, what, settings.default_domain)
-        with database.reading() as connection:
-            found = story.find(connection, what, begin)
+        found = _found(database, what, begin, settings.default_domain)
     if json:
         show.as_json(
             {
@@ -65,16 +64,29 @@ def trace(
         print(line)
 
 
-def _meant(database: Database, what: str | None, default_domain: str | None) -> str | None:
-    """The account of the default domain where a bare name is one's, as elsewhere; else what was written."""
-    if what is None or default_domain is None or "@" in what:
-        return what
+def _found(database: Database, what: str | None, begin: int, default_domain: str | None) -> Story:
+    """What is known of it; a bare name is one in the default domain, as elsewhere, unless it is an id."""
+    named = _in_domain(what, default_domain)
+    with database.reading() as connection:
+        if named is not None:
+            with suppress(Permanent):  # then it may be an id; or an alias, or an account that was removed
+                accounts.find_account(connection, named)
+                return story.find(connection, str(named), begin)
+        try:
+            return story.find(connection, what, begin)
+        except NotFound:
+            if named is None:
+                raise
+            return story.find(connection, str(named), begin)
+
+
+def _in_domain(what: str | None, domain: str | None) -> Mailbox | None:
+    if what is None or domain is None or "@" in what:
+        return None
     try:
-        mailbox = parse_mailbox(f"{what}@{default_domain}")
-        with database.reading() as connection:
-            return str(accounts.find_account(connection, mailbox).mailbox)
-    except Permanent:
-        return what
+        return parse_mailbox(f"{what}@{domain}")
+    except BadAddress:
+        return None
 
 
 def _moment(text: str) -> int:

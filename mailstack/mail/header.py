@@ -29,8 +29,8 @@ _RETURN_PATH: Final = re.compile(rb"\nreturn-path[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*
 # Postfix's name, so that it is not the end of the header, and nothing is lost.
 _FROM_LINE: Final = rb"(?!%b:)>?From " % _NAME
 _FROM: Final = re.compile(_FROM_LINE)
-_WHOLE_FROM_LINES: Final = re.compile(rb"(?:%b[^\n]*+\n)*" % _FROM_LINE)
-_LINE: Final = re.compile(rb"[^\n]*+\n")
+_WHOLE_FROM_LINES: Final = re.compile(rb"(?:(?:%b|[ \t])[^\n]*+\n)*" % _FROM_LINE)
+_UNFOLDED: Final = re.compile(rb"^(?=[^ \t])", re.MULTILINE)
 _MAILBOX_LINE: Final = b"X-Mailbox-Line: "
 
 
@@ -95,9 +95,9 @@ class HeaderFilter:
             at = self._end(_CONTINUATIONS, data, at)
         if not self.header_octets and data[:1] in (b" ", b"\t"):
             return self._body(data)  # a continuation of nothing
-        if self._at_top and b"From " in data[at : at + 6]:
+        if self._at_top and (self.header_octets or b"From " in data[at : at + 6]):
             start, at = at, self._end(_WHOLE_FROM_LINES, data, at)
-            kept += _LINE.sub(_MAILBOX_LINE + rb"\g<0>", data[start:at])
+            kept += _UNFOLDED.sub(_MAILBOX_LINE, data[start:at])
         end = self._end(_WHOLE_LINES, data, at)
         if at < end:
             self._at_top = False
@@ -147,7 +147,7 @@ class HeaderFilter:
             self._held = line
             return b""
         elif line[:1] in (b" ", b"\t"):
-            self._at_top = False
+            is_from = self._at_top
         elif self._at_top and _FROM.match(line):
             kept, is_from = _MAILBOX_LINE + line, True
         else:

@@ -98,7 +98,8 @@ class Session:
                 return self._hang_up(replies.NOT_SMTP)
             return self._counted(replies.UNKNOWN_COMMAND)
         if text is None:
-            return self._counted(replies.BAD_OCTETS)
+            # Behind BDAT comes a chunk, which nobody takes now.
+            return (self._hang_up if word == b"BDAT" else self._counted)(replies.BAD_OCTETS)
         if verb.place is not None and (misplaced := verb.place(self)):
             return self._counted(misplaced)
         try:

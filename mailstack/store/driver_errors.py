@@ -5,7 +5,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from mailstack.errors import StoreContended, StoreCutOff, StoreDamaged, StoreFull, StoreUnavailable
+from mailstack.errors import (
+    StoreContended,
+    StoreCutOff,
+    StoreDamaged,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 
 _CONTENDED: Final = ("40P01", "40001")  # PostgreSQL: a deadlock was detected, serialization failed
 _CUT_OFF: Final = ("57P01", "57P02", "08006")  # PostgreSQL: its end, a crash of another session, the network
@@ -33,11 +40,11 @@ def fact(error: BaseException | None, path: str | None) -> StoreUnavailable | St
     return StoreUnavailable(f"the database refused: {text}")
 
 
-def unwritable(path: str | None, why: str) -> StoreUnavailable:
+def unwritable(path: str | None, why: str) -> StoreReadOnly:
     """What keeps SQLite from its file is told in words of its own that help nobody."""
-    return StoreUnavailable(
-        f"the database {path} cannot be written: it and its folder must exist, belong to the server and not"
-        f" lie on a read-only disk ({why})"
+    return StoreReadOnly(
+        f"the database {path} cannot be written: it, the files beside it and their folder must belong to the"
+        f" server and not lie on a read-only disk ({why})"
     )
 
 

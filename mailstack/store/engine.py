@@ -26,11 +26,15 @@ _CONNECTIONS: Final = 8
 class Database:
     """One database and its pooled connections; safe to use from any thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, may_only_read: bool = False) -> None:
+        """`may_only_read`: for a command, which on a disk that takes nothing does what it can."""
         self.url = parsed(url)
         self.is_sqlite: Final = self.url.get_backend_name() == "sqlite"
-        engine_of = sqlite.engine_of if self.is_sqlite else postgresql.engine_of
-        self.engine = engine_of(self.url, _CONNECTIONS)
+        self.engine = (
+            sqlite.engine_of(self.url, _CONNECTIONS, may_only_read=may_only_read)
+            if self.is_sqlite
+            else postgresql.engine_of(self.url, _CONNECTIONS)
+        )
         # PostgreSQL lets many write at once; SQLite has one pen, handed round in order.
         self._pen: AbstractContextManager[None] = (
             Turnstile(str(self.url.database)) if self.is_sqlite else nullcontext()
@@ -94,13 +98,21 @@ class Database:
         PASSIVE waits for the disk, too: where somebody writes meanwhile, SQLite leaves that to the RESTART,
         for which all who write have to wait.
         """
+        return not self._checkpoint(kind).busy
+
+    def copy_log(self) -> bool:
+        """As PASSIVE does; whether nothing was left to copy."""
+        done = self._checkpoint("PASSIVE")
+        return not done.busy and done.copied == done.logged
+
+    def _checkpoint(self, kind: str) -> sqlite.Checkpoint:
         with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
             try:
-                undisturbed = sqlite.checkpoint(connection.cursor(), kind)
+                done = sqlite.checkpoint(connection.cursor(), kind)
                 if kind == "PASSIVE":
                     self._sync()
-                return undisturbed
+                return done
             except BaseException:
                 connection.invalidate()  # nobody else wants one that waits for so short a time
                 raise

@@ -19,7 +19,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from mailstack.errors import BadSetting, StoreUnavailable
+from mailstack.errors import BadSetting, StoreReadOnly
 from mailstack.store import driver_errors, sqlite
 from mailstack.store.engine import Database
 
@@ -31,6 +31,8 @@ _SESSION: Final = select(func.pg_backend_pid())
 
 def check(database: Database) -> None:
     """Raise BadSetting, saying what has to be set, or StoreUnavailable, unless it is fit for mail."""
+    if database.is_sqlite:
+        _try_to_write(database)
     require_writable(database)
     if database.is_sqlite:
         return
@@ -49,25 +51,29 @@ def check(database: Database) -> None:
 
 
 def require_writable(database: Database) -> None:
-    """Raise StoreUnavailable where the database is there to be read alone; waits for nobody who writes."""
+    """Raise StoreReadOnly where the database is there to be read alone; in nobody's way who writes."""
     if database.is_sqlite:
-        with database.translated(), closing(database.engine.raw_connection()) as connection:
-            try:
-                sqlite.try_to_write(connection.cursor())
-            except BaseException:
-                connection.invalidate()  # once the file can be written, it would still be one that reads
-                raise
         # Of a file that it has opened to read SQLite begins to read without a word, whatever it is told; and
         # of a disk that became read-only under an open file it learns when it writes.
-        if not os.access(str(database.path), os.W_OK, effective_ids=True):
-            raise driver_errors.unwritable(database.path, "it is read-only, or somebody else's")
+        for file in sqlite.files_of(str(database.path)):
+            if os.path.exists(file) and not os.access(file, os.W_OK, effective_ids=True):
+                raise driver_errors.unwritable(database.path, f"{file} is read-only, or somebody else's")
         return
     with database.reading() as connection:
         if connection.scalar(select(func.current_setting("transaction_read_only"))) == "on":
-            raise StoreUnavailable(
+            raise StoreReadOnly(
                 "the database can be read and not written: it is a standby server, or set to"
                 " default_transaction_read_only = on"
             )
+
+
+def _try_to_write(database: Database) -> None:
+    with database.translated(), closing(database.engine.raw_connection()) as connection:
+        try:
+            sqlite.try_to_write(connection.cursor())
+        except BaseException:
+            connection.invalidate()  # once the file can be written, it would still be one that reads
+            raise
 
 
 def _is_pooled_by_transaction(database: Database, mine: Connection, stack: ExitStack) -> bool:

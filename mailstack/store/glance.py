@@ -69,9 +69,11 @@ class Glance:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
-        with suppress(StoreUnavailable):  # then the next one tries again
-            self._connection = await asyncio.to_thread(self._made)  # it may wait for a lock
-        self._connecting = None
+        try:
+            with suppress(StoreUnavailable):  # then the next one tries again
+                self._connection = await asyncio.to_thread(self._made)  # it may wait for a lock
+        finally:
+            self._connecting = None
 
     def _made(self) -> Connection:
         with self._database.translated():

@@ -175,7 +175,11 @@ async def _forget_events(store: Store, rules: Rules, report: Report) -> None:
 
 
 def _swept(store: Store) -> int:
-    return sum(integrity.sweep(store.database))
+    total = 0
+    for count in integrity.sweep(store.database):
+        total += count
+        _shorten_log(store)
+    return total
 
 
 async def _reclaimed(store: Store) -> int:
@@ -183,10 +187,14 @@ async def _reclaimed(store: Store) -> int:
     steps = space.reclaim(store.database)
     while octets := await asyncio.to_thread(next, steps, 0):
         total += octets
-        # Where mail comes, its writer does that sooner. SQLite would, a little later, inside a commit.
-        await asyncio.to_thread(space.checkpoint, store.database, from_octets=LARGE_LOG_OCTETS)
+        await asyncio.to_thread(_shorten_log, store)
         await asyncio.sleep(_PAUSE_SECONDS)
     return total
+
+
+def _shorten_log(store: Store) -> None:
+    """Where mail comes, its writer does that sooner. SQLite would, a little later, inside a commit."""
+    space.checkpoint(store.database, from_octets=LARGE_LOG_OCTETS)
 
 
 def _done(connection: Connection, jobs: Sequence[int]) -> list[None]:

@@ -82,7 +82,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
     wanted = {r.account_id for d in deposits for r in d.recipients}
     accounts = numbering(connection, wanted)
     if len(accounts) < len(wanted):
-        gone = wanted - accounts.keys()
+        gone = frozenset(wanted - accounts.keys())
         raise AccountsRemoved("the account was removed while its mail was on the way", gone)
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))

@@ -43,11 +43,10 @@ def reclaim(database: Database, *, spare_octets: int = SPARE_OCTETS) -> Iterator
 
 
 def checkpoint(database: Database, *, from_octets: int = 0) -> bool:
-    """Copy the log back, beside whoever writes; return whether so many octets of it were in use."""
+    """Copy the log back where so many octets of it are in use; and say whether that was all."""
     if not database.is_sqlite or not is_longer(log_path(str(database.path)), from_octets):
         return False
-    database.checkpoint("PASSIVE")
-    return True
+    return database.copy_log()
 
 
 class QuietLog:
@@ -66,9 +65,10 @@ class QuietLog:
         before, self._seen = self._seen, self._now()
         if self._seen in (None, self._copied) or self._seen != before:
             return False
-        copied = checkpoint(self._database)
+        if not checkpoint(self._database):
+            return False  # somebody reads from it still
         self._copied = self._seen
-        return copied
+        return True
 
     def _now(self) -> _State | None:
         if not self._database.is_sqlite:

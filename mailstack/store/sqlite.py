@@ -6,8 +6,9 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
@@ -59,8 +60,11 @@ sqlite3.register_adapter(bytes, bytes)
 sqlite3.register_adapter(bool, int)
 
 
-def engine_of(url: URL, connections: int) -> Engine:
-    """Connections to a file, twice so many at most; whoever asks for one begins a transaction with it."""
+def engine_of(url: URL, connections: int, *, may_only_read: bool = False) -> Engine:
+    """Connections to a file, twice so many at most; whoever asks for one begins a transaction with it.
+
+    `may_only_read`: from a disk that takes nothing they read, for a short while: see `_connect`.
+    """
     engine = create_engine(
         url,
         # Python's sqlite3 would begin transactions by guesswork; we say BEGIN ourselves.
@@ -73,7 +77,7 @@ def engine_of(url: URL, connections: int) -> Engine:
         max_overflow=connections,
         pool_use_lifo=True,  # each has a cache of its own: the one that was used last knows most
     )
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", partial(_connect, may_only_read=may_only_read))
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "close", _undo)
@@ -81,12 +85,20 @@ def engine_of(url: URL, connections: int) -> Engine:
 
 
 def _connect(
-    _dialect: object, _record: object, arguments: list[str], options: dict[str, Any]
+    _dialect: object,
+    _record: object,
+    arguments: list[str],
+    options: dict[str, Any],
+    *,
+    may_only_read: bool,
 ) -> sqlite3.Connection | None:
-    """A connection that asks for nothing but reading, on a disk that takes nothing; None: the usual one."""
+    """A connection that asks for nothing but reading, on a disk that takes nothing; None: the usual one.
+
+    It sees no change once the disk takes something again, so it is for commands, and not for the service.
+    """
     path = arguments[0]
     require_file_of_log(path)
-    if not _is_on_read_only_disk(path):
+    if not (may_only_read and _is_on_read_only_disk(path)):
         return None
     # SQLite would make a log to read. Without one it is told that nobody writes; with one, which whoever
     # was killed has left, it finds its way by the memory beside it.
@@ -104,7 +116,8 @@ def _is_on_read_only_disk(path: str) -> bool:
 
 def require_file_of_log(path: str) -> None:
     """Raise StoreUnavailable where SQLite would make a file and delete the log of the one that was there."""
-    if not octets_of(path) and os.path.exists(log_path(path)):
+    # In this order: whoever makes a database makes its log last.
+    if os.path.exists(log_path(path)) and not octets_of(path):
         raise StoreUnavailable(
             f"there is no database {path}, and its log {log_path(path)} is still there and may hold mail that"
             " was acknowledged: stop the server, and put the file back or move the log along with it"
@@ -112,8 +125,8 @@ def require_file_of_log(path: str) -> None:
 
 
 def octets_of(path: str) -> int:
-    """The size of a file; 0 where there is none."""
-    with suppress(FileNotFoundError):
+    """The size of a file; 0 where there is none, or it cannot be seen, which SQLite tells in its way."""
+    with suppress(OSError):
         return os.stat(path).st_size
     return 0
 
@@ -180,12 +193,20 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     return connection.connection.dbapi_connection  # type: ignore[return-value]
 
 
-def checkpoint(cursor: DBAPICursor, kind: str) -> bool:
-    """Copy the log back; False: somebody was in the way, for whom nobody waits long."""
+class Checkpoint(NamedTuple):
+    """What came of an attempt to copy the log back."""
+
+    busy: bool  # somebody was in the way, for whom nobody waits long
+    logged: int  # pages
+    copied: int  # of these
+
+
+def checkpoint(cursor: DBAPICursor, kind: str) -> Checkpoint:
+    """Copy the log back, as far as those who read from it let one."""
     cursor.execute(f"PRAGMA busy_timeout={_RESTART_MILLISECONDS}")
-    ((busy, _, _),) = cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
+    ((busy, logged, copied),) = cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchall()
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
-    return not busy
+    return Checkpoint(bool(busy), logged, copied)
 
 
 def try_to_write(cursor: DBAPICursor) -> None:
@@ -203,6 +224,11 @@ def try_to_write(cursor: DBAPICursor) -> None:
 def log_path(file: str) -> str:
     """Where SQLite keeps the log of a database in this file."""
     return f"{file}-wal"
+
+
+def files_of(file: str) -> tuple[str, ...]:
+    """The database, its log, and the memory by which all who have it open find their way in that."""
+    return file, log_path(file), f"{file}-shm"
 
 
 def page_octets(connection: Connection) -> int:

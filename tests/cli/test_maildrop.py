@@ -216,4 +216,7 @@ def test_a_trace_takes_a_bare_name_as_other_commands_do(filled: CommandLine) -> 
     names = [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json]
     filled.good("maildrop", "remove", "jo", names[0], "--yes")
     assert filled.good("trace", "jo").out == filled.good("trace", JO).out
-    assert filled("trace", "nobody").code == 67
+    filled.good("account", "remove", JO, "--yes")
+    assert filled.good("trace", "jo").out == filled.good("trace", JO).out != ""
+    assert filled.good("trace", "nobody").out == ""
+    assert filled("trace", "no body").code == 67

@@ -46,10 +46,12 @@ CASES = [
     (b"From eve Mon\r\nReturn-Path: <a>\r\n", b"X-Mailbox-Line: From eve Mon\r\n", "a line of an mbox"),
     (
         b">From eve\r\nFrom joe\r\n\tb\r\nFrom jim\r\n",
-        b"X-Mailbox-Line: >From eve\r\nX-Mailbox-Line: From joe\r\n\tb\r\nFrom jim\r\n",
-        "several, but nowhere else",
+        b"X-Mailbox-Line: >From eve\r\nX-Mailbox-Line: From joe\r\n\tb\r\nX-Mailbox-Line: From jim\r\n",
+        "several",
     ),
     (b"From eve\r\nhello\r\n", b"X-Mailbox-Line: From eve\r\n\r\nhello\r\n", "and a body"),
+    (b"From eve\r\n b\r\nhello\r\n", b"X-Mailbox-Line: From eve\r\n b\r\n\r\nhello\r\n", "folded"),
+    (b"To: c\r\nFrom jim\r\n", b"To: c\r\nFrom jim\r\n", "but nowhere else"),
     (b"From : eve\r\nReturn-Path: <a>\r\n", b"From : eve\r\n", "a field: RFC 5322 §4.5"),
     (b"From", b"\r\nFrom", "the content ended there"),
     (b"X-Return-Path: <a>\r\n\r\n", b"X-Return-Path: <a>\r\n\r\n", "another name"),
@@ -143,7 +145,6 @@ def reference(content: bytes) -> tuple[bytes, int, int, bool]:
         if lines[0][:1] in (b" ", b"\t"):
             if not name:
                 break
-            at_top = False
         elif match := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", lines[0]):
             name, at_top = match[1].lower(), False
             received += name == b"received"

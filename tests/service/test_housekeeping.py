@@ -25,11 +25,11 @@ class Counting(Database):
         self.was_copied = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def checkpoint(self, kind: str) -> bool:
+    def copy_log(self) -> bool:
         """Copy back, and count."""
         self.copied += 1
         self._loop.call_soon_threadsafe(self.was_copied.set)
-        return super().checkpoint(kind)
+        return super().copy_log()
 
 
 async def test_only_a_quiet_log_is_copied_back(

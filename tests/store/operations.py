@@ -297,7 +297,9 @@ OPERATIONS = (
     Operation("pass over", _in_one_transaction(_pass_over), prepare=_in_one_transaction(_expunge)),
     Operation(
         "note what was read",
-        _in_one_transaction(lambda c: retention.mark_read(c, [[Read(JO_ID, 1, 5), Read(KIM_ID, 2, 5)]])),
+        _in_one_transaction(
+            lambda c: retention.mark_read(c, [[Read(JO_ID, 1, 1, 5), Read(KIM_ID, 2, 2, 5)]])
+        ),
     ),
     Operation("bring back", _in_one_transaction(lambda c: undo.bring_back(c, JO_ID))),
     Operation(

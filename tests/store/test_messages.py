@@ -264,7 +264,7 @@ def test_what_is_not_there_is_said_so(database, people):
             fetching.open_message(connection, people["anna"], 1)
         octets = PART_OCTETS + 9
         with pytest.raises(MessageGone):
-            fetching.step(connection, fetching.Opened(1, 1, octets, octets, False, (), 0, None, True), 1)
+            fetching.step(connection, fetching.Opened(1, 1, octets, octets, False, (), 0, None), 1)
         with pytest.raises(NoSuchMailbox):
             messages.snapshot(connection, 4711)
         assert listing.listing(connection, people["anna"], 100) == listing.listing(connection, 4711, 100)

@@ -55,6 +55,16 @@ def test_a_quiet_log_is_copied_once_and_what_was_in_it_is_in_the_database(filled
     filled.dispose()
 
 
+def test_a_log_that_somebody_reads_from_is_copied_once_nobody_does(filled: Database) -> None:
+    quiet = space.QuietLog(filled)
+    with filled.reading() as connection:
+        connection.execute(account.select()).all()
+        maildrops.deposit(filled, b"Subject: two\r\n\r\n", JO)
+        assert [quiet.look() for _ in range(3)] == [False, False, False]
+    assert [quiet.look() for _ in range(2)] == [True, False]
+    filled.dispose()
+
+
 def test_a_log_that_is_written_to_is_left_to_whoever_writes(filled: Database) -> None:
     quiet = space.QuietLog(filled)
     for number in range(5):

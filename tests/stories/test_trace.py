@@ -165,7 +165,7 @@ async def _keep_house(appliance: Appliance, *, undo_seconds: int) -> None:
 
 def test_what_was_asked_has_to_be_something(appliance: Appliance) -> None:
     assert mailstack(appliance, "trace").returncode == 64
-    assert mailstack(appliance, "trace", "x", "--since", "1h").returncode == 67
+    assert mailstack(appliance, "trace", "x y", "--since", "1h").returncode == 67
     done = mailstack(appliance, "trace", ANNA, "--since", "yesterday")
     assert (done.returncode, "is no time" in done.stderr) == (64, True)
     nothing = mailstack(appliance, "trace", "somebody@example.net")

@@ -51,7 +51,10 @@ def test_a_server_does_not_start_on_a_file_that_it_cannot_write(appliance: Appli
     appliance.stop()
     with read_only(appliance.state_dir / "mail.db"):
         assert appliance.run().wait(30) == os.EX_UNAVAILABLE
-        assert "cannot be written: it and its folder must exist, belong to the server" in appliance.said()
+        assert (
+            "cannot be written: it, the files beside it and their folder must belong to the server"
+            in appliance.said()
+        )
         doctor = told(appliance, "doctor", "--offline", "--json")
         (found,) = [each for each in json.loads(doctor)["findings"] if each["check"] == "database"]
         assert (found["level"], "cannot be written" in found["what"]) == ("wrong", True)

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, text
 
-from mailstack.errors import BadData, StoreDamaged, StoreFull, StoreUnavailable
+from mailstack.errors import BadData, StoreDamaged, StoreFull, StoreReadOnly, StoreUnavailable
 from mailstack.store import facts, fitness, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
@@ -92,7 +92,7 @@ class Backup:
             return known
         try:
             fitness.require_writable(self._database)
-        except StoreUnavailable:  # never backed up, and now to be saved: its folder takes no later backup
+        except StoreReadOnly:  # never backed up, and now to be saved: its folder takes no later backup
             return facts.new_identity()
         with self._database.writing() as connection:
             return facts.identity(connection)
