@@ -46,7 +46,7 @@ class Bdat(NamedTuple):
     last: bool
 
 
-# Mail comes from the same senders, and to the same people, again and again: what was right is right.
+# Mail comes from the same hosts and people, and to the same ones, again and again: what was right is right.
 @lru_cache(maxsize=256)
 def host(argument: str) -> tuple[str]:
     """HELO and EHLO: a name for the trace fields."""
@@ -96,7 +96,7 @@ def bdat(argument: str) -> Bdat:
     return Bdat(_octets(octets), bool(last))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # of every message's DATA and QUIT: what was right is right
 def nothing(argument: str) -> tuple[()]:
     """No argument."""
     if argument:
