@@ -111,7 +111,7 @@ def list_(context: typer.Context, folder: Where = None, json: Json = False) -> N
     folder = _placed(context, folder)
     opened = Folder(folder)
     opened.open()
-    found, damaged = opened.backups(), opened.damaged()
+    found, damaged = opened.looked_through()
     if json:
         told = [_fields(each) | {"problem": None} for each in found]
         told += [dict.fromkeys(Facts._fields) | {"name": name, "problem": why} for name, _, why in damaged]

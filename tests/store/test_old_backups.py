@@ -46,7 +46,7 @@ def test_a_damaged_backup_hides_no_other_one(
     assert folder.find(None) == new
     assert folder.find(middle.name) == middle
     assert folder.backups() == [middle, new]
-    assert [each.name for each in folder.damaged()] == [old.name]
+    assert [each.name for each in folder.looked_through()[1]] == [old.name]
     with pytest.raises(BadData, match=f"{old.name}/backup.json cannot be read"):
         folder.find(old.name)
 

@@ -119,11 +119,18 @@ class Folder:
 
     def backups(self) -> list[Made]:
         """The finished backups, oldest first, but for those that are damaged."""
-        return [each for each in map(self._looked_at, self._names()) if isinstance(each, Made)]
+        return self.looked_through()[0]
 
-    def damaged(self) -> list[Damaged]:
-        """The others, oldest first."""
-        return [each for each in map(self._looked_at, self._names()) if isinstance(each, Damaged)]
+    def looked_through(self) -> tuple[list[Made], list[Damaged]]:
+        """The finished backups, and those that are damaged; of both the oldest first."""
+        made: list[Made] = []
+        damaged: list[Damaged] = []
+        for name in self._names():
+            try:
+                made.append(self._made(name))
+            except BadData as error:
+                damaged.append(Damaged(name, self.path / name, str(error)))
+        return made, damaged
 
     def find(self, name: str | None) -> Made:
         """The backup of this name, or the newest; raises NotFound, or BadData if that one is damaged."""
@@ -138,12 +145,6 @@ class Folder:
 
     def _made(self, name: str) -> Made:
         return Made(name, self.path / name, _facts(self.path / name))
-
-    def _looked_at(self, name: str) -> Made | Damaged:
-        try:
-            return self._made(name)
-        except BadData as error:
-            return Damaged(name, self.path / name, str(error))
 
     def begin(self) -> Path:
         """A new folder for a backup that is not finished yet."""

@@ -31,13 +31,12 @@ def prune(folder: Folder, keep: int) -> Pruned:
     One that is damaged is none of them, and is not removed: somebody may want what it still has.
     """
     with filling(folder.path), folder.alone():
-        gone = folder.backups()[:-keep]
+        made, damaged = folder.looked_through()
+        gone, kept = made[:-keep], [each.path / "mail.db" for each in made[-keep:]]
         for each in gone:
             each.path.rename(each.path.with_name(f".new-{each.name}"))  # from now on it is none
             shutil.rmtree(each.path.with_name(f".new-{each.name}"))
         sync(folder.path)
-        damaged = folder.damaged()
-        kept = [each.path / "mail.db" for each in folder.backups()]
         doubtful = [file for each in damaged if (file := each.path / "mail.db").exists()]
         octets = sum(_shrink(folder, path, kept, doubtful) for path in folder.archives()[:-1]) if gone else 0
     return Pruned(len(gone), octets, damaged)
