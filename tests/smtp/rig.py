@@ -121,6 +121,31 @@ class Rig:
         return peer
 
 
+class Gate:
+    """Holds deposits back until it is opened."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.reached = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._deposit = rig.store.deposit
+        rig.store.deposit = self._held
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def hold(self, peer, end: bytes = b".\r\n") -> None:
+        """Have the peer send a message that ends so, and wait until its deposit is held back."""
+        await peer.trio()
+        await peer.reply(b"DATA")
+        peer.send(b"x\r\n" + end)
+        await self.reached.wait()
+
+    async def _held(self, deposit):
+        self.reached.set()
+        await self._opened.wait()
+        return await self._deposit(deposit)
+
+
 class Peer:
     """Lines over a socket; nothing is checked but that answers come in time."""
 

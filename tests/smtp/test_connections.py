@@ -1,43 +1,16 @@
-"""What the wire and the clock do to a session: lost peers, slow peers, silent peers, too many peers."""
+"""What the wire does to a session: lost peers, stopping servers, too many peers."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import suppress
 
 import pytest
 
 from mailstack.errors import StoreBusy, StoreFull, StoreUnavailable
-from mailstack.smtp import listener, receiver
+from mailstack.smtp import listener
 from mailstack.smtp.receiver import Stopping
 from tests.smtp.doubles import Connection
-from tests.smtp.rig import Rig
-
-
-class Gate:
-    """Holds deposits back until it is opened."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.reached = asyncio.Event()
-        self._opened = asyncio.Event()
-        self._deposit = rig.store.deposit
-        rig.store.deposit = self._held
-
-    def open(self) -> None:
-        self._opened.set()
-
-    async def hold(self, peer, end: bytes = b".\r\n") -> None:
-        """Have the peer send a message that ends so, and wait until its deposit is held back."""
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"x\r\n" + end)
-        await self.reached.wait()
-
-    async def _held(self, deposit):
-        self.reached.set()
-        await self._opened.wait()
-        return await self._deposit(deposit)
+from tests.smtp.rig import Gate
 
 
 class Segments(asyncio.Protocol):
@@ -198,83 +171,6 @@ async def test_a_thousand_recipients_and_not_one_more(start):
         assert (await peer.reply(b"x\r\n.")).startswith(b"250 2.0.0 ")
         assert len(await rig.mail("jones")) == 1
         assert await rig.mail("mrose") == []
-
-
-# -- time --------------------------------------------------------------------------------------------
-
-
-async def test_a_silent_peer_is_told_and_cut_off(start):
-    async with start(idle_seconds=0.2) as rig:
-        peer = await rig.connect()
-        assert await peer.rest() == b"421 4.4.2 nothing was said for too long, goodbye\r\n"
-        await rig.until(lambda: not rig.listener.sessions)
-
-
-async def test_a_silent_peer_is_cut_off_within_content(start):
-    async with start(idle_seconds=0.2) as rig:
-        peer = await rig.connect()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        peer.send(b"Subject: x\r\n")
-        assert (await peer.rest()).startswith(b"421 4.4.2 ")
-        await rig.until(lambda: not rig.listener.sessions)
-        assert await rig.mail("jones") == []
-
-
-async def test_content_may_come_slowly(start):
-    async with start(idle_seconds=0.3, min_octets_per_second=10) as rig:
-        peer = await rig.connect()
-        await peer.trio()
-        await peer.reply(b"DATA")
-        for _ in range(10):
-            peer.send(b"x\r\n")
-            await asyncio.sleep(0.1)
-        assert (await peer.reply(b".")).startswith(b"250 2.0.0 ")
-
-
-async def test_a_command_may_not(start):
-    async with start(idle_seconds=0.3) as rig:
-        peer = await rig.connect()
-        while not peer.reader.at_eof() and not peer.reader._buffer:
-            peer.send(b"x")
-            await asyncio.sleep(0.1)
-        assert (await peer.rest()).startswith(b"421 4.4.2 ")
-
-
-async def test_a_slow_store_is_not_the_peers_silence(start):
-    async with start(idle_seconds=0.2) as rig:
-        gate = Gate(rig)
-        peer = await rig.connect()
-        await gate.hold(peer)
-        await asyncio.sleep(0.5)
-        gate.open()
-        assert (await peer.one_reply()).startswith(b"250 2.0.0 ")
-        assert (await peer.reply(b"NOOP")).startswith(b"250 2.0.0 ")
-
-
-async def test_a_peer_that_reads_no_replies_is_cut_off_in_the_end(start, monkeypatch):
-    monkeypatch.setattr(receiver, "_LINGER_SECONDS", 0.2)
-    async with start(idle_seconds=0.3) as rig:
-        deaf = socket.socket()
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        deaf.connect(rig.address)
-        deaf.setblocking(False)
-        commands = b"HELP\r\n" * 10_000
-        with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(0.5):
-                while True:
-                    await asyncio.get_running_loop().sock_sendall(deaf, commands)
-        await rig.until(lambda: not rig.listener.sessions)
-        deaf.close()
-
-
-async def test_a_peer_that_was_hung_up_on_may_read_why_but_not_stay(start, monkeypatch):
-    monkeypatch.setattr(receiver, "_LINGER_SECONDS", 0.2)
-    async with start(idle_seconds=0.4) as rig:
-        peer = await rig.connect()
-        peer.send(b"POST / HTTP/1.1\r\n" + b"x" * 1_000_000)
-        assert (await peer.rest()).startswith(b"554 5.5.1 ")
-        await rig.until(lambda: not rig.listener.sessions)
 
 
 # -- limits and failures -----------------------------------------------------------------------------
