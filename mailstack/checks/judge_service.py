@@ -106,7 +106,7 @@ def named_by_settings(settings: Settings, store: Store) -> Iterator[Finding]:
         yield wrong(
             "default_domain",
             f"{default} is none of our domains",
-            "Nobody can log in with a name without its domain, and mail for a bare <postmaster> is refused.",
+            "Nobody can log in with a name without its domain.",
             f'Write default_domain = "{store.domains[0]}" into the settings',
         )
     if postmaster is not None and not _reached(postmaster, store):
