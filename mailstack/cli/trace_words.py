@@ -9,6 +9,7 @@ from mailstack.cli import show
 from mailstack.store import clock, runs
 from mailstack.store.events import Kind
 from mailstack.store.story import Event, Story, Where
+from mailstack.store.tables import REMOVED_BY_ADMIN
 
 _NAMED: Final = 5
 _WIDTH: Final = 10
@@ -68,7 +69,7 @@ def _removed(each: Event, found: Story) -> list[str]:
     text = told["uids"]
     what = f"{_messages(text)} of {_account(each, found)}"
     said = f"housekeeping removed {what}, kept no longer"
-    if told.get("why") == "admin":
+    if told.get("why") == REMOVED_BY_ADMIN:
         said = f"mailstack maildrop remove took {what}"
     until = told.get("undo_until", 0)
     more = [f"until {_time(until)} mailstack maildrop restore brings them back"] if until > each.at else []

@@ -29,8 +29,7 @@ def fact(error: BaseException | None, path: str | None) -> StoreUnavailable | St
         return StoreCutOff(f"the database cannot be reached: {text}")
     if getattr(error, "sqlstate", None) in _CORRUPTED:
         return StoreDamaged(f"the database is damaged ({text}); restore it from a backup")
-    # What the module itself complains of, a closed database say, comes without a code of SQLite's.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    code = code_of(error)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return StoreFull("the disk of the database is full")
     if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _UNREADABLE:
@@ -38,6 +37,15 @@ def fact(error: BaseException | None, path: str | None) -> StoreUnavailable | St
     if code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return unwritable(path, text)
     return StoreUnavailable(f"the database refused: {text}")
+
+
+def code_of(error: BaseException | None) -> int:
+    """SQLite's extended code, of which the low octet is the primary one; SQLITE_OK where there is none.
+
+    What the module itself complains of, a closed database say, comes without.
+    """
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code
 
 
 def unwritable(path: str | None, why: str) -> StoreReadOnly:

@@ -31,10 +31,9 @@ _SESSION: Final = select(func.pg_backend_pid())
 
 def check(database: Database) -> None:
     """Raise BadSetting, saying what has to be set, or StoreUnavailable, unless it is fit for mail."""
-    if database.is_sqlite:
-        _try_to_write(database)
     require_writable(database)
     if database.is_sqlite:
+        _try_to_write(database)
         return
     with database.translated(), ExitStack() as stack:
         mine = stack.enter_context(database.engine.connect())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mailstack.errors import AlreadyRunning, BadData, NotFound, StoreFull
+from mailstack.store.driver_errors import code_of
 
 FORMAT: Final = 1
 _ABOUT: Final = "mailstack-backup.json"
@@ -227,7 +228,7 @@ def legible(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if _is_full(error):  # of what is written meanwhile
             raise
-        if _primary(error) == sqlite3.SQLITE_CANTOPEN:
+        if code_of(error) & 0xFF == sqlite3.SQLITE_CANTOPEN:
             with suppress(FileNotFoundError):
                 path.open("rb").close()
         raise BadData(f"{path} cannot be read: {error}") from error
@@ -247,12 +248,7 @@ def filling(path: Path) -> Iterator[None]:
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return _primary(error) == sqlite3.SQLITE_FULL
-
-
-def _primary(error: Exception) -> int:
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code & 0xFF
+    return code_of(error) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def uri(path: Path, *, writing: bool = False) -> str:
