@@ -22,6 +22,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes: each would compile all that it imports, where nothing may be kept.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Where these are set pytest ends with all that a failed assertion compared: messages of 5 MB, and what had
+# failed is not to be found in a log that is cut.
+unexport CI BUILD_NUMBER
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:

@@ -78,7 +78,7 @@ def test_smtplib_over_tls(appliance: Appliance) -> None:
         _, _, content = reference.below_trace(message)
         # smtplib ends even an empty message with a line end.
         sent = reference.canonical(senders.with_crlf(sample.content)) or b"\r\n"
-        assert content == reference.with_its_header(sent), sample.name
+        assert content == reference.with_its_header(sent).content, sample.name
         assert re.search(rb"with ESMTPS\s+\(TLSv1\.3 ", message)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstack.mail.header import HeaderFilter
+from tests.support import reference
 
 
 def filtered(content: bytes, size: int) -> tuple[bytes, HeaderFilter]:
@@ -136,35 +135,6 @@ def test_a_name_may_be_as_long_as_a_line(octet: bytes) -> None:  # RFC 5322 §2.
 # -- against an obvious reference ----------------------------------------------------------------
 
 
-def reference(content: bytes) -> tuple[bytes, int, int, bool]:
-    """Line by line."""
-    lines = re.findall(rb"[^\n]*\n", content)
-    kept: list[bytes] = []
-    received, octets, name, at_top, is_empty = 0, 0, b"", True, True
-    while lines:
-        if lines[0][:1] in (b" ", b"\t"):
-            if not name:
-                break
-        elif match := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", lines[0]):
-            name, at_top = match[1].lower(), False
-            received += name == b"received"
-        elif at_top and re.match(b">?From ", lines[0]):
-            name = b"x-mailbox-line"
-            octets -= len(b"X-Mailbox-Line: ")
-            lines[0] = b"X-Mailbox-Line: " + lines[0]
-        else:
-            break
-        line = lines.pop(0)
-        octets += len(line)
-        if name != b"return-path":
-            kept.append(line)
-            is_empty = is_empty and at_top
-    if lines and is_empty and not re.match(b"\r\n|\r\\Z", lines[0]):
-        kept.append(b"\r\n")
-    kept += lines
-    return b"".join(kept), received, octets, any(line.startswith(b".") for line in kept)
-
-
 PIECES = st.sampled_from(
     [
         b"Return-Path:",
@@ -195,4 +165,4 @@ def test_any_cuts_give_what_the_reference_gives(content: bytes, sizes: list[int]
         at += size
     kept += header_filter.feed(content[at:]) + header_filter.finish()
     found = kept, header_filter.received_fields, header_filter.header_octets, header_filter.dotted
-    assert found == reference(content)
+    assert found == reference.with_its_header(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 
 def stuffed(content: bytes) -> bytes:
@@ -24,30 +25,49 @@ def canonical(content: bytes) -> bytes:
     return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
 
 
-def with_its_header(content: bytes) -> bytes:
-    """Canonical content with a header that ends, and without `Return-Path:` fields in it (RFC 5321 §4.4)."""
-    lines = content.split(b"\r\n")
+class WithHeader(NamedTuple):
+    """Canonical content with a header that ends, and what was seen on the way through that header."""
+
+    content: bytes
+    received_fields: int
+    header_octets: int
+    dotted: bool
+
+
+def with_its_header(content: bytes) -> WithHeader:
+    """Line by line: without `Return-Path:` fields (RFC 5321 §4.4), the From lines of an mbox as fields, and
+    with an empty line before a body where no field is kept.
+    """
+    lines = re.findall(rb"[^\n]*\n", content)
     kept: list[bytes] = []
-    at_top, dropping = True, False
-    for number, line in enumerate(lines):
-        before = b""
-        if field := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", line):
-            at_top, dropping = False, field[1].lower() == b"return-path"
-        elif at_top and line.startswith((b"From ", b">From ")):
-            before = b"X-Mailbox-Line: "
-        elif number == 0 or not line.startswith((b" ", b"\t")):
-            end = [b""] if line else []
-            return b"\r\n".join(kept + end + lines[number:])
+    received, octets, name, at_top, is_empty = 0, 0, b"", True, True
+    while lines:
+        if lines[0][:1] in (b" ", b"\t"):
+            if not name:
+                break
+        elif match := re.match(rb"([!-9;-~]{1,998})[ \t]{0,998}:", lines[0]):
+            name, at_top = match[1].lower(), False
+            received += name == b"received"
+        elif at_top and re.match(b">?From ", lines[0]):
+            name = b"x-mailbox-line"
+            octets -= len(b"X-Mailbox-Line: ")
+            lines[0] = b"X-Mailbox-Line: " + lines[0]
         else:
-            at_top = False
-        if not dropping:
-            kept.append(before + line)
-    return b"\r\n".join(kept)
+            break
+        line = lines.pop(0)
+        octets += len(line)
+        if name != b"return-path":
+            kept.append(line)
+            is_empty = is_empty and at_top
+    if lines and is_empty and not re.match(b"\r\n|\r\\Z", lines[0]):
+        kept.append(b"\r\n")
+    kept += lines
+    return WithHeader(b"".join(kept), received, octets, any(line.startswith(b".") for line in kept))
 
 
 def kept(data: bytes) -> bytes:
     """What the store has to keep, below its own trace fields, of what DATA carried."""
-    return with_its_header(canonical(unstuffed(data)))
+    return with_its_header(canonical(unstuffed(data))).content
 
 
 def below_trace(message: bytes) -> tuple[bytes, bytes, bytes]:

@@ -71,6 +71,7 @@ def hard() -> tuple[Sample, ...]:
         "no header": b"\r\njust a body\r\n",
         "no header and no blank line": b"just a body, without a colon\r\nand more\r\n",
         "header only": _HEADER,
+        "no blank line": _HEADER + b"just a body, without a colon\r\nX: y\r\n",
         "header and blank line": _HEADER + b"\r\n",
         "own Return-Path": b"Return-Path: <x@y>\r\n" + _HEADER + return_path + b"\r\nReturn-Path: <k>\r\n",
         "8-bit in header and body": b"Subject: gr\xfc\xdfe \xe2\x82\xac\r\n\r\n" + every_octet + b"\r\n",
