@@ -206,7 +206,8 @@ class Box:
         return self.good("systemctl", "show", "--value", "-p", field, name).strip()
 
     def journal(self, unit: str) -> str:
-        """All that a unit has said."""
+        """All that a unit has said until now: what lies in the sockets of the journal is read first."""
+        self.good("journalctl", "--sync")
         return self.good("journalctl", "--no-pager", "-o", "cat", "-u", unit)
 
     # -- clients of this machine, in its network -------------------------------------------------------

@@ -165,8 +165,10 @@ def the_doctor_sees_the_world_and_writes_at_night(box: Box, folder: Path) -> Non
         ):
             assert f"ok       {subject}: " in said
         box.good("systemctl", "start", "mailstack-doctor.service")
-    assert "the postmaster has mail about it" in box.journal("mailstack-doctor.service")
+    first = box.journal("mailstack-doctor.service")
+    assert "the postmaster has mail about it" in first
     with resolver.running(folder, [line for line in RECORDS if " MX " not in line], where=where, port=53):
         box.good("systemctl", "start", "mailstack-doctor.service")
-    assert "1 new finding; the postmaster has mail" in box.journal("mailstack-doctor.service")
+    second = box.journal("mailstack-doctor.service").removeprefix(first)
+    assert "1 new finding; the postmaster has mail" in second, second
     assert box.unit("mailstack-doctor.timer", "ActiveState") == "active"
