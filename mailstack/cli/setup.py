@@ -71,7 +71,7 @@ def setup(
     glasses = Glasses(resolver, checked_addresses(public or ()), offline)
     text = place.written(_hostname(hostname, mailbox.domain), mailbox)
     there = place.config.exists()
-    found = settings.load(place.config, os.environ) if there else setup_place.planned(place, text)
+    found = settings.load(place.config, os.environ, None if there else text)
     if there and hostname and hostname.lower() != found.hostname.lower():
         show.note(f"{place.config} says hostname = {found.hostname}, which stays; change it there")
 

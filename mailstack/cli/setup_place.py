@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mailstack import settings
 from mailstack.mail.address import Mailbox
-from mailstack.settings import Settings
 
 USER: Final = "mailstack"
 """The system user that owns the mail."""
@@ -85,17 +81,6 @@ def folder(directory: Path, base_port: int) -> Place:
 def is_base_port(number: int) -> bool:
     """Whether all three ports above it exist."""
     return 0 <= number <= _HIGHEST_BASE
-
-
-def planned(place: Place, text: str) -> Settings:
-    """The settings as they will be read once the file is there; raises BadSetting."""
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as draft:
-        draft.write(text)
-        draft.flush()
-        found = settings.load(Path(draft.name), {})
-    # A relative path begins at the file's own folder, and the draft lies elsewhere.
-    backup = replace(found.backup, folder=place.backups)
-    return replace(found, state_dir=place.state_dir, backup=backup)
 
 
 def write(path: Path, text: str) -> None:

@@ -36,17 +36,25 @@ class _Said(NamedTuple):
     origin: str
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings of `path` (None: no file), then credentials, then the environment; raises BadSetting."""
-    return read(path, environ).settings
+def load(path: Path | None, environ: Mapping[str, str], text: str | None = None) -> Settings:
+    """The settings of `path` (None: no file), then credentials, then the environment; raises BadSetting.
+
+    `text` is what the file will say once it is there.
+    """
+    return read(path, environ, text=text).settings
 
 
-def read(path: Path | None, environ: Mapping[str, str], known: Sequence[Credential] = ()) -> Reading:
+def read(
+    path: Path | None,
+    environ: Mapping[str, str],
+    known: Sequence[Credential] = (),
+    text: str | None = None,
+) -> Reading:
     """As `load`, and where each value came from; the credentials known before stay where they are hidden."""
     problems: list[str] = []
     passed = _credentials(path, environ, known, problems)
     said = {
-        **_in_file(path, problems),
+        **_in_file(path, text, problems),
         **{each.key: _Said(each.value, str(each.file)) for each in passed},
         **_in_environment(environ, problems),
     }
@@ -76,11 +84,11 @@ def unreadable(settings: Settings) -> list[str]:
     return problems
 
 
-def _in_file(path: Path | None, problems: list[str]) -> dict[str, _Said]:
+def _in_file(path: Path | None, text: str | None, problems: list[str]) -> dict[str, _Said]:
     if path is None:
         return {}
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
         advice = (
             "; mailstack setup makes one for this machine, --config names another"

@@ -136,6 +136,30 @@ def test_setup_of_another_domain_joins_the_first(command: CommandLine, arguments
     assert tomllib.loads(command.file.read_text())["default_domain"] == "example.org"
 
 
+def test_a_credential_and_the_environment_count_before_there_are_settings(
+    command: CommandLine, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mail"
+    (folder / "credentials").mkdir(parents=True)
+    (folder / "credentials/state_dir").write_text("elsewhere\n")
+    monkeypatch.setenv("MAILSTACK_BACKUP__FOLDER", str(tmp_path / "copies"))
+    command.good(*arguments, ADDRESS)
+    assert (folder / "elsewhere/mail.db").exists()
+    assert (tmp_path / "copies").is_dir()
+    assert not (folder / "state").exists()
+    assert [each["address"] for each in command.good("account", "list", "--json").json] == [ADDRESS]
+
+
+def test_what_lies_in_tmp_is_no_credential(
+    command: CommandLine, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/database_url").write_text(f"sqlite:///{tmp_path}/theirs.db")
+    command.good(*arguments, ADDRESS)
+    assert not (tmp_path / "theirs.db").exists()
+
+
 def test_a_password_of_ones_own_is_not_shown(command: CommandLine, arguments: list[str]) -> None:
     said = command.good(*arguments, "--password-stdin", ADDRESS, stdin=b"correct horse battery\n").out
     assert "password: " not in said
