@@ -11,7 +11,6 @@ from mailstack import settings, values
 from mailstack.cli import show
 from mailstack.cli.exits import Usage
 from mailstack.errors import AlreadyThere
-from mailstack.mail.address import domain_key
 from mailstack.store import domains
 from mailstack.store.engine import Database
 
@@ -51,7 +50,7 @@ def init(
         hostname = values.host_name(hostname)
     except ValueError as error:
         raise Usage(f"--hostname {error}") from error
-    domain = domain_key(domain)
+    domain = domains.new_name(domain)
     file = directory.absolute() / "mailstack.toml"
     if file.exists():
         raise AlreadyThere(f"{file} is there already; nothing was changed")

@@ -30,9 +30,17 @@ class Domain(NamedTuple):
     created_at: datetime
 
 
+def new_name(name: str) -> str:
+    """A name that a domain of ours may have, as it is kept; raises BadAddress."""
+    folded = _name(name)
+    if ends_with_number(folded):
+        raise BadAddress(f"{name} ends with a number, as IP addresses do; a domain has a name")
+    return folded
+
+
 def add_domain(connection: Connection, name: str) -> str:
     """Receive mail for a domain from now on; return its name as it is kept."""
-    folded = _new_name(name)
+    folded = new_name(name)
     _refuse_taken(connection, folded)
     try:
         connection.execute(insert(domain).values(name=folded, created_at=now()))
@@ -105,7 +113,7 @@ def remove_domain(connection: Connection, name: str) -> str:
 
 def rename_domain(connection: Connection, old: str, new: str) -> str:
     """Give a domain another name; mail stays, and the old name goes on working. Returns the new name."""
-    row, folded = _row(connection, old), _new_name(new)
+    row, folded = _row(connection, old), new_name(new)
     if row.alias_of is not None:
         raise NotFound(f"{row.name} is only the old name of another domain; rename that one")
     # Back to a name it had before: that row makes room.
@@ -139,13 +147,6 @@ def _name(name: str) -> str:
     folded = domain_key(name)
     if folded.startswith("["):
         raise BadAddress(f"{name} is an address literal; a domain has a name")
-    return folded
-
-
-def _new_name(name: str) -> str:
-    folded = _name(name)
-    if ends_with_number(folded):
-        raise BadAddress(f"{name} ends with a number, as IP addresses do; a domain has a name")
     return folded
 
 

@@ -200,6 +200,8 @@ def test_an_init_that_was_cut_short_can_be_run_again(mailstack: CommandLine) -> 
         ("mail_.example.org", "example.org", 64),
         ('x"\nevil = 1', "example.org", 64),
         ("mail.example.org", "a b", 65),
+        ("mail.example.org", "192.0.2.1", 65),
+        ("mail.example.org", "[192.0.2.1]", 65),
     ],
 )
 def test_init_refuses_names_that_are_none(
