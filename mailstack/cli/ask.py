@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from getpass import getpass
 
+from mailstack import values
 from mailstack.auth import prepare
 from mailstack.auth.passwords import generate_password
 from mailstack.cli import show
@@ -45,6 +46,14 @@ def parsed(text: str, parse: Callable[[str], Mailbox] = parse_mailbox) -> Mailbo
         return parse(text)
     except BadAddress as error:
         raise BadAddress(f"{text!r} is no address: {reason(error)}") from error
+
+
+def host_name(text: str, option: str) -> str:
+    """A host name that an option says; raises Usage."""
+    try:
+        return values.host_name(text)
+    except ValueError as error:
+        raise Usage(f"{option} {error}") from error
 
 
 def password(*, stdin: bool) -> tuple[str, bool]:

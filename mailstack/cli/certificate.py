@@ -12,10 +12,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from mailstack import values
 from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
-from mailstack.cli.exits import Usage
 from mailstack.cli.options import Json, admin
 from mailstack.errors import BadSetting, StillInUse
 from mailstack.settings import Settings
@@ -66,10 +64,7 @@ def obtain(
 ) -> None:
     """Have a certificate issued by ACME: its terms are agreed to, and port 80 answers while it checks."""
     settings = admin(context).settings
-    try:
-        names = [values.host_name(each) for each in name or [settings.hostname]]
-    except ValueError as error:
-        raise Usage(f"--name {error}") from error
+    names = [ask.host_name(each, "--name") for each in name or [settings.hostname]]
     if email is not None:
         email = str(ask.parsed(email))
     _issue(settings, names, email, force=force)

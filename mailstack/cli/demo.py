@@ -17,14 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 from mailstack import settings
-from mailstack.cli import activity, demo_words, show
+from mailstack.cli import activity, demo_words, places, show
 from mailstack.cli.demo_home import ADDRESS, Home
-from mailstack.cli.exits import Usage
 from mailstack.errors import StoreUnavailable
 
 EXAMPLE = "Example: mailstack demo --directory ~/mailstack-demo --base-port 20000"
 
-_HIGHEST_BASE = 65535 - 995
 _PATIENCE_SECONDS: Final = 30
 """How long the server may take to stop: its own bound, and half of that again."""
 
@@ -39,12 +37,11 @@ def demo(
     ] = None,
 ) -> None:
     """Run a server to try, on this machine only: all set up, with an account and a first message."""
-    if base_port is not None and not 1 <= base_port <= _HIGHEST_BASE:
-        raise Usage(f"--base-port has to be from 1 to {_HIGHEST_BASE}")
+    ports = None if base_port is None else places.above(base_port)
     home = Home(directory)
     home.prepare()
-    if base_port is not None:
-        home.listen_above(base_port)
+    if ports:
+        home.listen_on(ports)
     found = settings.load(home.config, os.environ)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with _Server(home.config) as server:

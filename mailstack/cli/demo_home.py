@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
-import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from mailstack import settings
 from mailstack.auth import passwords
-from mailstack.cli.init import init
-from mailstack.errors import AlreadyThere, BadData, BadSetting, NotFound
+from mailstack.cli import make, places
+from mailstack.cli.places import Ports
+from mailstack.errors import AlreadyThere, BadData, BadSetting
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts
-from mailstack.store.engine import Database
 
 HOSTNAME = "mail.demo.example"
 DOMAIN = "demo.example"
 ADDRESS = Mailbox("demo", DOMAIN)
-
-_LISTEN: Final = (
-    (re.compile(r"^(\[smtp\]\nlisten = )\[.*?\]", re.MULTILINE), 25),
-    (re.compile(r"^(\[pop3\]\nlisten = )\[.*?\]", re.MULTILINE), 110),
-    (re.compile(r"^(tls_listen = )\[.*?\]", re.MULTILINE), 995),
-)
-"""Where `init` writes the ports, and what stands above the base there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +47,25 @@ class Home:
                 )
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(Notes(passwords.generate_password()))
-        if not self.config.exists():
-            # What init says of the next steps is what we are about to do.
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                init(directory=self.directory, hostname=HOSTNAME, domain=DOMAIN)
-        self._add_account()
+        place = places.folder(self.directory, tls="tls")
+        make.settings_file(place, place.written(HOSTNAME, DOMAIN), make.silent)
+        found = settings.load(self.config, {})
+        with make.server(place, found, make.silent) as database:
+            make.domain(database, DOMAIN, make.silent)
+            make.account(database, found, ADDRESS, lambda: (self.notes.password, False), make.silent)
 
-    def listen_above(self, base: int) -> None:
+    def listen_on(self, ports: Ports) -> None:
         """Put ports of one's own choice into the settings, where every other command finds them, too."""
         text = self.config.read_text(encoding="utf-8")
-        for where, port in _LISTEN:
-            text, found = where.subn(rf'\g<1>["127.0.0.1:{base + port}"]', text, count=1)
-            if not found:
+        found = settings.load(self.config, {})
+        before = (found.smtp.listen, found.pop3.listen, found.pop3.tls_listen)
+        for line, old, port in zip(places.LISTEN.values(), before, ports, strict=True):
+            if (written := line.format('", "'.join(map(str, old)))) not in text:
                 raise BadSetting(
                     f"{self.config} is no longer as the demo wrote it: change listen and tls_listen there,"
                     " and leave --base-port out"
                 )
+            text = text.replace(written, line.format(f"127.0.0.1:{port}"), 1)
         self._replace(self.config, text)
 
     @property
@@ -105,20 +96,6 @@ class Home:
         with open(draft, "w", encoding="utf-8", opener=_private) as stream:
             stream.write(text)
         draft.rename(file)
-
-    def _add_account(self) -> None:
-        database = Database(settings.load(self.config, os.environ).url)
-        try:
-            with database.reading() as connection, contextlib.suppress(NotFound):
-                accounts.find_account(connection, ADDRESS)
-                return
-            kept = passwords.stored(self.notes.password)
-            with database.writing() as connection:
-                accounts.add_account(
-                    connection, ADDRESS, password_hash=kept.password_hash, scram_keys=kept.scram_keys
-                )
-        finally:
-            database.dispose()
 
 
 def _private(path: str, flags: int) -> int:

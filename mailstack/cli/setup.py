@@ -10,19 +10,19 @@ from typing import Annotated, Final
 
 import typer
 
-from mailstack import settings, values
+from mailstack import settings
 from mailstack.checks import judge_machine, table
 from mailstack.checks.facts import Facts, Service
 from mailstack.checks.finding import Level
 from mailstack.checks.probes import machine, ports, units
-from mailstack.cli import ask, look, setup_make, setup_place, setup_words, show
+from mailstack.cli import ask, look, make, places, setup_words, show
 from mailstack.cli import units as systemd
 from mailstack.cli.account import PasswordStdin
 from mailstack.cli.doctor import Offline, PublicAddress, Resolver, checked_addresses, paragraph
 from mailstack.cli.exits import Usage
 from mailstack.cli.look import Glasses
 from mailstack.cli.options import admin
-from mailstack.cli.setup_place import Place
+from mailstack.cli.places import Place
 from mailstack.errors import BadAddress, MailstackError
 from mailstack.mail.address import Mailbox, ends_with_number, fold_domain, parse_mailbox, reason
 from mailstack.settings import Settings
@@ -69,7 +69,7 @@ def setup(
     mailbox = _mailbox(address)
     place = _place(admin(context).config, directory, base_port)
     glasses = Glasses(resolver, checked_addresses(public or ()), offline)
-    text = place.written(_hostname(hostname, mailbox.domain), mailbox)
+    text = place.written(_hostname(hostname, mailbox.domain), mailbox.domain, mailbox)
     there = place.config.exists()
     found = settings.load(place.config, os.environ, None if there else text)
     if there and hostname and hostname.lower() != found.hostname.lower():
@@ -82,18 +82,19 @@ def setup(
         print(f"  {paragraph(each.finding)}".replace("\n", "\n  "))
 
     print("\nMaking what is missing")
-    managed = setup_make.surroundings(found.backup.folder, _told) if place.is_machine else False
-    owner = setup_place.user() if place.is_machine else None
-    setup_make.settings_file(place, text, _told)
-    setup_make.folders(found, owner)
-    setup_make.certificate(found, owner, _told)
-    stocked = setup_make.Stocked(found, owner, _told)
-    stocked.stock(mailbox, lambda: ask.password(stdin=password_stdin))
+    managed = make.surroundings(found.backup.folder, _told) if place.is_machine else False
+    owner = places.user() if place.is_machine else None
+    make.settings_file(place, text, _told)
+    places.make_private(found.backup.folder, owner)
+    with make.server(place, found, _told, owner) as database:
+        ours = make.domain(database, mailbox.domain, _told)
+        make.account(database, found, mailbox, lambda: ask.password(stdin=password_stdin), _told)
+        make.postmaster(database, mailbox, _told)
     taken = [each.finding for each in said if each.check == "ports" and each.finding.level is Level.WRONG]
     problem = _started(managed, taken=bool(taken), wanted=start, place=place)
 
     print()
-    for line in setup_words.names(replace(facts, domains=stocked.domains) if offline else facts):
+    for line in setup_words.names(replace(facts, domains=ours) if offline else facts):
         print(line)
     print()
     for line in setup_words.programs(found, mailbox):
@@ -116,21 +117,16 @@ def _mailbox(address: str) -> Mailbox:
 
 def _place(config: Path, directory: Path | None, base_port: int) -> Place:
     if directory is not None:
-        if not setup_place.is_base_port(base_port):
-            raise Usage(f"--base-port {base_port} leaves no room for the three ports above it")
-        return setup_place.folder(directory, base_port)
-    if not setup_make.is_root():
+        return places.folder(directory, places.above(base_port))
+    if os.geteuid() != 0:
         raise Usage("setup makes a system user and units, so it is for root; or try it with --directory DIR")
-    return setup_place.machine(config)
+    return places.machine(config)
 
 
 def _hostname(given: str | None, domain: str) -> str:
     """What the option says; else the machine's full name, if it has one that is public; else mail.DOMAIN."""
     if given is not None:
-        try:
-            return values.host_name(given)
-        except ValueError as error:
-            raise Usage(f"--hostname {error}") from error
+        return ask.host_name(given, "--hostname")
     name = machine.own_name()
     return name if judge_machine.is_public_name(name) else f"mail.{domain}"
 

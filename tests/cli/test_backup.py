@@ -15,7 +15,7 @@ from sqlalchemy import delete, update
 from mailstack import settings
 from mailstack.cli import show
 from mailstack.cli.exits import advised
-from mailstack.cli.setup_place import acting_as
+from mailstack.cli.places import acting_as
 from mailstack.store.backups.copy import as_it_is
 from mailstack.store.backups.folder import Folder
 from mailstack.store.clock import moment, now

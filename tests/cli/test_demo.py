@@ -18,6 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from mailstack import settings
+from mailstack.cli import places
+from mailstack.cli.demo_home import ADDRESS, DOMAIN, Home
+from mailstack.mail.address import Mailbox
+from mailstack.store import accounts
+from mailstack.store.engine import Database
+from mailstack.values import TcpAddress
 from tests.support.appliance import wait_until
 
 README = Path(__file__).parents[2] / "README.md"
@@ -181,6 +188,34 @@ def test_ports_that_cannot_be_put_into_the_settings_are_said(start: Start, tmp_p
     again = start()
     assert again.end() == os.EX_CONFIG
     assert "mailstack.toml is no longer as the demo wrote it" in again.said
+
+
+def test_ports_go_where_others_were_before(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    for base in (20_000, 20_085):  # POP3 was where SMTP comes to
+        home.listen_on(places.above(base))
+        found = settings.load(home.config, {})
+        assert (found.smtp.listen, found.pop3.listen, found.pop3.tls_listen) == tuple(
+            (TcpAddress("127.0.0.1", port),) for port in places.above(base)
+        )
+
+
+def test_demo_starts_again_with_what_was_added_and_renamed_in_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    home.config.write_text(f"# ours\n{home.config.read_text()}")
+    database = Database(settings.load(home.config, {}).url)
+    with database.writing() as connection:
+        accounts.rename_account(connection, ADDRESS, Mailbox("jo", DOMAIN))
+    before = home.config.read_text()
+    again = Home(tmp_path / "home")
+    again.prepare()
+    assert again.notes == home.notes
+    assert home.config.read_text() == before
+    with database.reading() as connection:
+        assert [each.mailbox for each in accounts.list_accounts(connection)] == [Mailbox("jo", DOMAIN)]
+    database.dispose()
 
 
 def test_lines_to_paste_work_as_they_are(start: Start) -> None:

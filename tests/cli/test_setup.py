@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.cli import setup_place
+from mailstack.cli import places
 from tests.cli.conftest import CommandLine
 from tests.support import postgresql, resolver
 from tests.support.appliance import Process
@@ -220,7 +220,7 @@ def test_what_is_no_name_no_port_or_no_public_address_makes_nothing(
 
 def test_who_is_not_root_is_told_the_other_way(command: CommandLine) -> None:
     command.good("setup", "--help")  # what nobody may not read is loaded
-    with setup_place.acting_as(pwd.getpwnam("nobody")):
+    with places.acting_as(pwd.getpwnam("nobody")):
         refused = command("setup", ADDRESS, "--offline")
     assert refused.code == 64
     assert "--directory DIR" in refused.err
@@ -233,7 +233,7 @@ def test_what_is_made_for_the_service_belongs_to_it() -> None:
     folder.mkdir()
     try:
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        with pytest.raises(OSError, match="Permission"), setup_place.acting_as(nobody):  # noqa: PT012
+        with pytest.raises(OSError, match="Permission"), places.acting_as(nobody):  # noqa: PT012
             (folder / "file").touch()
             Path("/root/mailstack-test").touch()
         assert (folder / "file").stat().st_uid == nobody.pw_uid

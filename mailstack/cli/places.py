@@ -1,7 +1,8 @@
-"""Where `mailstack setup` puts everything, and the settings file that says so."""
+"""Where a new server puts everything, and the settings file that says so."""
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from collections.abc import Iterator
@@ -9,12 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mailstack.cli.exits import Usage
 from mailstack.mail.address import Mailbox
 
 USER: Final = "mailstack"
 """The system user that owns the mail."""
 
-_HIGHEST_BASE: Final = 65535 - 995
+Ports = tuple[int, int, int]
+"""Of SMTP, of POP3, and of POP3 under TLS."""
+
+LISTEN: Final = {
+    "smtp": '[smtp]\nlisten = ["{}"]',
+    "pop3": '[pop3]\nlisten = ["{}"]',
+    "pop3s": 'tls_listen = ["{}"]',
+}
+"""How the settings file says where each listens, in the order of `Ports`."""
 
 _FILE: Final = """\
 # mailstack's settings; `mailstack settings show` tells all that can be set, docs/settings.md what it means.
@@ -22,19 +32,22 @@ _FILE: Final = """\
 
 hostname = "{hostname}"
 default_domain = "{domain}"
-postmaster = "{postmaster}"
-state_dir = "{state_dir}"
+{postmaster}state_dir = "{state_dir}"
+{tls}
+{smtp}
 
-[smtp]
-listen = ["{smtp}"]
-
-[pop3]
-listen = ["{pop3}"]        # plain, with STLS
-tls_listen = ["{pop3s}"]   # TLS from the first octet
+{pop3}      # plain, with STLS
+{pop3s}  # TLS from the first octet
 
 [backup]
-folder = "{backups}"       # every night
+folder = "{backups}"
 keep = 7
+"""
+
+_TLS: Final = """
+[tls]
+certificate = "{folder}/certificate.pem"
+private_key = "{folder}/private-key.pem"
 """
 
 
@@ -45,42 +58,48 @@ class Place(NamedTuple):
     state_dir: Path
     backups: Path
     host: str  # to listen on
-    base_port: int
-    is_machine: bool
+    ports: Ports
+    certificates: Path | None = None  # a folder of their own; else they lie in state_dir
+    is_machine: bool = False
 
-    def written(self, hostname: str, mailbox: Mailbox) -> str:
+    def written(self, hostname: str, domain: str, postmaster: Mailbox | None = None) -> str:
         """The settings file."""
-        smtp, pop3, pop3s = (f"{self.host}:{self.base_port + port}" for port in (25, 110, 995))
-        folder = self.config.parent
+        quoted = json.dumps(str(postmaster), ensure_ascii=False)
+        lines = zip(LISTEN.items(), self.ports, strict=True)
         return _FILE.format(
             hostname=hostname,
-            domain=mailbox.domain,
-            postmaster=str(mailbox).replace("\\", "\\\\").replace('"', '\\"'),
-            state_dir=_from(folder, self.state_dir),
-            backups=_from(folder, self.backups),
-            smtp=smtp,
-            pop3=pop3,
-            pop3s=pop3s,
+            domain=domain,
+            postmaster=f"postmaster = {quoted}\n" if postmaster else "",
+            state_dir=self._from_here(self.state_dir),
+            tls=_TLS.format(folder=self._from_here(self.certificates)) if self.certificates else "",
+            **{name: line.format(f"{self.host}:{port}") for (name, line), port in lines},
+            backups=self._from_here(self.backups),
         )
+
+    def _from_here(self, path: Path) -> str:
+        folder = self.config.parent
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def machine(config: Path) -> Place:
     """The places of a server that stays."""
     everywhere = "[::]" if Path("/proc/net/if_inet6").exists() else "0.0.0.0"
-    state_dir = Path("/var/lib/mailstack")
-    return Place(config, state_dir, Path("/var/backups/mailstack"), everywhere, 0, is_machine=True)
+    state_dir, backups = Path("/var/lib/mailstack"), Path("/var/backups/mailstack")
+    return Place(config, state_dir, backups, everywhere, above(0), is_machine=True)
 
 
-def folder(directory: Path, base_port: int) -> Place:
+def folder(directory: Path, ports: Ports = (2525, 1110, 1995), *, tls: str | None = None) -> Place:
     """Everything below one folder, for loopback only: to try it, without root."""
     here = directory.absolute()
-    config = here / "mailstack.toml"
-    return Place(config, here / "state", here / "backups", "127.0.0.1", base_port, is_machine=False)
+    certificates = here / tls if tls else None
+    return Place(here / "mailstack.toml", here / "state", here / "backups", "127.0.0.1", ports, certificates)
 
 
-def is_base_port(number: int) -> bool:
-    """Whether all three ports above it exist."""
-    return 0 <= number <= _HIGHEST_BASE
+def above(base: int) -> Ports:
+    """The usual ports, that far up; raises Usage where they do not all exist."""
+    if not 0 <= base <= 65535 - 995:
+        raise Usage(f"--base-port {base} leaves no room for the three ports above it")
+    return base + 25, base + 110, base + 995
 
 
 def write(path: Path, text: str) -> None:
@@ -125,7 +144,3 @@ def user() -> pwd.struct_passwd | None:
         return pwd.getpwnam(USER)
     except KeyError:
         return None
-
-
-def _from(folder: Path, path: Path) -> str:
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
