@@ -20,7 +20,7 @@ from requests.exceptions import RequestException, SSLError, Timeout
 from mailstack import __version__
 from mailstack.acme.challenges import answering
 from mailstack.errors import StoreUnavailable
-from mailstack.service.tls import write_private
+from mailstack.files import write_whole
 
 _PATIENCE: Final = timedelta(minutes=2)
 _KEY_BITS: Final = 2048
@@ -131,7 +131,7 @@ def _account(directory_url: str, email: str | None, folder: Path) -> client.Clie
 
 def _account_key(file: Path) -> JWKRSA:
     if not file.exists():
-        write_private(file, _pem(rsa.generate_private_key(65537, _KEY_BITS)))
+        write_whole(file, _pem(rsa.generate_private_key(65537, _KEY_BITS)), mode=0o600)
     key = serialization.load_pem_private_key(file.read_bytes(), None)
     return JWKRSA(key=key)
 

@@ -16,6 +16,7 @@ from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
 from mailstack.cli.options import Json, admin
 from mailstack.errors import BadSetting, StillInUse
+from mailstack.files import write_whole
 from mailstack.settings import Settings
 
 app = typer.Typer(name="certificate", help="The certificate of all listeners.", no_args_is_help=True)
@@ -143,9 +144,7 @@ def _is_ours(certificate: Path) -> bool:
 
 
 def _mark(certificate: Path) -> None:
-    from mailstack.service.tls import write_private
-
-    write_private(certificate.parent / _OURS, f"{_digest(certificate)}\n".encode())
+    write_whole(certificate.parent / _OURS, f"{_digest(certificate)}\n".encode(), mode=0o600)
 
 
 def _digest(certificate: Path) -> str:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from mailstack.files import publish, sync
 from mailstack.mail.mbox_header import EXPORTED
-from mailstack.store.backups.folder import sync
 from mailstack.store.browse import Entry
 
 
@@ -47,9 +47,8 @@ def whole(target: Path, *, folder: bool) -> Iterator[Path]:
     mask = os.umask(0o077)
     try:
         yield passing
-        _synced(passing)
-        passing.rename(target)
-        sync(target.parent)
+        _sync_all(passing)
+        publish(passing, target)
     except BaseException as error:
         _removed(passing)
         if isinstance(error, OSError) and error.filename is None:  # the disk is full, say
@@ -63,9 +62,9 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
 
 
-def _synced(path: Path) -> None:
+def _sync_all(path: Path) -> None:
     os.sync()  # one wait for all; what each file is asked then is done already, or tells of an error
-    for each in [*path.rglob("*"), path]:
+    for each in path.rglob("*"):
         sync(each)
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailstack import log
+from mailstack.files import drafted, sync
 
 VALID_DAYS = 3650
 """Ten years: whoever trusts it has told each mail program so by hand, and would have to again."""
@@ -53,8 +54,7 @@ def write_self_signed(certificate: Path, private_key: Path, hostname: str) -> No
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(private_key, pem, mode=0o600)
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    replace(certificate, private_key, made.public_bytes(serialization.Encoding.PEM), pem)
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey, hostname: str) -> x509.Certificate:
@@ -94,31 +94,16 @@ _KEY_USAGE = x509.KeyUsage(
 
 
 def replace(certificate: Path, private_key: Path, chain: bytes, key: bytes) -> None:
-    """Put a new certificate, with its chain, and its key in the place of the old ones.
+    """Put a certificate, with its chain, and its key in the place of the old ones.
 
     Both are on disk before the first takes its place, so there is but a moment between the two; a
     service that looks in between waits until they rest.
     """
-    drafts = [_drafted(private_key, key, mode=0o600), _drafted(certificate, chain, mode=0o644)]
-    for draft, place in zip(drafts, (private_key, certificate), strict=True):
-        draft.replace(place)
-
-
-def write_private(path: Path, octets: bytes) -> None:
-    """A file for its owner alone, whole or not at all."""
-    _write(path, octets, mode=0o600)
-
-
-def _write(path: Path, octets: bytes, *, mode: int) -> None:
-    """Write a file that never exists half or with a wider mode, replacing what was there."""
-    _drafted(path, octets, mode=mode).replace(path)
-
-
-def _drafted(path: Path, octets: bytes, *, mode: int) -> Path:
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with open(draft, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, mode)) as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+    with (
+        drafted(private_key, key, mode=0o600) as new_key,
+        drafted(certificate, chain, mode=0o644) as new_certificate,
+    ):
+        new_key.replace(private_key)
+        new_certificate.replace(certificate)
+    for folder in {private_key.parent, certificate.parent}:
+        sync(folder)

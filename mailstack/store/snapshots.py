@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import text
 
 from mailstack.errors import BadData, StoreFull, StoreUnavailable
+from mailstack.files import publish
 from mailstack.store import integrity, migrate, schema
 from mailstack.store.engine import Database
 
@@ -66,9 +67,7 @@ def take(database: Database, folder: Path, revision: str) -> Path:
         else:
             _dump(database, passing)
             _run(database, "pg_restore", "--list", str(passing), output=subprocess.DEVNULL)
-        _sync(passing)
-        passing.rename(path)
-        _sync(folder)
+        publish(passing, path)
     finally:
         passing.unlink(missing_ok=True)
     return path
@@ -219,11 +218,3 @@ def _libpq(database: Database) -> str:
 def _outside(database: Database, statement: str) -> None:
     with database.translated(), database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -330,9 +330,12 @@ def test_a_file_that_a_full_disk_does_not_take_is_told_in_the_same_words(tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_folder_that_was_only_begun_can_be_begun_again(two_maildrops: Database, folder: Folder) -> None:
+@pytest.mark.parametrize("left", ["mailstack-backup.json.partial", "mailstack-backup.json.0f3a.partial"])
+def test_a_folder_that_was_only_begun_can_be_begun_again(
+    two_maildrops: Database, folder: Folder, left: str
+) -> None:
     folder.path.mkdir()
-    (folder.path / "mailstack-backup.json.partial").write_text("")
+    (folder.path / left).write_text("")
     back_up(two_maildrops, folder)
     assert verify(folder) == []
 

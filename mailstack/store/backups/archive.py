@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mailstack.store.backups.folder import Folder, connected, legible, publish
+from mailstack.files import publish
+from mailstack.store.backups.folder import Folder, connected, legible
 from mailstack.store.bulk import Stored
 from mailstack.store.sqlite import PAGE_OCTETS
 from mailstack.store.tables import PARTS_A_MESSAGE

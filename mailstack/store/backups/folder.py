@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mailstack.errors import AlreadyRunning, BadData, NotFound, StoreFull
+from mailstack.files import sync, write_whole
 from mailstack.store.driver_errors import code_of
 
 FORMAT: Final = 1
@@ -86,8 +87,8 @@ class Folder:
             if self.open() != identity:
                 raise BadData(f"{self.path} holds backups of another store; choose another folder")
             return
-        begun = _passing(self.path / _ABOUT)  # by one that was cut off, or found the disk full
-        if self.path.exists() and any(each != begun for each in self.path.iterdir()):
+        # A draft is left of one that was cut off, and is in nobody's way.
+        if self.path.exists() and any(not each.match(f"{_ABOUT}*.partial") for each in self.path.iterdir()):
             raise BadData(f"{self.path} is not empty and holds no backups; choose another folder")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(self.path / _ABOUT, {"format": FORMAT, "store": identity})
@@ -175,29 +176,7 @@ def _facts(path: Path) -> Facts:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a file whole or not at all."""
-    passing = _passing(path)
-    passing.write_text(json.dumps(value, indent=2) + "\n")
-    publish(passing, path)
-
-
-def _passing(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def publish(passing: Path, path: Path) -> None:
-    """Sync a file and give it its name, so that whoever finds the name finds all of it."""
-    sync(passing)
-    passing.rename(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, f"{json.dumps(value, indent=2)}\n".encode(), mode=0o600)
 
 
 def connected(path: Path, *, writing: bool = False) -> sqlite3.Connection:

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, func, select, text
 
 from mailstack.errors import BadData, StoreDamaged, StoreFull, StoreReadOnly, StoreUnavailable
+from mailstack.files import sync
 from mailstack.store import facts, fitness, migrate, schema
 from mailstack.store.backups import archive
 from mailstack.store.backups.archive import Writer
@@ -29,7 +30,6 @@ from mailstack.store.backups.folder import (
     connected,
     filling,
     legible,
-    sync,
 )
 from mailstack.store.bulk import Stored, between, group_after, snapshot
 from mailstack.store.clock import now

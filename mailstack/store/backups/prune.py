@@ -9,8 +9,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mailstack.files import sync
 from mailstack.store.backups.archive import Writer, parts
-from mailstack.store.backups.folder import Damaged, Folder, attached, connected, filling, legible, sync
+from mailstack.store.backups.folder import Damaged, Folder, attached, connected, filling, legible
 from mailstack.store.bulk import Stored
 
 _WORTH_REWRITING: Final = 0.5
