@@ -15,6 +15,7 @@ from mailstack.checks.finding import Level
 from mailstack.checks.table import Said
 from mailstack.cli import deliver, show
 from mailstack.cli.admin import Admin
+from mailstack.files import write_whole
 from mailstack.mail.address import fold_domain
 
 FILE = "doctor.json"
@@ -117,11 +118,8 @@ def read(file: Path) -> dict[Key, Remembered]:
 
 def write(file: Path, findings: Mapping[Key, Remembered]) -> None:
     """Remember, whole or not at all."""
-    draft = file.with_suffix(".new")
-    draft.write_text(
-        json.dumps({"findings": {key: each._asdict() for key, each in findings.items()}}, indent=2)
-    )
-    draft.replace(file)
+    kept = {"findings": {key: each._asdict() for key, each in findings.items()}}
+    write_whole(file, json.dumps(kept, indent=2).encode(), mode=0o600)
 
 
 def _count(change: Change) -> str:

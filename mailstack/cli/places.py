@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailstack.cli.exits import Usage
+from mailstack.files import write_whole
 from mailstack.mail.address import Mailbox
 
 USER: Final = "mailstack"
@@ -105,10 +106,7 @@ def above(base: int) -> Ports:
 def write(path: Path, text: str) -> None:
     """A file that never exists half, readable by everybody: there is no secret in it."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    draft.chmod(0o644)
-    draft.replace(path)
+    write_whole(path, text.encode(), mode=0o644)
 
 
 def make_private(path: Path, owner: pwd.struct_passwd | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mailstack.errors import BadSetting, NotRunning
+from mailstack.files import write_whole
 
 PROGRAM: Final = "/usr/bin/mailstack"
 """Where the units say that the program is; `install` writes another path where it is elsewhere."""
@@ -107,11 +108,7 @@ def write(places: Places, program: Path = Path(PROGRAM)) -> list[Path]:
     texts[places.tmpfiles / "mailstack.conf"] = (source() / "tmpfiles.conf").read_text()
     changed = [path for path in sorted(texts) if not path.is_file() or path.read_text() != texts[path]]
     for path in changed:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.new")
-        draft.write_text(texts[path])
-        draft.chmod(0o644)
-        draft.replace(path)
+        _place(path, texts[path])
     return changed
 
 
@@ -139,9 +136,13 @@ def admit_backups(places: Places, folder: Path) -> list[Path]:
     text = _BACKUPS_ELSEWHERE.format(folder=_as_word(folder))
     if path.is_file() and path.read_text() == text:
         return []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    _place(path, text)
     return [path]
+
+
+def _place(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode(), mode=0o644)
 
 
 def _as_word(path: Path) -> str:
