@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,8 +14,12 @@ Row = Sequence[str]
 
 
 def as_json(value: Any) -> None:
-    """Print a value as JSON; times as ISO 8601, addresses and paths as text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    """Print a value as JSON; times as ISO 8601, addresses and paths as text.
+
+    JSON escapes the control characters of ASCII alone (RFC 8259 §7); to a terminal U+009B is `ESC [`.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    print("\n".join(printable(line, _in_json) for line in text.split("\n")))
 
 
 def table(columns: Sequence[str], rows: Iterable[Row], *, empty: str, numbers: Iterable[str] = ()) -> None:
@@ -42,11 +46,19 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def printable(text: str) -> str:
+def _in_python(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _in_json(character: str) -> str:
+    return json.dumps(character)[1:-1]
+
+
+def printable(text: str, escaped: Callable[[str], str] = _in_python) -> str:
     """A line in which nothing that a stranger sent moves the cursor, or does anything else to a terminal."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else escaped(c) for c in text)
 
 
 octets: Final = rounded_size

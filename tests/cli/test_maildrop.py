@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import mailbox
 import re
 from collections.abc import Iterator
@@ -47,6 +48,17 @@ def test_no_table_prints_control_characters(capsys, monkeypatch, on_terminal: bo
     show.table(("from",), [["\x1b[2J\0\x9b@é.example"]], empty="")
     show.facts({"from": "\x1b[2J\0\x9b@é.example"})
     assert capsys.readouterr().out.count("\\x1b[2J\\x00\\x9b@é.example") == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J\0", "\x9b2J", "\x7f", "\u202e", "\U000e0001", "\udcff", 'é "€" \\ 🐎\n']
+)
+def test_json_has_no_control_characters_and_says_the_same(capsys, text: str) -> None:
+    show.as_json({"from": text, text: ["", text]})
+    told = capsys.readouterr().out
+    assert json.loads(told) == {"from": text, text: ["", text]}
+    assert "".join(told.split("\n")).isprintable()
+    assert ("é" in told, "🐎" in told) == ("é" in text, "🐎" in text)
 
 
 def test_list_tells_what_a_client_would_see(filled: CommandLine) -> None:
