@@ -177,6 +177,7 @@ class Service(NamedTuple):
     units: tuple[Unit, ...] | None
     served_fingerprints: Mapping[str, str]
     """By address of a TLS listener the SHA-256 of the certificate that it shows."""
+    problem: str = ""  # why the processes could not be asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,11 @@ def unknown(subject: str, what: str, why: str = "", mend: str = "") -> Finding:
     return Finding(Level.UNKNOWN, subject, what, why, mend)
 
 
+def unseen(subject: str, what: str) -> Finding:
+    """This user may not look."""
+    return unknown(subject, what, "Root may look: run this as root (sudo).")
+
+
 def advice(subject: str, what: str, why: str, mend: str) -> Finding:
     """It works, and could be better."""
     return Finding(Level.ADVICE, subject, what, why, mend)

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailstack.certificates import WARN_DAYS
 from mailstack.checks.facts import Facts, Unseen
-from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+from mailstack.checks.finding import Finding, advice, fine, unknown, unseen, warning, wrong
 
 _STAGES: Final = (1, 3, 7, WARN_DAYS)
 """So many days before the end it is said once more."""
@@ -45,7 +45,7 @@ def validity(facts: Facts) -> Iterator[Finding]:
 def _none(facts: Facts) -> Finding:
     named = facts.settings.tls.certificate
     if isinstance(facts.certificate_problem, Unseen):
-        return unknown("certificate", facts.certificate_problem, "Root may look: run this as root (sudo).")
+        return unseen("certificate", facts.certificate_problem)
     if facts.certificate_problem or named is not None:
         return wrong(
             "certificate",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailstack.checks.facts import Backups, Facts, Store, Unit, Unseen
-from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+from mailstack.checks.finding import Finding, advice, fine, unknown, unseen, warning, wrong
 from mailstack.errors import BadAddress
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
 from mailstack.settings import Settings
@@ -42,7 +42,7 @@ def database(facts: Facts) -> Iterator[Finding]:
     if store is None:
         return
     if isinstance(store.problem, Unseen):
-        yield unknown("database", store.problem, "Root may look: run this as root (sudo).")
+        yield unseen("database", store.problem)
         return
     if store.problem:
         yield wrong(
@@ -265,7 +265,8 @@ def processes(facts: Facts) -> Iterator[Finding]:
     if facts.service is None:
         return
     if facts.service.processes is None:
-        yield unknown("service", "its processes could not be asked")
+        tell = unseen if isinstance(facts.service.problem, Unseen) else unknown
+        yield tell("service", f"its processes could not be asked: {facts.service.problem}")
     elif not facts.service.processes:
         yield wrong(
             "service",

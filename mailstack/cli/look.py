@@ -92,8 +92,10 @@ def _service(settings: Settings) -> Service:
         sessions = ask_all(settings, "sessions")
     except NotRunning:
         return Service((), (), None, {})
-    except (MailstackError, OSError):
-        return Service(None, (), None, {})
+    except PermissionError as error:
+        return Service(None, (), None, {}, Unseen(sentence(error)))
+    except (MailstackError, OSError) as error:
+        return Service(None, (), None, {}, sentence(error))
     told = (Process(each["pid"], tuple(each["sockets"]), limits[each["pid"]]) for each in processes)
     held = (_session(each) for answer in sessions for each in answer["sessions"] if each["account"])
     return Service(tuple(told), tuple(held), None, {})

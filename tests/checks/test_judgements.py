@@ -30,7 +30,7 @@ from mailstack.checks.facts import (
     Unit,
     Unseen,
 )
-from mailstack.checks.finding import Finding, Level
+from mailstack.checks.finding import Finding, Level, unknown
 from mailstack.checks.probes import certificate, machine, ports, units
 from mailstack.service.tls import write_self_signed
 from mailstack.settings import Settings, Smtp
@@ -223,6 +223,15 @@ def test_a_session_that_holds_a_maildrop_for_a_day_and_is_silent_is_stuck() -> N
     assert levels(judge_service.locks, replace(FINE, service=few)) == [Level.FINE]
     assert levels(judge_machine.open_files, replace(FINE, service=few)) == [Level.WARNING]
     assert levels(judge_machine.open_files, replace(FINE, service=service)) == [Level.FINE]
+
+
+def test_root_is_named_where_it_may_ask_the_service_and_not_where_that_does_not_answer() -> None:
+    for problem, why in (
+        (Unseen("control: no"), "Root may look: run this as root (sudo)."),
+        ("it does not answer", ""),
+    ):
+        (found,) = judge_service.processes(replace(FINE, service=Service(None, (), None, {}, problem)))
+        assert found == unknown("service", f"its processes could not be asked: {problem}", why)
 
 
 def seen_certificate(folder: Path, host: str = HOST, *, roots: Path = certificate.ROOTS) -> Facts:

@@ -46,9 +46,9 @@ class Root:
     def words(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "mailstack", "--config", str(self.config), *map(str, arguments)]
 
-    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: object, user: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words(*arguments), capture_output=True, text=True, env=self.environ, timeout=100
+            self.words(*arguments), capture_output=True, text=True, env=self.environ, timeout=100, user=user
         )
 
     def good(self, *arguments: object) -> str:
@@ -56,8 +56,8 @@ class Root:
         assert outcome.returncode == 0, outcome.stderr
         return outcome.stdout
 
-    def json(self, *arguments: object) -> Any:
-        return json.loads(self(*arguments, "--json").stdout)
+    def json(self, *arguments: object, user: str | None = None) -> Any:
+        return json.loads(self(*arguments, "--json", user=user).stdout)
 
 
 @pytest.fixture
@@ -86,6 +86,16 @@ def test_a_credential_counts_for_the_whole_of_a_command(root: Root) -> None:
     findings = root.json("doctor", "--offline")["findings"]
     assert {each["level"] for each in findings if each["check"] == "database"} == {"ok"}
     assert not (root.database.parent / "mail.db").exists()
+
+
+def test_the_doctor_of_an_ordinary_user_says_what_root_may_see(root: Root) -> None:
+    (root.config.parent / "credentials").chmod(0o755)
+    root.database.parent.chmod(0o700)  # as a packaged state_dir is
+    found = root.json("doctor", "--offline", user="daemon")["findings"]
+    unseen = {each["check"]: each for each in found if "(sudo)" in each["why"]}
+    assert set(unseen) == {"certificate", "database", "service"}
+    assert {each["level"] for each in unseen.values()} == {"unknown"}
+    assert "control: Permission denied to the user daemon" in unseen["service"]["what"]
 
 
 def test_it_counts_for_workers_and_after_a_reload(root: Root) -> None:
