@@ -65,7 +65,8 @@ def doctor(
 
 def paragraph(finding: Finding) -> str:
     """A line where all is well; else what it is, why it matters, and what mends it."""
-    head = f"{finding.level.word:<8} {finding.subject}: {finding.what}"
+    # What a record of the DNS says may be in it.
+    head = show.printable(f"{finding.level.word:<8} {finding.subject}: {finding.what}")
     if finding.level is Level.FINE:
         return head
     lines = textwrap.wrap(
@@ -74,7 +75,7 @@ def paragraph(finding: Finding) -> str:
     if finding.why:
         lines += _indented(finding.why)
     # What is to be copied stays in one piece, however long.
-    return "\n".join([*lines, f"{' ' * 9}> {finding.mend}"] if finding.mend else lines)
+    return "\n".join([*lines, f"{' ' * 9}> {show.printable(finding.mend)}"] if finding.mend else lines)
 
 
 def verdict(said: Sequence[Said]) -> str:

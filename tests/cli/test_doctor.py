@@ -86,6 +86,14 @@ def test_a_server_that_is_down_in_an_empty_world_is_told_in_words(command: Comma
     assert found.out.splitlines()[-1].startswith(("12 ok", "11 ok", "10 ok", "9 ok", "8 ok"))
 
 
+def test_what_the_dns_says_does_nothing_to_a_terminal(command: CommandLine, world: World) -> None:
+    with world([rf'{DOMAIN}. IN TXT "v=spf1 mx \027[2J\194\155"']) as server:
+        found = command("doctor", *through(server))
+    assert r"it does not say what to do with all others: v=spf1 mx \x1b[2J\x9b" in " ".join(found.out.split())
+    assert r"> v=spf1 mx \x1b[2J\x9b ~all" in found.out
+    assert "".join(found.out.split("\n")).isprintable()
+
+
 def test_a_certificate_that_the_server_does_not_show_yet_is_told(
     appliance: Appliance, command: CommandLine
 ) -> None:
