@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mailstack.auth import passwords
 from mailstack.cli import make, places
 from mailstack.cli.places import Ports
 from mailstack.errors import AlreadyThere, BadData, BadSetting
+from mailstack.files import write_whole
 from mailstack.mail.address import Mailbox
 
 HOSTNAME = "mail.demo.example"
@@ -66,7 +66,7 @@ class Home:
                     " and leave --base-port out"
                 )
             text = text.replace(written, line.format(f"127.0.0.1:{port}"), 1)
-        self._replace(self.config, text)
+        places.write(self.config, text)
 
     @property
     def notes(self) -> Notes:
@@ -87,16 +87,6 @@ class Home:
             raise BadData(f"{self._file} does not hold what the demo wrote: {error}") from error
 
     def _write(self, notes: Notes) -> None:
-        self._replace(self._file, json.dumps(asdict(notes)))
-        self._notes = notes
-
-    def _replace(self, file: Path, text: str) -> None:
-        draft = file.with_suffix(".new")
         # The password is for whoever may read the folder, and nobody else.
-        with open(draft, "w", encoding="utf-8", opener=_private) as stream:
-            stream.write(text)
-        draft.rename(file)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+        write_whole(self._file, json.dumps(asdict(notes)).encode(), mode=0o600)
+        self._notes = notes
