@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from mailstack.cli.importing.source import Found, Uidl, file_chunks, moment, shown
+from mailstack.cli.importing.source import Found, Uidl, file_chunks, modified, moment, shown
 from mailstack.errors import BadData
 
 SUFFIX: Final = ".eml"
@@ -37,18 +36,13 @@ class Eml:
         folder = self._path.parent if self._path.is_file() else self._path
         unique_ids = self._unique_ids(names)
         for name, unique_id in zip(names, unique_ids, strict=True):
-            try:
-                seen = (folder / name).stat()
-            except OSError as error:
-                self.problems.append(f"{shown(name)}: {error.strerror}")
+            seconds = modified(folder / name, name, self.problems)
+            if seconds is None:
                 continue
-            if not stat.S_ISREG(seen.st_mode):
-                self.problems.append(f"{shown(name)}: it is no file")
-                continue
-            modified = moment(seen.st_mtime)
+            saved = moment(seconds)
             # An export of ours has set the time; any other file may as well have been saved today.
-            at = modified if _EXPORTED.fullmatch(name) else None
-            yield Found(shown(name), folder / name, unique_id, at=at, at_latest=modified)
+            at = saved if _EXPORTED.fullmatch(name) else None
+            yield Found(shown(name), folder / name, unique_id, at=at, at_latest=saved)
 
     def chunks(self, found: Found) -> Iterator[bytes]:
         """The file."""

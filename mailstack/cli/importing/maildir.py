@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from mailstack.cli.importing.source import Found, Uidl, file_chunks, moment, read_text, shown
+from mailstack.cli.importing.source import Found, Uidl, file_chunks, modified, moment, read_text, shown
 from mailstack.errors import BadData
 from mailstack.mail import courier, dovecot, maildir
 from mailstack.mail.courier import SizeList
@@ -133,15 +132,10 @@ class Maildir:
         for folder in _FOLDERS:
             for entry in self._entries(folder):
                 name, place = maildir.parse(entry.name), f"{folder}/{entry.name}"
-                try:
-                    found = entry.stat()
-                except OSError as error:
-                    self.problems.append(f"{shown(place)}: {error.strerror}")
+                seconds = modified(entry, place, self.problems)
+                if seconds is None:
                     continue
-                if not stat.S_ISREG(found.st_mode):  # nobody may ever write into a named pipe
-                    self.problems.append(f"{shown(place)}: it is no file")
-                    continue
-                file = _File(place, name, found.st_mtime)
+                file = _File(place, name, seconds)
                 before = files.get(name.base)
                 # Where it is there no longer, the server has moved it just now.
                 if before is not None and (self._path / before.place).exists():

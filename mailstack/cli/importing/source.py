@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -66,6 +67,19 @@ def file_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_OCTETS):
             yield chunk
+
+
+def modified(path: os.PathLike[str], place: str, problems: list[str]) -> float | None:
+    """When a message's file was last written, in seconds since the epoch; None: `problems` says why not."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        problems.append(f"{shown(place)}: {error.strerror}")
+        return None
+    if not stat.S_ISREG(found.st_mode):  # nobody may ever write into a named pipe
+        problems.append(f"{shown(place)}: it is no file")
+        return None
+    return found.st_mtime
 
 
 def moment(seconds: float) -> datetime:
