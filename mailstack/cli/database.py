@@ -11,12 +11,13 @@ import typer
 
 from mailstack.cli import backup, show
 from mailstack.cli.options import Json, admin
-from mailstack.cli.progress import followed
+from mailstack.cli.progress import watched
 from mailstack.errors import StoreDamaged
 from mailstack.store import damage, integrity, legible, schema
 from mailstack.store.damage import Harmed
 from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
+from mailstack.store.progress import Progress
 
 if TYPE_CHECKING:
     from mailstack.store.snapshots import Rehearsal
@@ -101,12 +102,14 @@ def check(
     from mailstack.store import migrate
 
     with admin(context).database() as database:
-        different = [Finding(said, mendable=False) for said in migrate.differences(database)]
-        steps = integrity.check(database, repair=repair)
-        first = next(steps, None)
-        rest = followed("checking", steps, first.total - 1) if first else []
-        stepwise = [finding for step in ([first] if first else []) + rest for finding in step.findings]
-        found = [*different, *stepwise]
+        found = [Finding(said, mendable=False) for said in migrate.differences(database)]
+
+        def steps() -> Iterator[Progress]:
+            for step in integrity.check(database, repair=repair):
+                found.extend(step.findings)
+                yield step.progress
+
+        watched("checking", steps())
         left = [finding for finding in found if not (repair and finding.mendable)]
         harmed = _harmed(database) if left else []
     if json:

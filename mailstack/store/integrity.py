@@ -18,6 +18,7 @@ from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
 from mailstack.store.legible import Walk
 from mailstack.store.links import Range
+from mailstack.store.progress import Progress
 from mailstack.store.recount import Counters
 from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, message
@@ -28,8 +29,7 @@ _IDS_A_STEP = 5000
 class Step(NamedTuple):
     """How far a check has come, and what the step found."""
 
-    done: int
-    total: int
+    progress: Progress
     findings: tuple[Finding, ...]
 
 
@@ -38,25 +38,16 @@ def check(database: Database, *, repair: bool = False, read_content: bool = True
 
     Reading every message takes as long as a backup; without it counters and links are compared.
     """
-    to_walk = legible.walks(database)
-    accounts = _accounts(database)
-    first, last = _all_ends(database)
-    ranges = [(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
-    to_read = ranges if read_content else []
-    total, done = len(to_walk) + len(ranges) + len(accounts) + len(to_read), 0
-    for walk in to_walk:
-        done += 1
-        yield Step(done, total, tuple(_walked(database, walk)))
-    # Messages first: mending an entry's octets changes what its account's counters have to be.
-    for low, high in ranges:
-        done += 1
-        yield Step(done, total, tuple(_messages_step(database, Range(low, high), repair=repair)))
-    for account_id in accounts:
-        done += 1
-        yield Step(done, total, _account_step(database, Counters(account_id), repair=repair))
-    for low, high in to_read:
-        done += 1
-        yield Step(done, total, tuple(_content(database, low, high)))
+    ranges = _ranges(*_all_ends(database))
+    steps: list[Iterator[Finding]] = [
+        *(_walked(database, each) for each in legible.walks(database)),
+        # Messages first: mending an entry's octets changes what its account's counters have to be.
+        *(_messages_step(database, each, repair=repair) for each in ranges),
+        *(_account_step(database, Counters(each), repair=repair) for each in _accounts(database)),
+        *(_content(database, each) for each in ranges if read_content),
+    ]
+    for done, step in enumerate(steps, 1):
+        yield Step(Progress(done, len(steps)), tuple(step))
 
 
 def _accounts(database: Database) -> Sequence[int]:
@@ -72,12 +63,16 @@ def _walked(database: Database, walk: Walk) -> Iterator[Finding]:
         yield Finding(f"some of the {walk.name} {legible.UNREADABLE}", mendable=False)
 
 
-def _content(database: Database, low: int, high: int) -> Iterator[Finding]:
-    for found in reread.reread(database, low - 1, high - 1):
+def _content(database: Database, part: Range) -> Iterator[Finding]:
+    for found in reread.reread(database, part.low - 1, part.high - 1):
         with suppress(StoreDamaged):  # of what it could not note the finding tells all the same
             reread.note(database, found)
         for said in (*(said for _, said in found.damaged), *found.uncanonical):
             yield Finding(said, mendable=False)
+
+
+def _ranges(first: int, last: int) -> list[Range]:
+    return [Range(low, low + _IDS_A_STEP) for low in range(first, last + 1, _IDS_A_STEP)]
 
 
 def _all_ends(database: Database) -> tuple[int, int]:
@@ -98,11 +93,11 @@ def _ends(connection: Connection) -> tuple[int, int]:
     return (min(ids), max(ids)) if ids else (0, -1)
 
 
-def _account_step(database: Database, part: Counters, *, repair: bool) -> tuple[Finding, ...]:
+def _account_step(database: Database, part: Counters, *, repair: bool) -> Iterator[Finding]:
     try:
-        return _looked_at(database, part, repair=repair)
+        yield from _looked_at(database, part, repair=repair)
     except StoreDamaged:
-        return (_lost(part.name(database)),)
+        yield _lost(part.name(database))
 
 
 def _messages_step(database: Database, part: Range, *, repair: bool) -> Iterator[Finding]:
@@ -143,9 +138,8 @@ def _looked_at(database: Database, part: Counters | Range, *, repair: bool) -> t
 def sweep(database: Database) -> Iterator[int]:
     """Remove what belongs to nothing, range by range; yields how much that was in each."""
     with database.reading() as connection:
-        first, last = _ends(connection)
-    for low in range(first, last + 1, _IDS_A_STEP):
-        here = Range(low, low + _IDS_A_STEP)
+        ends = _ends(connection)
+    for here in _ranges(*ends):
         with database.reading() as connection:
             litter = [*here.orphans(connection), *here.strays(connection)]
         if litter:

@@ -36,7 +36,7 @@ def without_foreign_keys(connection: Connection) -> None:
 def test_a_sound_store_has_no_findings(filled: Database) -> None:
     assert findings(filled) == []
     *_, last = integrity.check(filled)
-    assert last.done == last.total
+    assert last.progress.done == last.progress.total
 
 
 def test_an_empty_store_has_no_findings(database: Database) -> None:

@@ -11,10 +11,11 @@ from mailstack.store import accounts, browse, removal
 from mailstack.store.backups import maildrop
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
-from mailstack.store.backups.make import Backup, Progress
+from mailstack.store.backups.make import Backup
 from mailstack.store.backups.restore import Restoration
 from mailstack.store.backups.verify import Verification
 from mailstack.store.engine import Database
+from mailstack.store.progress import Progress
 from mailstack.store.removal import Expunge
 from tests.support import maildrops
 
@@ -32,6 +33,7 @@ def back_up(database: Database, folder: Folder) -> Backup:
 def exhaust(steps: Iterable[Progress]) -> None:
     """Run to the end; progress never says more than all."""
     for step in steps:
+        assert step.total is not None
         assert 0 <= step.done <= step.total
 
 

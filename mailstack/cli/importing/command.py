@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import typer
 
@@ -15,12 +14,12 @@ from mailstack.cli import ask, limits, show
 from mailstack.cli.exits import advised
 from mailstack.cli.importing import opening, telling
 from mailstack.cli.importing.entering import Entering
-from mailstack.cli.importing.measuring import Measured, measured
+from mailstack.cli.importing.measuring import measured
 from mailstack.cli.importing.opening import Kind
-from mailstack.cli.importing.source import Source, Uidl, shown
+from mailstack.cli.importing.source import Uidl, shown
 from mailstack.cli.importing.telling import Messages, Result
 from mailstack.cli.options import Address, Json, admin
-from mailstack.cli.progress import watched
+from mailstack.cli.progress import followed, watched
 from mailstack.errors import BadData, MaildropFull, MailstackError
 from mailstack.mail.dovecot import DEFAULT_FORMAT
 from mailstack.store import accounts, browse, imports
@@ -69,7 +68,7 @@ def import_(
             source = opening.opened(path, kind, uidl, uidl_format)
         try:
             with advised(path):
-                looked = _looked(source, uidl)
+                looked = followed("reading", measured(source, uidl))
             with database.reading() as connection:
                 have = imports.known(connection, account.id)
             wanted = [each.wanted for each in looked]
@@ -89,23 +88,6 @@ def import_(
         finally:
             source.close()
     telling.tell(Result(account, path, source, messages, entering.entered, dry_run), json=json)
-
-
-def _looked(source: Source, uidl: Uidl) -> list[Measured]:
-    found: list[Measured] = []
-
-    def steps() -> Iterator[_Looked]:
-        for each in measured(source, uidl):
-            found.append(each)
-            yield _Looked(len(found))
-
-    watched("reading", steps())
-    return found
-
-
-class _Looked(NamedTuple):
-    done: int
-    total: None = None  # nobody knows before the end of the source
 
 
 def _digest(database: Database, account: Account, uid: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from mailstack import log
 from mailstack.cli.importing import measuring
@@ -18,21 +18,15 @@ from mailstack.settings import Settings
 from mailstack.store import imports
 from mailstack.store.engine import Database
 from mailstack.store.imports import Batch, Decision, Fate, Imported, Item, Stand
+from mailstack.store.progress import Progress
 from mailstack.store.store import Store
 
 _BATCH_OCTETS: Final = 8 * 1024 * 1024
 _BATCH_MESSAGES: Final = 500
 
 
-class Progress(NamedTuple):
-    """How many messages are in the maildrop, of those that are to come."""
-
-    done: int
-    total: int
-
-
 class Entering:
-    """One import; `run` yields its progress."""
+    """One import; `run` yields its progress, in messages."""
 
     def __init__(
         self,

@@ -16,10 +16,10 @@ from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
 from mailstack.store import accounts, aliases, events, messages, removal, surrogate
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
-from mailstack.store.backups.make import Progress
 from mailstack.store.engine import Database
 from mailstack.store.events import Kind
 from mailstack.store.inspection import Inspection
+from mailstack.store.progress import Progress
 from mailstack.store.runs import Runs
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
 

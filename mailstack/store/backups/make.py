@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection, func, select, text
 
@@ -36,16 +36,10 @@ from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.fetching import parts
 from mailstack.store.inspection import Inspection
+from mailstack.store.progress import Progress
 from mailstack.store.tables import PARTS_A_MESSAGE, content, message, metadata
 
 _ROWS_A_STEP: Final = 5000
-
-
-class Progress(NamedTuple):
-    """How far it has come, in octets or in rows: whatever the work is measured in."""
-
-    done: int
-    total: int
 
 
 class Backup:

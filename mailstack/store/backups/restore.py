@@ -19,10 +19,10 @@ from mailstack.store import accounts
 from mailstack.store.backups import archive
 from mailstack.store.backups.copy import Copy, upgraded
 from mailstack.store.backups.folder import Folder, Made
-from mailstack.store.backups.make import Progress
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
+from mailstack.store.progress import Progress
 from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, message, metadata
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024

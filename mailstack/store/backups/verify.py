@@ -8,8 +8,8 @@ from typing import Final
 
 from mailstack.store.backups.copy import Copy, as_it_is
 from mailstack.store.backups.folder import Folder, Made
-from mailstack.store.backups.make import Progress
 from mailstack.store.inspection import Inspection
+from mailstack.store.progress import Progress
 from mailstack.store.tables import PARTS_A_MESSAGE
 
 _AT_MOST: Final = 20
