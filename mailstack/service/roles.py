@@ -24,15 +24,9 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
 """Each role, with the names of its sockets; systemd's socket units use the same names."""
 
 
-def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, Sequence[Listen]]:
+def addresses(settings: Settings, roles: Sequence[str]) -> dict[str, tuple[Listen, ...]]:
     """The addresses of the roles by socket name; raises BadSetting where there is none to listen on."""
-    configured: dict[str, Sequence[Listen]] = {
-        "smtp": settings.smtp.listen,
-        "lmtp": settings.lmtp.listen,
-        "pop3": settings.pop3.listen,
-        "pop3s": settings.pop3.tls_listen,
-        "metrics": settings.metrics.listen,
-    }
+    configured = settings.listening
     for role in roles:
         if ROLES[role] and not any(configured[name] for name in ROLES[role]):
             raise BadSetting(f"the role {role} has no address: set [{role}] listen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mailstack.settings.whole import Settings
+from mailstack.settings.whole import LISTENING, Settings
 from mailstack.values import Listen, TcpAddress
 
 
@@ -31,13 +31,8 @@ def contradictions(settings: Settings, origins: Mapping[str, str], path: Path | 
 def _met(settings: Settings) -> Iterator[tuple[str, str, Listen]]:
     """Addresses named twice: by which setting, and by which before it."""
     users: list[tuple[Listen, str]] = []
-    for name, addresses in (
-        ("smtp.listen", settings.smtp.listen),
-        ("pop3.listen", settings.pop3.listen),
-        ("pop3.tls_listen", settings.pop3.tls_listen),
-        ("lmtp.listen", settings.lmtp.listen),
-        ("metrics.listen", settings.metrics.listen),
-    ):
+    for socket, addresses in settings.listening.items():
+        name = LISTENING[socket]
         for address in addresses:
             for other, user in users:
                 if _meet(address, other):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,19 @@ from mailstack.settings.log import Log
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.security import Auth, Tls
 from mailstack.settings.smtp import Lmtp, Smtp
+from mailstack.values import Listen
 
 DEFAULT_PATH = Path("/etc/mailstack/mailstack.toml")
 """Where the settings are when neither `--config` nor `MAILSTACK_CONFIG` says otherwise."""
 
 PREFIX = "MAILSTACK_"
 """`MAILSTACK_SMTP__LISTEN` is the environment's name for `[smtp] listen`: two underscores for the dot."""
+
+LISTENING: Mapping[str, str] = {
+    "smtp": "smtp.listen", "pop3": "pop3.listen", "pop3s": "pop3.tls_listen", "lmtp": "lmtp.listen",
+    "metrics": "metrics.listen",
+}  # fmt: skip
+"""The setting that says where to listen, by the socket's name, which is that of systemd's unit, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,11 @@ class Settings:
     def url(self) -> str:
         """The URL of the database: `database_url`, or else a file in `state_dir`."""
         return self.database_url or f"sqlite:///{self.state_dir / 'mail.db'}"
+
+    @property
+    def listening(self) -> dict[str, tuple[Listen, ...]]:
+        """Every address to listen on, by the socket's name."""
+        return {name: attrgetter(setting)(self) for name, setting in LISTENING.items()}
 
     @property
     def certificate_files(self) -> tuple[Path, Path]:

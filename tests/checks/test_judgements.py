@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ from mailstack.checks.facts import (
 from mailstack.checks.finding import Finding, Level, unknown
 from mailstack.checks.probes import certificate, machine, ports, units
 from mailstack.service.tls import write_self_signed
-from mailstack.settings import Settings, Smtp
+from mailstack.settings import Pop3, Settings, Smtp
 from mailstack.store import schema
 from mailstack.values import TcpAddress
 
@@ -365,6 +366,19 @@ def test_the_holder_of_a_port_is_found() -> None:
         assert (seen.held, seen.answers) == (True, False)  # nobody greets
         assert f"(process {os.getpid()})" in seen.holder
     assert ports.holder_of(port) is None
+
+
+@pytest.mark.parametrize(("greeting", "answers"), [(b"220 mail\r\n", True), (b"+OK\r\n", False)])
+def test_who_greets_in_another_protocol_does_not_answer(greeting: bytes, answers: bool) -> None:
+    def greet(listening: socket.socket) -> None:
+        with listening.accept()[0] as accepted:
+            accepted.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as other:
+        other.submit(greet, listening)
+        place = TcpAddress(*listening.getsockname())
+        (seen,) = ports.look(Settings(hostname=HOST, smtp=Smtp(listen=(place,)), pop3=Pop3(listen=())))
+    assert (seen.held, seen.answers) == (True, answers)
 
 
 def test_the_machine_is_seen(tmp_path: Path) -> None:

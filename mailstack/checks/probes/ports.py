@@ -17,7 +17,8 @@ from mailstack.values import Listen, TcpAddress, UnixAddress
 
 PATIENCE_SECONDS: Final = 5.0
 _LISTENING: Final = "0A"  # in /proc/net/tcp
-_GREETINGS: Final = {b"2", b"+"}
+_GREETINGS: Final = {"smtp": b"2", "pop3": b"+", "pop3s": b"", "lmtp": b"2"}
+"""What each role's server says first; with TLS from the first octet it speaks second."""
 
 
 class Holder(NamedTuple):
@@ -28,19 +29,9 @@ class Holder(NamedTuple):
     command: str
 
 
-def wanted(settings: Settings) -> list[tuple[str, Listen]]:
-    """What the settings listen on, by role."""
-    return [
-        *(("smtp", each) for each in settings.smtp.listen),
-        *(("pop3", each) for each in settings.pop3.listen),
-        *(("pop3s", each) for each in settings.pop3.tls_listen),
-        *(("lmtp", each) for each in settings.lmtp.listen),
-    ]
-
-
 def look(settings: Settings) -> tuple[Port, ...]:
-    """Every address, with its holder where this user may see it."""
-    addresses = wanted(settings)
+    """Every address where mail comes in or goes out, with its holder where this user may see it."""
+    addresses = [(role, each) for role in _GREETINGS for each in settings.listening[role]]
     with ThreadPoolExecutor(8) as threads:
         return tuple(threads.map(lambda each: _port(*each), addresses))
 
@@ -67,10 +58,9 @@ def _asked(role: str, address: Listen) -> tuple[bool, bool]:
     """Whether somebody listens, and whether it greets as this role does."""
     try:
         with _connected(address) as connection:
-            if role == "pop3s":  # with TLS from the first octet the server speaks second
-                return True, True
+            greeting = _GREETINGS[role]
             try:
-                return True, connection.recv(1) in _GREETINGS
+                return True, not greeting or connection.recv(1) == greeting
             except OSError:
                 return True, False
     except OSError:
