@@ -13,10 +13,9 @@ from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wr
 
 def resolver(facts: Facts) -> Iterator[Finding]:
     """Whether the DNS can be asked at all."""
-    if facts.names is None:
-        return
-    failed = [each for each in facts.names.values() if each.problem]
-    if failed and len(failed) == len(facts.names):
+    answers = facts.names or {}
+    failed = [each for each in answers.values() if each.problem]
+    if failed and len(failed) == len(answers):
         yield wrong(
             "resolver",
             f"the DNS does not answer: {failed[0].problem}",
@@ -24,19 +23,17 @@ def resolver(facts: Facts) -> Iterator[Finding]:
             "See what /etc/resolv.conf names; a resolver of your own: apt install unbound",
         )
     elif failed:
-        asked = next(f"{name} {kind}" for (name, kind), each in facts.names.items() if each.problem)
+        asked = next(f"{name} {kind}" for (name, kind), each in answers.items() if each.problem)
         yield unknown(
             "resolver",
-            f"{len(failed)} of {len(facts.names)} questions had no answer; {asked}: {failed[0].problem}",
+            f"{len(failed)} of {len(answers)} questions had no answer; {asked}: {failed[0].problem}",
         )
     else:
-        yield fine("resolver", f"answered all {len(facts.names)} questions")
+        yield fine("resolver", f"answered all {len(answers)} questions")
 
 
 def address(facts: Facts) -> Iterator[Finding]:
     """Whether the host's name leads to this machine (A, AAAA)."""
-    if facts.names is None:
-        return
     host, published = facts.host, records.published_addresses(facts)
     subject = f"address of {host}"
     answers = [facts.answer(host, kind) for kind in ("A", "AAAA")]
@@ -108,8 +105,6 @@ def _is_public(facts: Facts, address: str) -> bool:
 
 def reverse(facts: Facts) -> Iterator[Finding]:
     """Whether the address leads back to the name (PTR), as many receivers insist on."""
-    if facts.names is None:
-        return
     for each in records.reversible_addresses(facts):
         yield _of_reverse(facts.host, each, facts.answer(records.reverse_name(each), "PTR"))
 
@@ -130,8 +125,6 @@ def _of_reverse(host: str, address: str, answer: Answer) -> Finding:
 
 def exchanger(facts: Facts) -> Iterator[Finding]:
     """Whether mail for each domain comes here (MX)."""
-    if facts.names is None:
-        return
     for domain in facts.domains:
         yield _of_exchangers(facts.host, domain, facts.answer(domain, "MX"))
 
@@ -170,7 +163,7 @@ _LOST: Final = (
 
 def service_record(facts: Facts) -> Iterator[Finding]:
     """Whether mail programs find POP3 by themselves (SRV, RFC 6186)."""
-    if facts.names is None or not facts.settings.pop3.tls_listen:
+    if not facts.settings.pop3.tls_listen:
         return
     for domain in facts.domains:
         answer = facts.answer(f"_pop3s._tcp.{domain}", "SRV")

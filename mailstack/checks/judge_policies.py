@@ -21,8 +21,6 @@ _ASSOCIATION: Final = re.compile(r"([0-3]) ([01]) ([0-2]) ([0-9a-f]+)")
 
 def spf(facts: Facts) -> Iterator[Finding]:
     """Whether each domain says who may send in its name, and says it well (RFC 7208)."""
-    if facts.names is None:
-        return
     for domain in facts.domains:
         subject, answer = f"SPF of {domain}", facts.answer(domain, "TXT")
         found = [each for each in answer.records if re.match(r"v=spf1( |$)", each, re.I)]
@@ -77,7 +75,7 @@ def _of_policy(subject: str, policy: str) -> Finding:
 def dane(facts: Facts) -> Iterator[Finding]:
     """Whether a TLSA record, where there is one, fits the certificate (RFC 7672)."""
     answer = facts.answer(f"_25._tcp.{facts.host}", "TLSA")
-    if facts.names is not None and answer.records:
+    if answer.records:
         yield _of_associations(facts, answer)
 
 
@@ -112,8 +110,6 @@ def _associated(facts: Facts, usage: int, kind: tuple[int, int], data: str) -> b
 
 def strict_transport(facts: Facts) -> Iterator[Finding]:
     """Whether MTA-STS, where a domain has it, leads here (RFC 8461)."""
-    if facts.names is None:
-        return
     for domain in facts.domains:
         answer = facts.answer(f"_mta-sts.{domain}", "TXT")
         found = [each for each in answer.records if each.startswith("v=STSv1")]

@@ -22,6 +22,7 @@ class Check(NamedTuple):
 
     name: str
     judge: Callable[[Facts], Iterable[Finding]]
+    of_names: bool = False  # and says nothing where nobody has asked the DNS
     at_setup: bool = False
     afterwards: bool = True
 
@@ -32,14 +33,14 @@ CHECKS: Final = (
     Check("clock", judge_machine.clock, at_setup=True),
     Check("hostname", judge_machine.hostname, at_setup=True),
     Check("ports", judge_machine.free_ports, at_setup=True, afterwards=False),
-    Check("resolver", judge_names.resolver, at_setup=True),
-    Check("address", judge_names.address, at_setup=True),
-    Check("reverse", judge_names.reverse, at_setup=True),
-    Check("mx", judge_names.exchanger),
-    Check("spf", judge_policies.spf),
-    Check("srv", judge_names.service_record),
-    Check("dane", judge_policies.dane),
-    Check("mta-sts", judge_policies.strict_transport),
+    Check("resolver", judge_names.resolver, of_names=True, at_setup=True),
+    Check("address", judge_names.address, of_names=True, at_setup=True),
+    Check("reverse", judge_names.reverse, of_names=True, at_setup=True),
+    Check("mx", judge_names.exchanger, of_names=True),
+    Check("spf", judge_policies.spf, of_names=True),
+    Check("srv", judge_names.service_record, of_names=True),
+    Check("dane", judge_policies.dane, of_names=True),
+    Check("mta-sts", judge_policies.strict_transport, of_names=True),
     Check("outbound", judge_reach.outbound, at_setup=True),
     Check("listeners", judge_machine.listeners),
     Check("inbound", judge_reach.inbound),
@@ -79,5 +80,5 @@ def afterwards(facts: Facts) -> Iterator[Said]:
 
 def _all(facts: Facts, checks: Iterable[Check]) -> Iterator[Said]:
     for check in checks:
-        for finding in check.judge(facts):
-            yield Said(check.name, finding)
+        if facts.names is not None or not check.of_names:
+            yield from (Said(check.name, finding) for finding in check.judge(facts))

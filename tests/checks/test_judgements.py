@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mailstack.checks import judge_certificate, judge_machine, judge_service, table
+from mailstack.checks import judge_certificate, judge_machine, judge_names, judge_service, table
 from mailstack.checks.facts import (
+    Answer,
     Disk,
     Facts,
     Machine,
@@ -397,6 +398,12 @@ def test_the_full_name_is_that_of_the_file_hosts(tmp_path: Path) -> None:
     assert machine.full_name("mail", tmp_path / "hosts") == "mail.example.org"
     assert machine.full_name("box", tmp_path / "hosts") == "box"
     assert machine.full_name("mx.example.net", tmp_path / "none") == "mx.example.net"
+
+
+def test_a_resolver_that_answers_some_questions_is_told_with_the_first_that_it_did_not() -> None:
+    names = {("a.example", "A"): Answer(), ("a.example", "MX"): Answer(problem="no answer")}
+    (found,) = judge_names.resolver(replace(FINE, names=names))
+    assert found.what == "1 of 2 questions had no answer; a.example MX: no answer"
 
 
 def test_every_check_has_a_name_of_its_own_and_says_nothing_of_what_nobody_looked_at() -> None:
