@@ -14,9 +14,10 @@ from typing import NamedTuple, TypeVar
 
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _UNITS |= {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+DAY_SECONDS = 86_400
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS, "w": 7 * DAY_SECONDS}
 _MOST = (1 << 63) - 1  # what a database can count to
-_LONGEST_SECONDS = 36500 * 86400  # a time so long ago is still one that a database and a calendar have
+_LONGEST_SECONDS = 36500 * DAY_SECONDS  # a time so long ago is still one that a database and a calendar have
 _SIZE = re.compile(r"(\d{1,19})(\.\d{1,6})? ?([a-z]*)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9} ?[smhdw] ?)+", re.IGNORECASE | re.ASCII)
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
@@ -255,9 +256,9 @@ def rounded_size(octets: int) -> str:
 
 def written_duration(seconds: int) -> str:
     """The shortest duration that means exactly `seconds`: 600 is `10m`."""
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds and seconds % unit == 0:
-            return f"{seconds // unit}{name}"
+    for name in "dhm":
+        if seconds and seconds % _SECONDS[name] == 0:
+            return f"{seconds // _SECONDS[name]}{name}"
     return f"{seconds}s"
 
 

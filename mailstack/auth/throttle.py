@@ -16,12 +16,14 @@ from typing import Final, NamedTuple
 
 from mailstack.errors import TooManyGuesses
 from mailstack.peers import peer_at
+from mailstack.store.clock import SECOND
 from mailstack.store.logins import EVERYWHERE, STREAK_SECONDS, Device, History
+from mailstack.values import DAY_SECONDS
 
-KNOWN_SECONDS: Final = 30 * 86_400
+KNOWN_SECONDS: Final = 30 * DAY_SECONDS
 """A device is known for so long after it last logged in."""
 
-NOTED_SECONDS: Final = 86_400
+NOTED_SECONDS: Final = DAY_SECONDS
 """A known device's success is written down once in so long, and so almost never."""
 
 _FREE_DEVICE_FAILURES: Final = 5
@@ -39,8 +41,6 @@ _AT_ONCE: Final = 2
 _KNOWN_AT_ONCE: Final = 8
 _WAITING: Final = 50
 
-_SECOND: Final = 1_000_000
-
 
 @lru_cache(maxsize=1024)
 def device(address: str) -> str:
@@ -54,14 +54,14 @@ def device(address: str) -> str:
 
 def is_known(history: History, at: int) -> bool:
     """Whether the device has logged in lately."""
-    return history.succeeded_at is not None and at - history.succeeded_at < KNOWN_SECONDS * _SECOND
+    return history.succeeded_at is not None and at - history.succeeded_at < KNOWN_SECONDS * SECOND
 
 
 def is_news(history: History, at: int) -> bool:
     """Whether a success is worth a write."""
     if history.succeeded_at is None or history.device_failures:
         return True
-    return at - history.succeeded_at > NOTED_SECONDS * _SECOND
+    return at - history.succeeded_at > NOTED_SECONDS * SECOND
 
 
 def wait_seconds(history: History, at: int) -> float:
@@ -122,7 +122,7 @@ def standing(devices: list[Device], at: int) -> Standing:
     failures = everywhere.failures if everywhere else 0
     until = None
     if everywhere and failures and everywhere.failed_at is not None:
-        until = everywhere.failed_at + STREAK_SECONDS * _SECOND
+        until = everywhere.failed_at + STREAK_SECONDS * SECOND
     known = [each.address for each in devices if is_known(History(0, 0, each.succeeded_at), at)]
     return Standing(failures, wait_seconds(History(failures, 0, None), at), until, tuple(known))
 

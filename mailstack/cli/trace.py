@@ -99,7 +99,7 @@ def _moment(text: str) -> int:
             raise Usage(
                 f"--since {text!r} is no time; write it like 2h, 3d, 2026-11-25 or 2026-11-25T09:30"
             ) from error
-    return int(at.timestamp() * 1_000_000)
+    return clock.microseconds(at)
 
 
 def _event(each: Event, found: Story) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mailstack import log
 from mailstack.pop3.answers import Answers
 from mailstack.pop3.session import Session
+from mailstack.store.clock import SECOND
 
 
 class SessionInfo(NamedTuple):
@@ -61,7 +62,7 @@ def write(
             info.session,
             address=info.address,
             tls=info.tls,
-            began_at=round(info.since * 1_000_000),
+            began_at=round(info.since * SECOND),
             account=answers.account,
             account_id=answers.account_id,
             retrieved=tally.sent and str(tally.sent),

@@ -11,14 +11,13 @@ from mailstack import log
 from mailstack.errors import MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store import facts, housekeeping, space
-from mailstack.store.clock import now
+from mailstack.store.clock import SECOND, now
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.store import Store
+from mailstack.values import DAY_SECONDS
 
 _QUIET_SECONDS: Final = 30.0
 """After once or twice so long without a commit the log is copied back into the database."""
-
-_SWEEPS_EVERY_SECONDS: Final = 86_400
 
 
 @asynccontextmanager
@@ -41,7 +40,7 @@ async def _runs(store: Store, settings: Settings) -> None:
         try:
             if not await _is_due(store, every):
                 continue
-            sweep = now() - swept_at > _SWEEPS_EVERY_SECONDS * 1_000_000
+            sweep = now() - swept_at > DAY_SECONDS * SECOND  # once a day
             with suppress(MaildropInUse):  # another process keeps house now
                 done = await housekeeping.run(
                     store, Rules.of(settings), postmaster=settings.postmaster, sweep=sweep
@@ -55,7 +54,7 @@ async def _runs(store: Store, settings: Settings) -> None:
 async def _is_due(store: Store, every_seconds: int) -> bool:
     """Whether no process has kept house for so long; workers and hosts share one clock, the store's."""
     last = await store.read(facts.get, facts.LAST_HOUSEKEEPING)
-    return last is None or now() - last >= every_seconds * 1_000_000
+    return last is None or now() - last >= every_seconds * SECOND
 
 
 async def _checkpoints(store: Store) -> None:

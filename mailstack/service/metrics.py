@@ -27,6 +27,7 @@ from mailstack.errors import MailstackError
 from mailstack.service import control, http, measures
 from mailstack.settings import Settings
 from mailstack.store import facts
+from mailstack.store.clock import SECOND
 from mailstack.store.counts import SLOW_SECONDS
 from mailstack.store.store import Store
 from mailstack.store.totals import totals
@@ -34,7 +35,6 @@ from mailstack.store.totals import totals
 R = TypeVar("R")
 
 _PATIENCE_SECONDS: Final = 5.0
-_MICROSECONDS: Final = 1_000_000
 _FACTS: Final = {"last_backup": facts.LAST_BACKUP, "last_housekeeping": facts.LAST_HOUSEKEEPING}
 
 
@@ -87,7 +87,7 @@ class Observer:
             found |= self._run(self._store.read(totals))
             for name, fact in _FACTS.items():
                 if (at := self._run(self._store.read(facts.get, fact))) is not None:
-                    found[name] = at / _MICROSECONDS
+                    found[name] = at / SECOND
         with suppress(MailstackError):
             standing = certificates.standing(self._settings.certificate_files[0])
             found["certificate_end"] = standing.not_after.timestamp()

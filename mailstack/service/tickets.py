@@ -18,8 +18,9 @@ import time
 from typing import Final
 
 from mailstack.service import openssl
+from mailstack.values import DAY_SECONDS
 
-KEY_SECONDS: Final = 24 * 3600
+KEY_SECONDS: Final = DAY_SECONDS
 """So long tickets are made with the same keys."""
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND: Final = 1_000_000
+"""What a column counts in a second."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now() -> int:
@@ -16,3 +20,8 @@ def now() -> int:
 def moment(microseconds: int) -> datetime:
     """A column's value as an aware time; exact, where a float would round."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds(at: datetime) -> int:
+    """An aware time, for a column."""
+    return (at - _EPOCH) // timedelta(microseconds=1)

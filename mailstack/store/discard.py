@@ -8,13 +8,11 @@ from sqlalchemy import Connection, select, update
 
 from mailstack.errors import NotFound
 from mailstack.store import events, removal
-from mailstack.store.clock import now
+from mailstack.store.clock import SECOND, now
 from mailstack.store.events import Kind
 from mailstack.store.removal import Expunge, Expunged
 from mailstack.store.runs import Runs
 from mailstack.store.tables import FORGOTTEN_DIGEST, REMOVED_BY_ADMIN, entry, imported
-
-_MICROSECONDS = 1_000_000
 
 
 def named(connection: Connection, account_id: int, unique_ids: Iterable[str]) -> dict[int, int]:
@@ -48,7 +46,7 @@ def discard(connection: Connection, account_id: int, uids: Iterable[int], *, und
     numbers = list(uids)
     removed_by = REMOVED_BY_ADMIN if undo_seconds else None
     (gone,) = removal.expunge(connection, [Expunge(account_id, numbers, removed_by)])
-    until = now() + undo_seconds * _MICROSECONDS
+    until = now() + undo_seconds * SECOND
     told = {"uids": str(Runs.of(numbers)), "why": REMOVED_BY_ADMIN, "undo_until": until}
     events.add(connection, Kind.REMOVED, account_id, **told)
     return gone

@@ -22,8 +22,9 @@ from mailstack.store.later import Later
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import event
 from mailstack.store.writer import Writer
+from mailstack.values import DAY_SECONDS
 
-KEEP_SECONDS: Final = 30 * 86_400
+KEEP_SECONDS: Final = 30 * DAY_SECONDS
 _SECONDS: Final = 2.0
 _AT_MOST: Final = 10_000
 _OCTETS: Final = 16 * 1024 * 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import in_ascii
 from mailstack.store import messages
+from mailstack.store.clock import moment
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.tables import account, domain, effective
 from mailstack.values import rounded_size
@@ -123,7 +123,7 @@ def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:
     limits = [rounded_size(row.quota_octets)] if row.quota_octets is not None else []
     limits += [f"{row.quota_messages} messages"] if row.quota_messages is not None else []
     lines = [
-        f"Date: {format_datetime(datetime.fromtimestamp(job.at // 1_000_000, UTC))}",
+        f"Date: {format_datetime(moment(job.at))}",
         f"From: {sender}",
         f"To: {owner}",
         f"Subject: Your mailbox is {min(full, 100)} % full",

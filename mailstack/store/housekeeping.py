@@ -18,7 +18,7 @@ from mailstack.errors import MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store import events, facts, fullness, integrity, limits, removal, retention, space, undo
 from mailstack.store.checkpoint import LARGE_LOG_OCTETS
-from mailstack.store.clock import now
+from mailstack.store.clock import SECOND, now
 from mailstack.store.events import Kind
 from mailstack.store.limits import Limits
 from mailstack.store.locks import HOUSEKEEPING
@@ -31,8 +31,6 @@ from mailstack.store.tables import REMOVED_BY_ADMIN, REMOVED_BY_CLIENT, REMOVED_
 _HOLDER: Final = "housekeeping"
 _PAUSE_SECONDS: Final = 0.01
 """Between two slices of work: who has been waiting for the writer comes first."""
-
-_MICROSECONDS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +135,7 @@ async def _retain(store: Store, account_id: int, found: Limits, rules: Rules, re
             await asyncio.sleep(_PAUSE_SECONDS)
     finally:
         lock.release()
-        _tell(store, account_id, uids, undo_until=at + rules.undo_seconds * _MICROSECONDS)
+        _tell(store, account_id, uids, undo_until=at + rules.undo_seconds * SECOND)
     report.maildrops[account_id] = total
 
 
@@ -161,14 +159,14 @@ async def _forget(store: Store, rules: Rules, report: Report) -> None:
         REMOVED_BY_CLIENT: rules.undo_deleted_seconds,
     }
     for removed_by, seconds in windows.items():
-        before = now() - seconds * _MICROSECONDS
+        before = now() - seconds * SECOND
         while count := await store.write(undo.forget, undo.Forget(removed_by, before)):
             report.forgotten += count
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _forget_events(store: Store, rules: Rules, report: Report) -> None:
-    before = now() - rules.trace_seconds * _MICROSECONDS
+    before = now() - rules.trace_seconds * SECOND
     while count := await store.write(events.forget, before):
         report.events += count
         await asyncio.sleep(_PAUSE_SECONDS)

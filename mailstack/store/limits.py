@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select, update
 
 from mailstack.store import routing
 from mailstack.store.tables import UNLIMITED, account, domain
+from mailstack.values import DAY_SECONDS
 
 
 class Limits(NamedTuple):
@@ -87,7 +88,7 @@ def expiry(connection: Connection, default: Limits, account_id: int | None = Non
 
 def _days(limits: Limits) -> int | None:
     ages = [each for each in (limits.keep_seconds, limits.keep_read_seconds) if each is not None]
-    return min(ages) // 86400 if ages else None
+    return min(ages) // DAY_SECONDS if ages else None
 
 
 def _settled(row: Any, default: Limits) -> Limits:

@@ -14,9 +14,11 @@ from sqlalchemy import Connection, Insert, bindparam, case, delete, func, or_, s
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
 from mailstack.store import routes, upsert
+from mailstack.store.clock import SECOND
 from mailstack.store.prepared import Prepared
 from mailstack.store.routes import Credentials
 from mailstack.store.tables import account, login, secret
+from mailstack.values import DAY_SECONDS
 
 STREAK_SECONDS: Final = 3600
 """Failures count together until there was none for so long."""
@@ -30,9 +32,7 @@ _NAME_CHARACTERS: Final = 320
 _KEPT_FAILURES: Final = 20_000
 """Rows without a success beyond so many, the oldest first, are forgotten: names can be made up."""
 
-_KEPT_SECONDS: Final = 90 * 86_400
-
-_SECOND: Final = 1_000_000
+_KEPT_SECONDS: Final = 90 * DAY_SECONDS
 
 
 class History(NamedTuple):
@@ -105,7 +105,7 @@ def record_failures(connection: Connection, attempts: Sequence[Attempt]) -> list
                 connection,
                 {"name": key, "address": address, "failures": 1, "failed_at": at},
                 failures=case(
-                    (login.c.failed_at > at - STREAK_SECONDS * _SECOND, login.c.failures + 1), else_=1
+                    (login.c.failed_at > at - STREAK_SECONDS * SECOND, login.c.failures + 1), else_=1
                 ),
                 failed_at=at,
             )
@@ -117,7 +117,7 @@ def record_failures(connection: Connection, attempts: Sequence[Attempt]) -> list
 def record_successes(connection: Connection, attempts: Sequence[Attempt]) -> list[None]:
     """Remember that the devices belong to their names; their failures are forgiven."""
     for key, address, at, _ in sorted(attempts):
-        _FORGET_DEVICES.run(connection, key, at - _KEPT_SECONDS * _SECOND)
+        _FORGET_DEVICES.run(connection, key, at - _KEPT_SECONDS * SECOND)
         _SUCCEEDED.run(connection, key, address, 0, None, at)
     return [None] * len(attempts)
 
@@ -190,7 +190,7 @@ def _printable(name: str) -> str:
 
 
 def _counted(row: Device | None, at: int) -> int:
-    if row is None or row.failed_at is None or row.failed_at <= at - STREAK_SECONDS * _SECOND:
+    if row is None or row.failed_at is None or row.failed_at <= at - STREAK_SECONDS * SECOND:
         return 0
     return row.failures
 
@@ -207,7 +207,7 @@ def _forget(connection: Connection, at: int) -> None:
     bound = connection.execute(newest.offset(_KEPT_FAILURES).limit(1)).scalar_one_or_none()
     if bound is not None:
         connection.execute(delete(login).where(failed_only, login.c.failed_at <= bound))
-    long_ago = at - _KEPT_SECONDS * _SECOND
+    long_ago = at - _KEPT_SECONDS * SECOND
     connection.execute(delete(login).where(failed_only, login.c.failed_at < long_ago))
 
 

@@ -7,14 +7,13 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, false, func, or_, select, update
 
+from mailstack.store.clock import SECOND
 from mailstack.store.limits import Limits
 from mailstack.store.prepared import Prepared
 from mailstack.store.tables import entry
 
 SLICE: Final = 500
 """How many entries one transaction removes."""
-
-_MICROSECONDS: Final = 1_000_000
 
 
 class Read(NamedTuple):
@@ -64,9 +63,9 @@ def _beyond(connection: Connection, account_id: int, limits: Limits, at: int) ->
     mine = entry.c.account_id == account_id
     reasons: list[ColumnElement[bool]] = [false()]
     if limits.keep_seconds is not None:
-        reasons.append(entry.c.delivered_at <= at - limits.keep_seconds * _MICROSECONDS)
+        reasons.append(entry.c.delivered_at <= at - limits.keep_seconds * SECOND)
     if limits.keep_read_seconds is not None:
-        reasons.append(entry.c.first_read_at <= at - limits.keep_read_seconds * _MICROSECONDS)
+        reasons.append(entry.c.first_read_at <= at - limits.keep_read_seconds * SECOND)
     if limits.keep_messages is not None:
         newest_too_many = connection.execute(
             select(entry.c.uid).where(mine).order_by(entry.c.uid.desc()).offset(limits.keep_messages).limit(1)

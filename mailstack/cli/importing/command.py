@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,6 +23,7 @@ from mailstack.errors import BadData, MaildropFull, MailstackError
 from mailstack.mail.dovecot import DEFAULT_FORMAT
 from mailstack.store import accounts, browse, imports
 from mailstack.store.accounts import Account
+from mailstack.store.clock import SECOND, now
 from mailstack.store.engine import Database
 from mailstack.store.imports import Fate
 from mailstack.store.limits import Limits
@@ -139,7 +139,7 @@ def _ageing(found: Limits, account: Account, messages: Messages) -> list[str]:
     """What housekeeping will make of this mail, which is as old here as it was there."""
     new = [each for each, decision in messages if decision.fate is Fate.NEW]
     if found.keep_seconds is not None:
-        before = (time.time() - found.keep_seconds) * 1_000_000
+        before = now() - found.keep_seconds * SECOND
         if old := sum(each.at < before for each in new):
             age = values.written_duration(found.keep_seconds)
             return [

@@ -10,6 +10,7 @@ from mailstack.cli.importing.source import Found, Source, Uidl, moment
 from mailstack.mail import arrival, mbox_header
 from mailstack.mail.lines import Canonicaliser
 from mailstack.mail.spool import Spool
+from mailstack.store.clock import microseconds
 from mailstack.store.imports import Wanted
 
 _EMPTY: Final = "it is empty"
@@ -62,7 +63,7 @@ def measured(source: Source, uidl: Uidl) -> Iterator[Measured]:
             found if x_uidl is None else found._replace(unique_id=x_uidl),
             content.digest,
             content.octets,
-            0 if at is None else int(moment(at.timestamp()).timestamp() * 1_000_000),
+            0 if at is None else microseconds(moment(at.timestamp())),
             found.sender if reverse_path is None else reverse_path,
         )
 
