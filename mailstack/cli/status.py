@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 import typer
 
 from mailstack import __version__
-from mailstack.checks.probes import ports
+from mailstack.checks import judge_service
+from mailstack.checks.facts import Store
+from mailstack.checks.probes import ports, store
 from mailstack.cli import show
 from mailstack.cli.control import ask_all
 from mailstack.cli.options import Json, admin
-from mailstack.errors import BadSetting, MailstackError, NotRunning
+from mailstack.errors import BadSetting, NotRunning
 from mailstack.settings import Settings
-from mailstack.store import accounts, clock, domains, facts, fitness, logins, schema, url
-from mailstack.store.engine import Database
+from mailstack.store import clock, domains, facts, logins, schema, url
+from mailstack.store.totals import totals
 
 EXAMPLE = "Example: mailstack status --json"
 
@@ -34,14 +36,16 @@ def status(context: typer.Context, json: Json = False) -> None:
     """Show whether the service answers and what it holds; the exit code is 69 where it does not."""
     found = admin(context).settings
     listeners = [Listener(each.role, each.address, each.answers) for each in ports.look(found)]
-    with admin(context).database() as database, database.reading() as connection:
-        revision = schema.revision(connection)
-        backed_up = _time(facts.get(connection, facts.LAST_BACKUP))
-        verified = _time(facts.get(connection, facts.LAST_VERIFIED))
-        everybody = accounts.list_accounts(connection)
-        keyless = logins.lacking_keys(connection)
-        ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
-        trouble = _trouble(database)
+    with admin(context).database() as database:
+        with database.reading() as connection:
+            revision = schema.revision(connection)
+            backed_up = _time(facts.get(connection, facts.LAST_BACKUP))
+            verified = _time(facts.get(connection, facts.LAST_VERIFIED))
+            held = totals(connection)
+            keyless = logins.lacking_keys(connection)
+            ours = [each for each in domains.list_domains(connection) if each.renamed_to is None]
+        seen = store.look(database, recount=False)
+    trouble = seen.problem or None
     processes = _processes(found)
     told: dict[str, Any] = {
         "version": __version__,
@@ -49,11 +53,12 @@ def status(context: typer.Context, json: Json = False) -> None:
         "database": url.shown(found.url),
         "revision": revision,
         "database_trouble": trouble,
+        "settings_trouble": None if trouble else _of_settings(found, seen),
         "domains": len(ours),
-        "accounts": len(everybody),
+        "accounts": held["accounts"],
         "accounts_without_scram_keys": keyless,
-        "messages": sum(each.messages for each in everybody),
-        "octets": sum(each.octets for each in everybody),
+        "messages": held["messages"],
+        "octets": held["octets"],
         "free_octets": shutil.disk_usage(found.state_dir).free,
         "last_backup_at": backed_up,
         "last_verified_backup_at": verified,
@@ -64,8 +69,9 @@ def status(context: typer.Context, json: Json = False) -> None:
         show.as_json(told | {"listeners": listening, "processes": processes})
     else:
         told.pop("accounts_without_scram_keys")
-        if told.pop("database_trouble"):
-            print(f"WARNING: {trouble}")
+        for name in ("database_trouble", "settings_trouble"):
+            if said := told.pop(name):
+                print(f"WARNING: {said}")
         people = {
             "SCRAM": _scram(keyless),
             "size": show.octets(told.pop("octets")),
@@ -89,13 +95,10 @@ def status(context: typer.Context, json: Json = False) -> None:
         raise typer.Exit(os.EX_UNAVAILABLE)
 
 
-def _trouble(database: Database) -> str | None:
-    """Why the store takes no mail, although it can be read."""
-    try:
-        fitness.check(database)
-    except MailstackError as error:
-        return str(error)
-    return None
+def _of_settings(found: Settings, seen: Store) -> str | None:
+    """What they name and the store does not have."""
+    missing = judge_service.named_by_settings(found, seen)
+    return "; ".join(f"{each.subject}: {each.what}" for each in missing) or None
 
 
 def _processes(found: Settings) -> list[dict[str, Any]]:

@@ -142,6 +142,20 @@ def test_status_tells_why_scram_is_not_offered(mailstack: CommandLine) -> None:
     assert mailstack("status", "--json").json["accounts_without_scram_keys"] == 1
 
 
+def test_status_tells_of_a_domain_and_a_postmaster_that_are_not_there(mailstack: CommandLine) -> None:
+    mailstack.good("account", "add", "jo")
+    assert mailstack("status", "--json").json["settings_trouble"] is None
+    lines = re.sub("(?m)^(default_domain|postmaster) = .*\n", "", mailstack.file.read_text())
+    names = 'default_domain = "example.net"\npostmaster = "kim@example.org"\n'
+    mailstack.file.write_text(names + lines)
+    said = (
+        "default_domain: example.net is none of our domains;"
+        " postmaster: there is no account or alias kim@example.org"
+    )
+    assert mailstack("status", "--json").json["settings_trouble"] == said
+    assert mailstack("status").out.startswith(f"WARNING: {said}\n")
+
+
 def _greet(server: socket.socket, greeting: bytes) -> None:
     connection, _ = server.accept()
     with connection:
