@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from mailstack import log
-from mailstack.delivery import Delivery, Intake
+from mailstack.delivery import Delivery
+from mailstack.mail.intake import Intake
 from mailstack.smtp.data import ChunkReader, DotReader
 
 

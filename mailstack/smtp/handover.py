@@ -6,9 +6,10 @@ import logging
 from functools import lru_cache
 
 from mailstack import log
-from mailstack.delivery import Delivery, Intake
+from mailstack.delivery import Delivery
 from mailstack.errors import MailstackError, NoSuchMailbox, StoreUnavailable, Temporary
 from mailstack.mail.envelope import Envelope
+from mailstack.mail.intake import Intake
 from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.replies import Reply, reply_to
 

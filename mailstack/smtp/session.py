@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
-from mailstack.delivery import Intake
 from mailstack.errors import MaildropFull, MailstackError, MessageTooBig, Utf8NotAskedFor
 from mailstack.mail.address import Mailbox
 from mailstack.mail.envelope import Envelope
+from mailstack.mail.intake import Intake
 from mailstack.mail.trace import Arrival
 from mailstack.peers import CROSS_PROTOCOL, Peer
 from mailstack.smtp import commands, handover, lines, replies
