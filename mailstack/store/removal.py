@@ -12,8 +12,8 @@ from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, func, in
 
 from mailstack.errors import StoreUnavailable
 from mailstack.store import surrogate
+from mailstack.store.advisory_locks import HELD
 from mailstack.store.clock import now
-from mailstack.store.locks import HELD
 from mailstack.store.messages import numbering
 from mailstack.store.prepared import Prepared, is_among, packed
 from mailstack.store.tables import account, entry, leftover, removed

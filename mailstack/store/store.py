@@ -11,15 +11,17 @@ from sqlalchemy import Connection
 
 from mailstack.settings import Settings
 from mailstack.store import fitness, listing, messages, removal, schema
+from mailstack.store.advisory_locks import AdvisoryLocks
 from mailstack.store.batches import Job, Result, Work
 from mailstack.store.counts import Counts
 from mailstack.store.disk import Disk
 from mailstack.store.engine import Database
 from mailstack.store.events import Journal
+from mailstack.store.file_locks import FileLocks
 from mailstack.store.glance import Glance
 from mailstack.store.leftovers import Leftovers
 from mailstack.store.listing import Layout, Listing, UniqueIds
-from mailstack.store.locks import AdvisoryLocks, FileLocks, MaildropLock, MaildropLocks
+from mailstack.store.locks import MaildropLock, MaildropLocks
 from mailstack.store.messages import Deposit, Snapshot
 from mailstack.store.readers import Readers
 from mailstack.store.reads import Reads

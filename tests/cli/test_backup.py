@@ -20,7 +20,7 @@ from mailstack.store.backups.copy import as_it_is
 from mailstack.store.backups.folder import Folder
 from mailstack.store.clock import moment, now
 from mailstack.store.engine import Database
-from mailstack.store.locks import FileLocks
+from mailstack.store.file_locks import FileLocks
 from mailstack.store.sqlite import log_path
 from mailstack.store.tables import PARTS_A_MESSAGE, content, entry
 from tests.cli.conftest import CommandLine

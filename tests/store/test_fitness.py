@@ -12,8 +12,8 @@ from sqlalchemy.engine import make_url
 
 from mailstack.errors import BadSetting, MaildropInUse
 from mailstack.store import fitness
+from mailstack.store.advisory_locks import AdvisoryLocks
 from mailstack.store.engine import Database
-from mailstack.store.locks import AdvisoryLocks
 from tests.support import postgresql
 from tests.support.appliance import Appliance
 from tests.support.pgbouncer import pgbouncer

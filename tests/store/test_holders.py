@@ -15,8 +15,9 @@ from mailstack.errors import LoggedInLately, MaildropInUse, StoreUnavailable
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
 from mailstack.store import accounts, domains
+from mailstack.store.advisory_locks import AdvisoryLocks
 from mailstack.store.engine import Database
-from mailstack.store.locks import AdvisoryLocks, FileLocks
+from mailstack.store.file_locks import FileLocks
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
 
