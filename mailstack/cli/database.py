@@ -20,7 +20,7 @@ from mailstack.store.finding import Finding
 from mailstack.store.progress import Progress
 
 if TYPE_CHECKING:
-    from mailstack.store.snapshots import Rehearsal
+    from mailstack.store.rehearsal import Rehearsal
 
 _SHOWN: Final = 20
 
@@ -43,12 +43,12 @@ def upgrade(
 
     What has mail in it is copied first, whole, into `snapshots` in state_dir.
     """
-    from mailstack.store import migrate, snapshots  # alembic takes long to import
+    from mailstack.store import migrate, rehearsal, snapshots  # alembic takes long to import
 
     folder = admin(context).settings.state_dir / "snapshots"
     with admin(context).database(any_schema=True, make=not rehearse) as database:
         if rehearse:
-            _rehearsed(snapshots.rehearse(database, folder, show.note))
+            _rehearsed(rehearsal.rehearse(database, folder, show.note))
             return
 
         def copied(found: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mailstack.errors import Temporary
-from mailstack.store import integrity, migrate, schema, snapshots
+from mailstack.store import integrity, migrate, rehearsal, schema
 from mailstack.store.engine import Database
 from tests.store.operations import furnish
 from tests.support.contents import findings
@@ -28,7 +28,7 @@ def down(database: Database) -> None:
 def state(database: Database) -> tuple[str | None, str]:
     with database.reading() as connection:
         found = schema.revision(connection)
-    return found, snapshots.fingerprint(database)
+    return found, rehearsal.fingerprint(database)
 
 
 def committed(points: list[str]) -> bool:

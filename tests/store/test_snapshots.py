@@ -1,55 +1,31 @@
-"""Before a schema changes there is a copy that was verified, and the change can be rehearsed."""
+"""Before a schema changes there is a copy that was verified."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from mailstack.errors import StoreFull, StoreUnavailable
-from mailstack.store import migrate, schema, snapshots
+from mailstack.store import migrate, rehearsal, snapshots
 from mailstack.store.engine import Database
 from tests.support import maildrops
 
 JO = "jo@example.org"
 
 
-@pytest.fixture
-def older(database: Database) -> Database:
-    """A store with mail at the first revision."""
-    maildrops.add_accounts(database, JO)
-    for number in range(5):
-        maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, JO)
-    migrate.downgrade(database, lambda said: None, revision="0001")
-    return database
-
-
 def test_a_snapshot_has_all_of_it(older: Database, tmp_path: Path) -> None:
-    before = snapshots.fingerprint(older)
+    before = rehearsal.fingerprint(older)
     path = snapshots.take(older, tmp_path / "snapshots", "0001")
     assert path.name.startswith("0001-")
     assert path.stat().st_mode & 0o77 == 0
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     if older.is_sqlite:
         copy = Database(f"sqlite:///{path}")
-        assert snapshots.fingerprint(copy) == before
+        assert rehearsal.fingerprint(copy) == before
         copy.dispose()
-
-
-def test_a_rehearsal_changes_nothing(older: Database, tmp_path: Path) -> None:
-    told = snapshots.rehearse(older, tmp_path / "snapshots", lambda said: None)
-    assert (told.before, told.after, told.findings) == ("0001", schema.HEAD, ())
-    assert list((tmp_path / "snapshots").iterdir()) == []
-    with older.reading() as connection:
-        assert schema.revision(connection) == "0001"
-    if not older.is_sqlite:
-        with older.reading() as connection:
-            names = connection.execute(text("SELECT datname FROM pg_database")).scalars().all()
-        assert not [name for name in names if name.endswith("_rehearsal")]
 
 
 def test_two_upgrades_at_once_make_one_snapshot(older: Database, tmp_path: Path) -> None:
@@ -81,58 +57,12 @@ def test_two_upgrades_at_once_make_one_snapshot(older: Database, tmp_path: Path)
     assert len(list((tmp_path / "snapshots").iterdir())) == 1
 
 
-def test_what_a_killed_upgrade_or_rehearsal_left_is_removed(older: Database, tmp_path: Path) -> None:
+def test_what_a_killed_upgrade_left_is_removed(older: Database, tmp_path: Path) -> None:
     folder = tmp_path / "snapshots"
-    (folder / "rehearsal").mkdir(parents=True)
-    (folder / "rehearsal" / "mail.db").write_bytes(b"half")
+    folder.mkdir()
     (folder / "0001-20261126T000000Z.db.partial").write_bytes(b"half")
-    snapshots.rehearse(older, folder, lambda said: None)
     path = snapshots.take(older, folder, "0001")
     assert list(folder.iterdir()) == [path]
-
-
-@pytest.fixture
-def in_the_way(postgresql_url: str) -> Iterator[Database]:
-    """A server that has a database of the name that a rehearsal's copy gets."""
-    database = Database(postgresql_url)
-    migrate.upgrade(database, lambda said: None)
-    outside(database, f'CREATE DATABASE "{database.url.database}_rehearsal"')
-    yield database
-    outside(database, f'DROP DATABASE IF EXISTS "{database.url.database}_rehearsal"')
-    database.dispose()
-
-
-def outside(database: Database, statement: str) -> None:
-    with database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
-
-
-def test_the_database_that_a_killed_rehearsal_left_is_removed(in_the_way: Database, tmp_path: Path) -> None:
-    name = f"{in_the_way.url.database}_rehearsal"
-    outside(in_the_way, f"COMMENT ON DATABASE \"{name}\" IS '{snapshots.REHEARSED}'")
-    told = snapshots.rehearse(in_the_way, tmp_path / "snapshots", lambda said: None)
-    assert (told.after, told.findings) == (schema.HEAD, ())
-
-
-def test_a_database_of_that_name_that_is_not_ours_stays(in_the_way: Database, tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=r"_rehearsal\" already exists"):
-        snapshots.rehearse(in_the_way, tmp_path / "snapshots", lambda said: None)
-
-
-def test_a_rehearsal_tells_what_would_be_lost(
-    older: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upgrade = migrate.upgrade
-
-    def forgetful(database: Database, report: migrate.Report) -> bool:
-        changed = upgrade(database, report)
-        with database.writing() as connection:
-            connection.execute(text("UPDATE entry SET unique_id = 'new.' || uid"))
-        return changed
-
-    monkeypatch.setattr(migrate, "upgrade", forgetful)
-    told = snapshots.rehearse(older, tmp_path / "snapshots", lambda said: None)
-    assert told.findings == ("the upgrade changes accounts, messages or unique-ids",)
 
 
 def test_without_its_program_postgresql_says_how(

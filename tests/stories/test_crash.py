@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mailstack.store import migrate, schema, snapshots
+from mailstack.store import migrate, rehearsal, schema
 from tests.stories.load import Record, check_maildrops, collect, deliver, mark_of
 from tests.support import maildrops
 from tests.support.appliance import DOMAIN, Appliance, retrieved
@@ -140,7 +140,7 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(any_appl
         with appliance.database() as database:
             maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, f"anna@{DOMAIN}")
     with appliance.database() as database:
-        mail = snapshots.fingerprint(database)
+        mail = rehearsal.fingerprint(database)
         migrate.downgrade(database, lambda said: None, revision="0001")
     began = time.monotonic()
     appliance.command("database", "upgrade")
@@ -156,7 +156,7 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema_or_the_new_one(any_appl
         with appliance.database() as database:
             with database.reading() as connection:
                 revisions.add(schema.revision(connection))
-            assert snapshots.fingerprint(database) == mail
+            assert rehearsal.fingerprint(database) == mail
     assert revisions == {"0001", schema.HEAD}
     appliance.command("database", "upgrade")
     assert appliance.findings() == []
