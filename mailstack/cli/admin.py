@@ -71,6 +71,13 @@ class Admin:
         finally:
             database.dispose()
 
+    def backups(self, folder: Path | None) -> Path:
+        """The folder that was named; else the one in the settings, which state_dir's owner alone may open."""
+        if folder is not None:
+            return folder
+        become_owner(self.settings.state_dir)
+        return self.settings.backup.folder
+
 
 def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
     """Where the settings are: as the option says, else the environment, else the usual place."""

@@ -1,4 +1,4 @@
-"""`mailstack database backup` and `mailstack backup`: copies of the store, and mail back out of them."""
+"""`mailstack database backup` and `mailstack backup`: copies of the store are made and looked at."""
 
 from __future__ import annotations
 
@@ -8,39 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mailstack.cli import ask, show
-from mailstack.cli.admin import become_owner
-from mailstack.cli.control import refuse_running
-from mailstack.cli.exits import Usage, advised
-from mailstack.cli.locked import with_lock
-from mailstack.cli.options import Json, Yes, admin
+from mailstack.cli import backup_restore, show
+from mailstack.cli.options import BackupFolder, BackupName, Json, admin
 from mailstack.cli.progress import watched
-from mailstack.errors import BadSetting, MailstackError, NotFound
-from mailstack.mail.address import Mailbox
-from mailstack.settings import Settings
-from mailstack.store import accounts, facts
+from mailstack.errors import BadSetting, MailstackError
+from mailstack.store import facts
 from mailstack.store.clock import now
-from mailstack.store.engine import Database
-from mailstack.store.locks import HOUSEKEEPING
 
 # They need alembic, which takes long to import, and most runs are of other commands.
 if TYPE_CHECKING:
-    from mailstack.store.backups import maildrop
-    from mailstack.store.backups.folder import Folder, Made
+    from mailstack.store.backups.folder import Made
 
 app = typer.Typer(name="backup", help="What is in backups, and how it comes back.", no_args_is_help=True)
 
 EXAMPLE = "Example: mailstack database backup --keep 14"
-
-Where = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[FOLDER]", help="The folder of backups; else the one in the settings.", show_default=False
-    ),
-]
-Which = Annotated[
-    str | None, typer.Option("--at", metavar="NAME", help="Of backup list; else the newest one.")
-]
 
 
 def backup(
@@ -69,7 +50,7 @@ def backup(
 
     if folder is None and keep is None:
         keep = admin(context).settings.backup.keep
-    folder = _placed(context, folder)
+    folder = admin(context).backups(folder)
     opened = Folder(folder)
     pruned = prune.Pruned(0, 0, ())
     with admin(context).database() as database:
@@ -104,11 +85,11 @@ def backup(
 
 
 @app.command("list", epilog="Example: mailstack backup list --json")
-def list_(context: typer.Context, folder: Where = None, json: Json = False) -> None:
+def list_(context: typer.Context, folder: BackupFolder = None, json: Json = False) -> None:
     """Show the finished backups of a folder, oldest first, and which of them are damaged."""
     from mailstack.store.backups.folder import Facts, Folder
 
-    folder = _placed(context, folder)
+    folder = admin(context).backups(folder)
     opened = Folder(folder)
     opened.open()
     found, damaged = opened.looked_through()
@@ -137,12 +118,14 @@ def list_(context: typer.Context, folder: Where = None, json: Json = False) -> N
 
 
 @app.command("verify", epilog="Example: mailstack backup verify")
-def verify(context: typer.Context, folder: Where = None, at: Which = None, json: Json = False) -> None:
+def verify(
+    context: typer.Context, folder: BackupFolder = None, at: BackupName = None, json: Json = False
+) -> None:
     """Open a backup and check every message in it; the exit code is 65 where something is wrong."""
     from mailstack.store.backups.folder import Folder
     from mailstack.store.backups.verify import Verification
 
-    folder = _placed(context, folder)
+    folder = admin(context).backups(folder)
     opened = Folder(folder)
     identity = opened.open()
     made = opened.find(at)
@@ -161,155 +144,7 @@ def verify(context: typer.Context, folder: Where = None, at: Which = None, json:
         raise typer.Exit(os.EX_DATAERR)
 
 
-@app.command("restore", epilog="Example: mailstack backup restore --account jo@example.org")
-def restore(
-    context: typer.Context,
-    folder: Where = None,
-    *,
-    at: Which = None,
-    account: Annotated[
-        str | None, typer.Option(metavar="NAME@DOMAIN", help="Only this account; what it still has stays.")
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="NAME@DOMAIN", help="What the account was called in the backup."),
-    ] = None,
-    message: Annotated[
-        list[str] | None,
-        typer.Option(metavar="UNIQUE-ID", help="Only this message of the account; can be given again."),
-    ] = None,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Bring mail back: everything into an empty database, or what one account lacks. UIDLs stay."""
-    from mailstack.store.backups.folder import Folder
-
-    if message and account is None:
-        raise Usage("--message needs --account: a unique-id is one account's own")
-    if source and account is None:
-        raise Usage("--from needs --account: the address that the account has now")
-    settings = admin(context).settings
-    become_owner(settings.state_dir)
-    folder = _placed(context, folder)
-    opened = Folder(folder)
-    with advised(folder):
-        opened.open()
-        made = opened.find(at)
-    with (
-        advised(folder),
-        admin(context).database(any_schema=account is None, make=account is None) as database,
-    ):
-        if account is None:
-            told = _restore_all(database, opened, made, settings, yes=yes)
-        else:
-            mailbox = ask.mailbox(account, settings)
-            told = _restore_maildrop(
-                database,
-                opened,
-                made,
-                settings,
-                mailbox=mailbox,
-                source=ask.mailbox(source, settings) if source else mailbox,
-                unique_ids=message or [],
-                yes=yes,
-            )
-    if json:
-        show.as_json(told)
-    else:
-        there = f"; {show.counted(told['present'], 'message')} had stayed" if told["present"] else ""
-        print(f"{show.counted(told['restored'], 'message')} restored from {folder / made.name}{there}")
-        for each in told["findings"]:
-            print(each)
-    if told["findings"]:
-        raise typer.Exit(os.EX_DATAERR)
-
-
-def _placed(context: typer.Context, folder: Path | None) -> Path:
-    """The folder that was named; else that of the settings, which the owner of state_dir alone may open."""
-    if folder is not None:
-        return folder
-    found = admin(context).settings
-    become_owner(found.state_dir)
-    return found.backup.folder
-
-
-def _restore_all(
-    database: Database, folder: Folder, made: Made, settings: Settings, *, yes: bool
-) -> dict[str, Any]:
-    from mailstack.store import migrate
-    from mailstack.store.backups.restore import Restoration
-
-    refuse_running(settings)
-    told = made.facts
-    what = f"{show.counted(told.messages, 'message')} of {show.counted(told.accounts, 'account')}"
-    ask.confirm(f"Restore {what} as of {show.moment(told.made_at)}?", yes=yes)
-    migrate.upgrade(database, show.note)
-    run = Restoration(database, folder, made, settings.state_dir)
-    # Housekeeping would take content without messages for litter.
-    with_lock(
-        database,
-        settings,
-        HOUSEKEEPING,
-        lambda: watched("restoring", run.run()),
-        holder="mailstack backup restore",
-        octets=told.octets,
-    )
-    return {"restored": told.messages, "present": 0, "findings": run.findings}
-
-
-def _restore_maildrop(
-    database: Database,
-    folder: Folder,
-    made: Made,
-    settings: Settings,
-    *,
-    mailbox: Mailbox,
-    source: Mailbox,
-    unique_ids: list[str],
-    yes: bool,
-) -> dict[str, Any]:
-    from mailstack.store.backups import maildrop
-    from mailstack.store.backups.copy import upgraded
-
-    with upgraded(folder, made, settings.state_dir) as copy:
-        with database.reading() as connection:
-            mailbox = maildrop.renamed(connection, mailbox)
-            plan = maildrop.plan(connection, copy, source, unique_ids, target=mailbox)
-        what = f"{show.counted(len(plan.missing), 'message')} ({show.octets(plan.octets)}) of {source}"
-        whose = what if mailbox == source else f"{what} into {mailbox}"
-        ask.confirm(
-            f"Restore {whose} as of {show.moment(made.facts.made_at)}? {plan.present} are still there.",
-            yes=yes,
-        )
-        target, made_again = _target(database, mailbox, plan)
-        run = maildrop.Return(database, copy, plan, target)
-        with_lock(
-            database,
-            settings,
-            target.id,
-            lambda: watched("restoring", run.run()),
-            holder="mailstack backup restore",
-            octets=plan.octets,
-        )
-    if mailbox != source:
-        show.note(f"{source} of the backup is {mailbox} now")
-    if made_again:
-        show.note(
-            f"{mailbox} is an account again, with the password and limits it had;"
-            " aliases that led to it have to be added again"
-        )
-    return {"restored": run.restored, "present": plan.present, "findings": run.findings}
-
-
-def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> tuple[accounts.Account, bool]:
-    """The account to restore into, and whether it had been removed and is made again, as it was."""
-    from mailstack.store.backups import maildrop
-
-    with database.writing() as connection:
-        try:
-            return accounts.find_account(connection, mailbox), False
-        except NotFound:
-            return maildrop.make_again(connection, mailbox, plan), True
+app.command("restore", epilog=backup_restore.EXAMPLE)(backup_restore.restore)
 
 
 def _remember(context: typer.Context, identity: int) -> None:
