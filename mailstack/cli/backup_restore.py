@@ -23,7 +23,7 @@ from mailstack.store.locks import HOUSEKEEPING
 
 # They need alembic, which takes long to import, and most runs are of other commands.
 if TYPE_CHECKING:
-    from mailstack.store.backups import maildrop
+    from mailstack.store.backups import missing
     from mailstack.store.backups.folder import Folder, Made
 
 EXAMPLE: Final = "Example: mailstack backup restore --account jo@example.org"
@@ -126,13 +126,13 @@ def _restore_maildrop(
     unique_ids: list[str],
     yes: bool,
 ) -> dict[str, Any]:
-    from mailstack.store.backups import maildrop
+    from mailstack.store.backups import maildrop, missing
     from mailstack.store.backups.copy import upgraded
 
     with upgraded(folder, made, settings.state_dir) as copy:
         with database.reading() as connection:
-            mailbox = maildrop.renamed(connection, mailbox)
-            plan = maildrop.plan(connection, copy, source, unique_ids, target=mailbox)
+            mailbox = missing.renamed(connection, mailbox)
+            plan = missing.plan(connection, copy, source, unique_ids, target=mailbox)
         what = f"{show.counted(len(plan.missing), 'message')} ({show.octets(plan.octets)}) of {source}"
         whose = what if mailbox == source else f"{what} into {mailbox}"
         ask.confirm(
@@ -159,12 +159,12 @@ def _restore_maildrop(
     return {"restored": run.restored, "present": plan.present, "findings": run.findings}
 
 
-def _target(database: Database, mailbox: Mailbox, plan: maildrop.Plan) -> tuple[accounts.Account, bool]:
+def _target(database: Database, mailbox: Mailbox, plan: missing.Plan) -> tuple[accounts.Account, bool]:
     """The account to restore into, and whether it had been removed and is made again, as it was."""
-    from mailstack.store.backups import maildrop
+    from mailstack.store.backups import missing
 
     with database.writing() as connection:
         try:
             return accounts.find_account(connection, mailbox), False
         except NotFound:
-            return maildrop.make_again(connection, mailbox, plan), True
+            return missing.make_again(connection, mailbox, plan), True

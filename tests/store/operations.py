@@ -38,7 +38,7 @@ from mailstack.store import (
     retention,
     undo,
 )
-from mailstack.store.backups import maildrop
+from mailstack.store.backups import maildrop, missing
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
@@ -237,7 +237,7 @@ def _restore_maildrop(database: Database, folder: Path) -> None:
     one_at_a_time = patch.object(maildrop, "_STEP_MESSAGES", 1)
     with upgraded(backups, backups.find(None), folder) as copy, one_at_a_time:
         with database.reading() as connection:
-            plan = maildrop.plan(connection, copy, JO)
+            plan = missing.plan(connection, copy, JO)
             target = accounts.find_account(connection, JO)
         _exhaust(maildrop.Return(database, copy, plan, target).run())
 

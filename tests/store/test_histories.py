@@ -24,7 +24,7 @@ from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import accounts, browse, housekeeping, leftovers, messages, undo
-from mailstack.store.backups import maildrop
+from mailstack.store.backups import maildrop, missing
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
@@ -242,7 +242,7 @@ class Histories(RuleBasedStateMachine):
         with upgraded(self._backups, self._backups.find(None), self._folder) as copy:
             try:
                 with self._database.reading() as connection:
-                    plan = maildrop.plan(connection, copy, mailbox)
+                    plan = missing.plan(connection, copy, mailbox)
                     target = accounts.find_account(connection, mailbox)
             except NotFound:
                 assert self._backed_up[owner].keys() <= self._there[owner].keys()

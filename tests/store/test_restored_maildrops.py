@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
 from mailstack.store import accounts, removal
-from mailstack.store.backups import maildrop
+from mailstack.store.backups import maildrop, missing
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import Database
@@ -71,9 +71,9 @@ def test_one_message_comes_back_alone(two_maildrops: Database, folder: Folder, t
     assert mail(two_maildrops, "kim") == {wanted: before[wanted]}
     with upgraded(folder, folder.find(None), tmp_path) as copy, two_maildrops.reading() as connection:
         with pytest.raises(NotFound, match="no message 7"):
-            maildrop.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
+            missing.plan(connection, copy, Mailbox("kim", "example.org"), ["7"])
         with pytest.raises(NotFound, match="no account"):
-            maildrop.plan(connection, copy, Mailbox("eve", "example.org"))
+            missing.plan(connection, copy, Mailbox("eve", "example.org"))
 
 
 def test_an_account_under_a_removed_ones_name_keeps_its_own_mail(
@@ -140,7 +140,7 @@ def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
     expunge(in_two_views, 1, 2)
     with upgraded(folder, folder.find(None), tmp_path) as copy:
         with in_two_views.writing() as connection:
-            found = maildrop.plan(connection, copy, Mailbox("kim", "example.org"))
+            found = missing.plan(connection, copy, Mailbox("kim", "example.org"))
             target = accounts.find_account(connection, Mailbox("kim", "example.org"))
         run = maildrop.Return(in_two_views, copy, found, target)
         assert [step.done <= step.total for step in run.run()] != []
@@ -178,7 +178,7 @@ def test_a_surrogate_that_is_damaged_in_the_backup_too_is_done_without(
     back_up(in_two_views, folder)
     with upgraded(folder, folder.find(None), tmp_path) as copy:
         with in_two_views.reading() as connection:
-            found = maildrop.plan(connection, copy, Mailbox("kim", "example.org"))
+            found = missing.plan(connection, copy, Mailbox("kim", "example.org"))
             target = accounts.find_account(connection, Mailbox("kim", "example.org"))
         run = maildrop.Return(in_two_views, copy, found, target)
         for _ in run.run():

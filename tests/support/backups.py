@@ -8,7 +8,7 @@ from pathlib import Path
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts, browse, removal
-from mailstack.store.backups import maildrop
+from mailstack.store.backups import maildrop, missing
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
@@ -64,7 +64,7 @@ def restored(
     """Restore one account's mail from the newest backup, as far as it has it."""
     with upgraded(folder, folder.find(None), working) as copy:
         with database.writing() as connection:
-            found = maildrop.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
+            found = missing.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
             target = accounts.find_account(connection, Mailbox(name, "example.org"))
         run = maildrop.Return(database, copy, found, target)
         exhaust(run.run())
