@@ -7,20 +7,20 @@ import sys
 from mailstack import log
 from mailstack.delivery import Delivery
 from mailstack.mail.intake import Intake
+from mailstack.settings import Smtp
 from mailstack.smtp.data import ChunkReader, DotReader
 
 
 class Content:
     """What a session is reading from its first octet to its last, and where the octets go."""
 
-    __slots__ = ("_framing", "_intake", "_last_chunk", "octets", "seen_at")
+    __slots__ = ("_framing", "_intake", "_last_chunk", "_seen_at", "octets")
 
     def __init__(self, intake: Intake | None) -> None:
         """Without an intake there is no transaction: the octets are read and dropped."""
         self.octets = 0
         """How many octets have come."""
-        self.seen_at: float | None = None
-        """When whoever watches over its speed saw it first."""
+        self._seen_at: float | None = None  # when it was first looked at
         self._intake = intake
         self._framing: DotReader | ChunkReader | None = None
         self._last_chunk = True
@@ -71,6 +71,18 @@ class Content:
         """The whole message, which is the caller's to close, or None where it was dropped as it came."""
         intake, self._intake = self._intake, None
         return intake
+
+    def is_too_slow(self, now: float, limits: Smtp) -> bool:
+        """Whether it has had its time, or trickles to keep the connection.
+
+        A sender may be silent for `idle_seconds`, and so may a slow line of an honest one; what is
+        asked of it is asked of the rest of the time.
+        """
+        if self._seen_at is None:
+            self._seen_at = now
+        seconds = now - self._seen_at
+        owed = (seconds - limits.idle_seconds) * limits.min_octets_per_second
+        return seconds > limits.max_data_seconds or owed > self.octets
 
     def note_lost(self, delivery: Delivery, *, session_id: str) -> None:
         """The connection is gone before the content had ended: tell the log, and whoever asks later."""

@@ -21,7 +21,6 @@ from mailstack import log
 from mailstack.crowd import Crowd, Limits, Refusal
 from mailstack.peers import peer_of
 from mailstack.smtp import replies
-from mailstack.smtp.content import Content
 from mailstack.smtp.session import Session
 from mailstack.smtp.site import Site
 from mailstack.smtp.transport import describe_tls, has_spoken
@@ -294,23 +293,11 @@ class Receiver(SMTP):
 
     def look_at_clock(self, now: float) -> None:
         """End what takes too long: silence, a command, or the content of a message."""
+        content, limits = self.conversation.content, self._reception.site.settings
         if self.deadline < now:
             self.time_out()
-        elif (content := self.conversation.content) and not self._awaiting and self._too_slow(content, now):
+        elif content and not self._awaiting and content.is_too_slow(now, limits):
             self.end(replies.TOO_SLOW, linger=True)
-
-    def _too_slow(self, content: Content, now: float) -> bool:
-        """Whether the content has had its time, or trickles to keep the connection.
-
-        A sender may be silent for `idle_seconds`, and so may a slow line of an honest one; what is
-        asked of it is asked of the rest of the time.
-        """
-        limits = self._reception.site.settings
-        if content.seen_at is None:
-            content.seen_at = now
-        seconds = now - content.seen_at
-        owed = (seconds - limits.idle_seconds) * limits.min_octets_per_second
-        return seconds > limits.max_data_seconds or owed > content.octets
 
     def time_out(self) -> None:
         """Nothing was said for too long (RFC 5321 §4.5.3.2), or our last words were not read."""
