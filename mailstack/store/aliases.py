@@ -138,13 +138,13 @@ def _target(connection: Connection, here: Place, mailbox: Mailbox) -> Place:
         raise BadTarget(
             f"{mailbox} is outside our domains, and mailstack does not send mail to other servers yet"
         ) from error
-    walk = routing.walk(connection, [where], catch_all=False)
-    if where == here or here in walk.aliases:
+    expansion = routing.expansion(connection, [where], catch_all=False)
+    if where == here or here in expansion.aliases:
         raise BadTarget(f"{mailbox} leads back to {_written(routing.mailbox(connection, here))}")
     if where in routing.taken(connection, [where]):
         return where
     # A target with a tag would be forgotten when the account behind it is renamed or removed.
-    hint = f"; name {walk.accounts[0].mailbox} instead" if walk.accounts else "; add it first"
+    hint = f"; name {expansion.accounts[0].mailbox} instead" if expansion.accounts else "; add it first"
     raise BadTarget(f"{mailbox} is neither an account nor an alias{hint}")
 
 

@@ -16,7 +16,7 @@ from mailstack.errors import StoreDamaged
 from mailstack.store import legible, messages, reread
 from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
-from mailstack.store.legible import Walk
+from mailstack.store.legible import Scan
 from mailstack.store.links import Range
 from mailstack.store.progress import Progress
 from mailstack.store.recount import Counters
@@ -40,7 +40,7 @@ def check(database: Database, *, repair: bool = False, read_content: bool = True
     """
     ranges = _ranges(*_all_ends(database))
     steps: list[Iterator[Finding]] = [
-        *(_walked(database, each) for each in legible.walks(database)),
+        *(_scanned(database, each) for each in legible.scans(database)),
         # Messages first: mending an entry's octets changes what its account's counters have to be.
         *(_messages_step(database, each, repair=repair) for each in ranges),
         *(_account_step(database, Counters(each), repair=repair) for each in _accounts(database)),
@@ -58,9 +58,9 @@ def _accounts(database: Database) -> Sequence[int]:
         return ()
 
 
-def _walked(database: Database, walk: Walk) -> Iterator[Finding]:
-    if not legible.can_be_read(database, walk):
-        yield Finding(f"some of the {walk.name} {legible.UNREADABLE}", mendable=False)
+def _scanned(database: Database, scan: Scan) -> Iterator[Finding]:
+    if not legible.can_be_read(database, scan):
+        yield Finding(f"some of the {scan.name} {legible.UNREADABLE}", mendable=False)
 
 
 def _content(database: Database, part: Range) -> Iterator[Finding]:

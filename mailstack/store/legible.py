@@ -18,42 +18,42 @@ from mailstack.store.tables import content, metadata
 UNREADABLE: Final = "cannot be read: the database is damaged there"
 
 
-class Walk(NamedTuple):
+class Scan(NamedTuple):
     """A table, or one of SQLite's indexes, and the statement that goes through all of it."""
 
     name: str
     statement: str
 
 
-def walks(database: Database) -> list[Walk]:
+def scans(database: Database) -> list[Scan]:
     """Everything but content."""
     if database.is_sqlite:
         with database.reading() as connection:
             return list(_of_sqlite(connection))
     quoted = database.engine.dialect.identifier_preparer.quote
     return [
-        Walk(f"table {table.name}", f"SELECT count(*) FROM {quoted(table.name)}")
+        Scan(f"table {table.name}", f"SELECT count(*) FROM {quoted(table.name)}")
         for table in metadata.sorted_tables
         if table is not content
     ]
 
 
-def can_be_read(database: Database, walk: Walk) -> bool:
+def can_be_read(database: Database, scan: Scan) -> bool:
     """Whether it can be read to its end."""
     try:
         with database.reading() as connection:
-            connection.exec_driver_sql(walk.statement)
+            connection.exec_driver_sql(scan.statement)
     except StoreDamaged:
         return False
     return True
 
 
-def _of_sqlite(connection: Connection) -> Iterator[Walk]:
+def _of_sqlite(connection: Connection) -> Iterator[Scan]:
     wanted = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
     for kind, name, table, sql in connection.exec_driver_sql(wanted):
         if kind == "table" and name != content.name:
-            yield Walk(f"table {name}", f'SELECT count(*) FROM "{table}" NOT INDEXED')
+            yield Scan(f"table {name}", f'SELECT count(*) FROM "{table}" NOT INDEXED')
         elif kind == "index":
             _, _, condition = sql.partition(" WHERE ")  # a partial index serves only its own condition
             statement = f'SELECT count(*) FROM "{table}" INDEXED BY "{name}" WHERE {condition or 1}'
-            yield Walk(f"index {name}", statement)
+            yield Scan(f"index {name}", statement)

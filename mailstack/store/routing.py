@@ -37,7 +37,7 @@ class Reached(NamedTuple):
     quota_messages: int | None = None
 
 
-class Walk(NamedTuple):
+class Expansion(NamedTuple):
     """All that mail for some addresses passes through: the accounts, and the aliases on the way."""
 
     accounts: tuple[Reached, ...]
@@ -74,11 +74,11 @@ def domain_id(connection: Connection, name: str) -> int:
 
 def expand(connection: Connection, places: Iterable[Place], *, catch_all: bool = True) -> tuple[Reached, ...]:
     """The accounts that mail for these addresses goes to, each once; none where nobody is there."""
-    return walk(connection, places, catch_all=catch_all).accounts
+    return expansion(connection, places, catch_all=catch_all).accounts
 
 
-def walk(connection: Connection, places: Iterable[Place], *, catch_all: bool = True) -> Walk:
-    """Follow every alias, each address once: a circle ends by itself and leads nowhere."""
+def expansion(connection: Connection, places: Iterable[Place], *, catch_all: bool = True) -> Expansion:
+    """Follow every alias (RFC 5321 §3.9.1), each address once: a circle ends by itself and leads nowhere."""
     found: dict[int, Reached] = {}
     passed: set[Place] = set()
     seen: set[Place] = set()
@@ -97,7 +97,7 @@ def walk(connection: Connection, places: Iterable[Place], *, catch_all: bool = T
                     further.update(dict.fromkeys(targets))
                     break
         ahead = [target for target in further if target not in seen]
-    return Walk(tuple(found.values()), frozenset(passed))
+    return Expansion(tuple(found.values()), frozenset(passed))
 
 
 def _candidates(wanted: Place, *, catch_all: bool) -> Iterator[Place]:

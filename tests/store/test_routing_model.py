@@ -74,9 +74,9 @@ def _check(connection: Connection) -> None:
         here = aliases.source_place(connection, alias.mailbox)
         for target in alias.targets:
             where = routing.place(connection, target)
-            walk = routing.walk(connection, [where], catch_all=False)
-            assert walk.accounts, f"{alias.mailbox} leads to {target}, which leads nowhere"
-            assert here not in walk.aliases, f"{alias.mailbox} leads back to itself"
+            expansion = routing.expansion(connection, [where], catch_all=False)
+            assert expansion.accounts, f"{alias.mailbox} leads to {target}, which leads nowhere"
+            assert here not in expansion.aliases, f"{alias.mailbox} leads back to itself"
 
 
 def _promised(connection: Connection) -> dict[Mailbox, set[int]]:
