@@ -73,10 +73,10 @@ def for_each(
     if intake.envelope is accepted:
         return reply * len(accepted.forward_paths)
     gone, refused = failed(NoSuchMailbox(), session_id=session_id), Refusals()
-    told = []
+    replies = []
     for forward_path, route in zip(accepted.forward_paths, accepted.routes, strict=True):
         is_gone = intake.envelope.accounts.keys().isdisjoint(route)
-        told.append(gone if is_gone else reply)
+        replies.append(gone if is_gone else reply)
         if is_gone:
             refused.add(
                 gone,
@@ -86,7 +86,7 @@ def for_each(
                 forward_path=forward_path,
             )
     refused.tell(delivery, intake.arrival, session_id=session_id)
-    return b"".join(told)
+    return b"".join(replies)
 
 
 def failed(error: Exception, *, session_id: str) -> bytes:

@@ -54,6 +54,15 @@ class Row(NamedTuple):
     about: str
     told: str
 
+    @classmethod
+    def of(cls, at: int, name: str, kind: Kind, about: Iterable[str], told: dict[str, Any]) -> Row:
+        """An event from its parts: `about` is what it can be found by, `told` all there is to know."""
+        if None in told.values():
+            told = {key: value for key, value in told.items() if value is not None}
+        found = "\n".join(about).casefold()
+        # The driver knows str better than Kind.
+        return cls(at, name, str(kind), f"\n{found}\n", _written(told))
+
     def entered(self, entries: Sequence[tuple[int, int]]) -> Row:
         """The same, which also tells by account and uid what entries a message has got."""
         at, name, kind, about, told = self
@@ -71,21 +80,13 @@ def account_mark(account_id: int) -> str:
     return f"#{account_id}"
 
 
-def row(at: int, name: str, kind: Kind, about: Iterable[str], told: dict[str, Any]) -> Row:
-    """An event from its parts: `about` is what it can be found by, `told` all there is to know."""
-    if None in told.values():
-        told = {key: value for key, value in told.items() if value is not None}
-    found = "\n".join(about).casefold()
-    return Row(at, name, str(kind), f"\n{found}\n", _written(told))  # the driver knows str better than Kind
-
-
 _written: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 def add(connection: Connection, kind: Kind, account_id: int, **told: Any) -> None:
     """Tell, in the transaction of what has happened, about a maildrop."""
     about = (account_mark(account_id), str(told.get("account") or ""))
-    write(connection, [[row(now(), log.new_session_id(), kind, about, told | {"account_id": account_id})]])
+    write(connection, [[Row.of(now(), log.new_session_id(), kind, about, told | {"account_id": account_id})]])
 
 
 def write(connection: Connection, jobs: Sequence[Sequence[Row]]) -> list[None]:
@@ -130,7 +131,7 @@ class Journal:
     def row(self, name: str, kind: Kind, about: Iterable[str], told: dict[str, Any]) -> Row:
         """An event of this moment, for whoever writes it in a transaction of theirs."""
         self._last = max(self._last + 1, now())  # no two rows of a process have the same time
-        return row(self._last, name, kind, about, told)
+        return Row.of(self._last, name, kind, about, told)
 
     def note(self, name: str, kind: Kind, about: Iterable[str], **told: Any) -> None:
         """Have an event written soon; beyond a bound in memory it is lost, and the log says how many."""

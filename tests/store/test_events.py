@@ -149,8 +149,8 @@ async def test_what_the_database_refuses_is_written_later(database: Database, tm
 
 async def test_housekeeping_forgets_old_events_in_slices(database: Database, tmp_path: Path) -> None:
     old = now() - 31 * DAY * 1_000_000
-    rows = [events.row(old + n, f"old{n}", Kind.SESSION, [], {"account_id": 1}) for n in range(1200)]
-    rows.append(events.row(now(), "new", Kind.SESSION, [], {"account_id": 1}))
+    rows = [events.Row.of(old + n, f"old{n}", Kind.SESSION, [], {"account_id": 1}) for n in range(1200)]
+    rows.append(events.Row.of(now(), "new", Kind.SESSION, [], {"account_id": 1}))
     with database.writing() as connection:
         events.write(connection, [rows])
     rules = Rules(default=Limits(), undo_seconds=0, undo_deleted_seconds=0, trace_seconds=30 * DAY)
@@ -191,7 +191,7 @@ def test_of_a_unique_id_that_was_never_given_nothing_is_known(
 def test_percent_and_underscore_mean_themselves(database: Database) -> None:
     names = ("a_b@example.org", "axb@example.org", "a%b@example.org")
     with database.writing() as connection:
-        rows = [events.row(n, str(n), Kind.REFUSED, [name], {}) for n, name in enumerate(names, 1)]
+        rows = [events.Row.of(n, str(n), Kind.REFUSED, [name], {}) for n, name in enumerate(names, 1)]
         events.write(connection, [rows])
     with database.reading() as connection:
         for number, name in enumerate(names, 1):
