@@ -21,8 +21,8 @@ from backports import zstd
 
 from mailstack.mail.lines import canonical
 from mailstack.mail.spool import PART_OCTETS
+from mailstack.store.parts import content_id
 from mailstack.store.sqlite import PAGE_OCTETS
-from mailstack.store.tables import PARTS_A_MESSAGE
 
 Parts = list[bytes]
 
@@ -99,7 +99,7 @@ def on_disk(stored: Sequence[Parts]) -> tuple[int, int]:
         for start in range(0, len(stored), BATCH):
             connection.execute("BEGIN")
             for number, parts in enumerate(stored[start : start + BATCH], start + 1):
-                rows = ((number * PARTS_A_MESSAGE + at, part) for at, part in enumerate(parts))
+                rows = ((content_id(number, at), part) for at, part in enumerate(parts))
                 connection.executemany("INSERT INTO content VALUES (?, ?)", rows)
             connection.execute("COMMIT")
         logged = (Path(folder) / "mail.db-wal").stat().st_size

@@ -12,6 +12,7 @@ from mailstack.errors import NotFound
 from mailstack.store import digests, fetching
 from mailstack.store.clock import moment
 from mailstack.store.engine import Database
+from mailstack.store.parts import parts_in
 from mailstack.store.tables import entry, message
 
 _PAGE = 1000
@@ -97,7 +98,7 @@ def octets_of(database: Database, account_id: int, uid: int) -> Iterator[bytes]:
         opened = fetching.open_message(connection, account_id, uid)
     yield from opened.first
     sent = sum(map(len, opened.first))
-    for number in range(1, fetching.parts(opened.content_octets), fetching.PARTS_A_STEP):
+    for number in range(1, parts_in(opened.content_octets), fetching.PARTS_A_STEP):
         with database.reading() as connection:
             pieces = fetching.step(connection, opened, number)
         sent += sum(map(len, pieces))

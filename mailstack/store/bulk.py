@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, select
 
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, content, message
+from mailstack.store.parts import content_id, is_of_messages
+from mailstack.store.tables import content, message
 
 GROUP_OCTETS: Final = 8 * 1024 * 1024
 GROUP_MESSAGES: Final = 1000
@@ -48,7 +49,7 @@ def group_after(connection: Connection, after: int) -> list[Stored]:
 
 def between(connection: Connection, first: int, last: int) -> Iterator[tuple[int, bytes]]:
     """The content rows (`id`, octets) of the messages from `first` to `last`, in order."""
-    here = (content.c.id >= first * PARTS_A_MESSAGE) & (content.c.id < (last + 1) * PARTS_A_MESSAGE)
+    here = is_of_messages(first, last + 1)
     for row in connection.execute(select(content.c.id, content.c.octets).where(here).order_by(content.c.id)):
         yield row.id, row.octets
 
@@ -57,8 +58,7 @@ def part_by_part(
     reading: Callable[[], AbstractContextManager[Connection]], number: int
 ) -> Iterator[tuple[int, bytes]]:
     """A message's content, some parts at a time."""
-    first = number * PARTS_A_MESSAGE
-    for start in range(first, first + PARTS_A_MESSAGE, PARTS_A_STEP):
+    for start in range(content_id(number), content_id(number + 1), PARTS_A_STEP):
         here = (content.c.id >= start) & (content.c.id < start + PARTS_A_STEP)
         with reading() as connection:
             wanted = select(content.c.id, content.c.octets).where(here).order_by(content.c.id)

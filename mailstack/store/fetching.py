@@ -15,9 +15,10 @@ from sqlalchemy.sql.expression import ColumnElement, FromClause
 from mailstack.errors import MessageDamaged, MessageGone
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import blobs, digests
+from mailstack.store.parts import content_id, first_of, parts_in
 from mailstack.store.prepared import Prepared
 from mailstack.store.surrogate import SHOWN_ID
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
+from mailstack.store.tables import content, entry, message
 
 _AT_ONCE: Final = 200
 """So many uids at most are looked at in one go, however small their messages are."""
@@ -111,8 +112,7 @@ def _opened(connection: Connection, row: Sequence[Any]) -> Opened:
         raise digests.damaged(message_id)
     pieces: Sequence[bytes] = (first or b"",)
     if content_octets > blobs.PIECE_OCTETS:
-        pieces = blobs.pieces(connection, message_id * PARTS_A_MESSAGE)
-        _check(message_id, content_octets, known, 0, pieces)
+        pieces = _part(connection, message_id, content_octets, known, 0)
     elif content_octets and (len(pieces[0]) != content_octets or not digests.fits_whole(known, pieces[0])):
         raise digests.damaged(message_id)
     pieces = (prefix + pieces[0],) if content_octets <= _SMALL_OCTETS else (prefix, *pieces)
@@ -133,28 +133,20 @@ def step(connection: Connection, opened: Opened, number: int) -> list[bytes]:
 
     Raises MessageDamaged where they are not what was deposited.
     """
-    until = min(number + PARTS_A_STEP, parts(opened.content_octets))
-    return [piece for each in range(number, until) for piece in _part(connection, opened, each)]
+    message_id, octets, known = opened.message_id, opened.content_octets, opened.digests
+    some = range(number, min(number + PARTS_A_STEP, parts_in(octets)))
+    return [piece for each in some for piece in _part(connection, message_id, octets, known, each)]
 
 
-def _part(connection: Connection, opened: Opened, number: int) -> list[bytes]:
-    pieces = blobs.pieces(connection, opened.message_id * PARTS_A_MESSAGE + number)
-    _check(opened.message_id, opened.content_octets, opened.digests, number, pieces)
-    return pieces
-
-
-def _check(
-    message_id: int, content_octets: int, known: bytes | None, number: int, pieces: Sequence[bytes]
-) -> None:
-    """Raise MessageDamaged unless these are the part of the content that was deposited."""
+def _part(
+    connection: Connection, message_id: int, content_octets: int, known: bytes | None, number: int
+) -> list[bytes]:
+    """One part in pieces; raises MessageDamaged unless it is what was deposited."""
+    pieces = blobs.pieces(connection, content_id(message_id, number))
     whole = min(PART_OCTETS, content_octets - number * PART_OCTETS)
     if sum(map(len, pieces)) != whole or not digests.fits(known, number, *pieces):
         raise digests.damaged(message_id)
-
-
-def parts(octets: int) -> int:
-    """How many parts a content of so many octets has."""
-    return -(-octets // PART_OCTETS)
+    return pieces
 
 
 def _open(shown: FromClause, source: FromClause, octets: Any, prefix: Any) -> Prepared:
@@ -172,7 +164,7 @@ def _open(shown: FromClause, source: FromClause, octets: Any, prefix: Any) -> Pr
             case((shown.c.octets <= _PIECE, content.c.octets)),  # a larger one is read in pieces
         )
         .select_from(source)
-        .outerjoin(content, content.c.id == shown.c.id * literal_column(str(PARTS_A_MESSAGE)))
+        .outerjoin(content, content.c.id == first_of(shown.c.id))
         .where(
             entry.c.account_id == bindparam("account_id"),
             entry.c.uid.between(bindparam("first"), bindparam("until")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import digests
+from mailstack.store.parts import content_id
 
 
 class Inspection:
@@ -14,16 +15,16 @@ class Inspection:
         self._expected = octets
         self._digests = known
         self._octets = 0
-        self._next = 0
+        self._first = self._next = content_id(message_id)
         self._intact = True
         self._canonical = True
         self._ends_line = True
         self._carriage_return = b""  # the last part's last octet, where it was one
 
     def see(self, number: int, octets: bytes) -> None:
-        """Take note of the next part."""
+        """Take note of the next part, which is the row `number` of `content`."""
         self._intact &= number == self._next and 0 < len(octets) <= PART_OCTETS
-        self._intact &= digests.fits(self._digests, number, octets)
+        self._intact &= digests.fits(self._digests, number - self._first, octets)
         self._next += 1
         self._octets += len(octets)
         text = self._carriage_return + octets  # a part may end between CR and LF

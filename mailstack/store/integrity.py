@@ -18,10 +18,11 @@ from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
 from mailstack.store.legible import Scan
 from mailstack.store.links import Range
+from mailstack.store.parts import message_of
 from mailstack.store.progress import Progress
 from mailstack.store.recount import Counters
 from mailstack.store.runs import Runs
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, message
+from mailstack.store.tables import account, content, message
 
 _IDS_A_STEP = 5000
 
@@ -89,7 +90,7 @@ def _ends(connection: Connection) -> tuple[int, int]:
     low, high = connection.execute(select(func.min(message.c.id), func.max(message.c.id))).one()
     first, last = connection.execute(select(func.min(content.c.id), func.max(content.c.id))).one()
     ids = [low, high] if low is not None else []
-    ids += [first // PARTS_A_MESSAGE, last // PARTS_A_MESSAGE] if first is not None else []
+    ids += [message_of(first), message_of(last)] if first is not None else []
     return (min(ids), max(ids)) if ids else (0, -1)
 
 

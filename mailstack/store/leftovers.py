@@ -37,10 +37,10 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, literal_colu
 from mailstack import log
 from mailstack.errors import MailstackError, StoreDamaged
 from mailstack.store import surrogate
-from mailstack.store.fetching import parts
+from mailstack.store.parts import content_ids
 from mailstack.store.prepared import Prepared, Row, is_among, packed
 from mailstack.store.readers import Readers
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message, removed
+from mailstack.store.tables import content, entry, leftover, message, removed
 from mailstack.store.writer import Writer
 
 QUIET_SECONDS: Final = 2.0
@@ -156,8 +156,8 @@ def _orphans(connection: Connection, message_ids: set[int]) -> list[Row]:
 def _remove(connection: Connection, doomed: list[Row]) -> None:
     if surrogates := [surrogate_id for _, _, surrogate_id in doomed if surrogate_id is not None]:
         doomed = doomed + surrogate.FOUND.rows(connection, packed(surrogates))
-    content_ids = [number * PARTS_A_MESSAGE + n for number, octets, _ in doomed for n in range(parts(octets))]
-    _DELETE_CONTENT.run(connection, packed(content_ids))
+    parts = [each for number, octets, _ in doomed for each in content_ids(number, octets)]
+    _DELETE_CONTENT.run(connection, packed(parts))
     _DELETE_MESSAGES.run(connection, packed(number for number, _, _ in doomed))
 
 

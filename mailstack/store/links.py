@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    and_,
-    delete,
-    exists,
-    func,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import Connection, and_, delete, exists, func, select, update
 
 from mailstack.store import removal
 from mailstack.store.finding import Finding
 from mailstack.store.leftovers import IN_NO_MAILDROP
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message
-
-# Written into the statement: PostgreSQL does not see that two parameters of GROUP BY are the same.
-_number: ColumnElement[int] = content.c.id // literal_column(str(PARTS_A_MESSAGE), Integer)
+from mailstack.store.parts import MESSAGE_ID, is_of_messages
+from mailstack.store.tables import content, entry, leftover, message
 
 
 class Range(NamedTuple):
@@ -82,7 +69,7 @@ class Range(NamedTuple):
         """Note messages in no maildrop, which then go; remove content of no message."""
         removal.note(connection, self.orphans(connection))
         for number in self.strays(connection):
-            connection.execute(delete(content).where(_parts_of(number)))
+            connection.execute(delete(content).where(is_of_messages(number, number + 1)))
 
     def orphans(self, connection: Connection) -> Sequence[int]:
         """Messages that no maildrop has, none can get back, and no sweep will remove."""
@@ -97,8 +84,8 @@ class Range(NamedTuple):
 
     def strays(self, connection: Connection) -> Sequence[int]:
         """Numbers of messages that are not there, whose content is."""
-        orphaned = ~exists().where(message.c.id == _number)
-        wanted = select(_number).where(self._content_here(), orphaned).distinct()
+        orphaned = ~exists().where(message.c.id == MESSAGE_ID)
+        wanted = select(MESSAGE_ID).where(is_of_messages(*self), orphaned).distinct()
         return sorted(connection.execute(wanted).scalars().all())
 
     def _disagreeing(self, connection: Connection) -> Sequence[Any]:
@@ -123,11 +110,3 @@ class Range(NamedTuple):
 
     def _here(self, column: Any) -> Any:
         return and_(column >= self.low, column < self.high)
-
-    def _content_here(self) -> Any:
-        first, end = self.low * PARTS_A_MESSAGE, self.high * PARTS_A_MESSAGE
-        return and_(content.c.id >= first, content.c.id < end)
-
-
-def _parts_of(number: int) -> Any:
-    return and_(content.c.id >= number * PARTS_A_MESSAGE, content.c.id < (number + 1) * PARTS_A_MESSAGE)

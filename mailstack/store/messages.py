@@ -26,8 +26,9 @@ from mailstack.mail.spool import Spool
 from mailstack.mail.unique_id import Own
 from mailstack.store import blobs, digests, events, surrogate
 from mailstack.store.events import Row
+from mailstack.store.parts import content_id
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import PARTS_A_MESSAGE, account, entry, message
+from mailstack.store.tables import account, entry, message
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a batch of messages must not be in memory a second time."""
@@ -154,11 +155,11 @@ def _store_content(connection: Connection, numbered: Iterable[tuple[int, Deposit
     rows: list[tuple[int, bytes]] = []
     octets = 0
     for number, d in numbered:
-        first_id = number * PARTS_A_MESSAGE
+        first_id = content_id(number)
         if d.spool.octets > _LARGE_OCTETS:
             found.append(_store_large(connection, first_id, d.spool))
             continue
-        whole = b"".join(d.spool.parts())
+        whole = b"".join(next(d.spool.parts_in_turn(), ()))  # so little is one part
         found.append(digests.of_part(whole) if whole else b"")
         if whole:
             rows.append((first_id, whole))

@@ -18,7 +18,8 @@ from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
 from mailstack.store.leftovers import IN_NO_MAILDROP
 from mailstack.store.legible import UNREADABLE
-from mailstack.store.tables import PARTS_A_MESSAGE, leftover, message
+from mailstack.store.parts import message_of
+from mailstack.store.tables import leftover, message
 
 
 class Reread(NamedTuple):
@@ -59,7 +60,7 @@ def _looked_at(database: Database, after: int, last: int) -> list[_Look]:
         looks = {each.id: _Look(each) for each in group}
         if len(group) > 1:
             for number, octets in between(connection, group[0].id, group[-1].id):
-                if look := looks.get(number // PARTS_A_MESSAGE):
+                if look := looks.get(message_of(number)):
                     look.see(number, octets)
     if len(group) == 1:
         for number, octets in part_by_part(database.reading, group[0].id):
@@ -96,7 +97,7 @@ class _Look:
         self.digests = b""
 
     def see(self, number: int, octets: bytes) -> None:
-        self.inspection.see(number % PARTS_A_MESSAGE, octets)
+        self.inspection.see(number, octets)
         self.digests += digests.of_part(octets)
 
 

@@ -30,9 +30,6 @@ from sqlalchemy import (
     text,
 )
 
-PARTS_A_MESSAGE = 1 << 16
-"""`content.id` is `message.id * PARTS_A_MESSAGE + part`: one index serves both, in reading order."""
-
 UNLIMITED = -1
 """A limit of an account or a domain that says "none", where NULL says "ask the next higher place"."""
 
@@ -140,6 +137,7 @@ message = Table(
 content = Table(
     "content",
     metadata,
+    # Of the message and the part, see store/parts.py.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("octets", LargeBinary, nullable=False),  # at most PART_OCTETS
 )

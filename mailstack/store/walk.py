@@ -13,6 +13,7 @@ from typing import Final
 from mailstack.errors import MessageDamaged, StoreDamaged
 from mailstack.store import damage, digests, fetching
 from mailstack.store.fetching import NOTHING, Ahead, Opened
+from mailstack.store.parts import parts_in
 from mailstack.store.readers import Readers
 from mailstack.store.writer import Writer
 
@@ -83,7 +84,7 @@ class Content:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = list(reversed(self._opened.first))
         opened = self._opened = self._opened._replace(first=())  # a client may take hours for the rest
-        sent, parts = 0, fetching.parts(opened.content_octets)
+        sent, parts = 0, parts_in(opened.content_octets)
         for number in range(1, parts + fetching.PARTS_A_STEP, fetching.PARTS_A_STEP):
             while pieces:
                 sent += len(pieces[-1])

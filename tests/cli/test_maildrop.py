@@ -19,7 +19,8 @@ from mailstack.cli import export, show
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import browse
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, content
+from mailstack.store.parts import content_id
+from mailstack.store.tables import content
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
 
@@ -180,7 +181,7 @@ def test_a_damaged_message_does_not_keep_the_others(
     filled: CommandLine, store: Database, tmp_path: Path, part: int
 ) -> None:
     with store.writing() as connection:
-        connection.execute(delete(content).where(content.c.id == 3 * PARTS_A_MESSAGE + part))
+        connection.execute(delete(content).where(content.c.id == content_id(3, part)))
     exported = filled("maildrop", "export", JO, tmp_path / "out", "--json")
     assert exported.code == 65
     assert len(exported.json["damaged"]) == 1

@@ -50,11 +50,11 @@ from mailstack.store.housekeeping import Rules
 from mailstack.store.leftovers import Slice
 from mailstack.store.limits import Limits
 from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.parts import content_id
 from mailstack.store.removal import Expunge
 from mailstack.store.retention import Read
 from mailstack.store.store import Store
 from mailstack.store.tables import (
-    PARTS_A_MESSAGE,
     REMOVED_BY_CLIENT,
     REMOVED_BY_HOUSEKEEPING,
     account,
@@ -191,13 +191,13 @@ def _housekeeping(database: Database, folder: Path) -> None:
 
 def _litter(database: Database, folder: Path) -> None:
     with database.writing() as connection:
-        connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"litter"))
+        connection.execute(insert(content).values(id=content_id(99), octets=b"litter"))
         connection.execute(update(account).where(account.c.id == JO_ID).values(messages=77, octets=7))
 
 
 def _litter_alone(database: Database, folder: Path) -> None:
     with database.writing() as connection:
-        connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"litter"))
+        connection.execute(insert(content).values(id=content_id(99), octets=b"litter"))
 
 
 def _back_up(database: Database, folder: Path) -> None:

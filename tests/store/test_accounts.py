@@ -14,7 +14,8 @@ from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, limits, routing
 from mailstack.store.accounts import NewAccount
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, leftover, message, state
+from mailstack.store.parts import content_id
+from mailstack.store.tables import account, content, entry, leftover, message, state
 from tests.support import maildrops
 
 
@@ -48,7 +49,7 @@ def put_message(connection: Connection, number: int, *addresses: str) -> None:
             id=number, octets=3, dotted=False, reverse_path="", received_at=1, mail_id=f"m{number}"
         )
     )
-    connection.execute(insert(content).values(id=number * PARTS_A_MESSAGE, octets=b"x\r\n"))
+    connection.execute(insert(content).values(id=content_id(number), octets=b"x\r\n"))
     for address in addresses:
         key = find(connection, address).id
         row = {"account_id": key, "uid": number, "unique_id": f"1.{number}", "message_id": number}
@@ -167,7 +168,7 @@ def test_removal_takes_the_mail_that_nobody_else_has(connection: Connection) -> 
     accounts.remove_account(connection, Mailbox("jo", "example.org"))
     maildrops.sweep(connection)
     assert connection.execute(select(message.c.id)).scalars().all() == [2]
-    assert connection.execute(select(content.c.id)).scalars().all() == [2 * PARTS_A_MESSAGE]
+    assert connection.execute(select(content.c.id)).scalars().all() == [content_id(2)]
     assert find(connection, "kim@example.org").messages == 1
     with pytest.raises(NotFound):
         find(connection, "jo@example.org")
@@ -177,7 +178,7 @@ def test_removal_of_a_large_maildrop_leaves_nothing(connection: Connection) -> N
     key, numbers = find(connection, "jo@example.org").id, range(1, 1202)
     common = {"octets": 3, "dotted": False, "reverse_path": "", "received_at": 1, "mail_id": "m"}
     connection.execute(insert(message), [{"id": number, **common} for number in numbers])
-    rows = [{"id": number * PARTS_A_MESSAGE, "octets": b"x\r\n"} for number in numbers]
+    rows = [{"id": content_id(number), "octets": b"x\r\n"} for number in numbers]
     connection.execute(insert(content), rows)
     common = {"account_id": key, "octets": 5, "prefix": b"p:", "delivered_at": 1}
     rows = [{"uid": n, "unique_id": f"1.{n}", "message_id": n, **common} for n in numbers]

@@ -10,7 +10,8 @@ from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts, browse
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, content
+from mailstack.store.parts import content_id
+from mailstack.store.tables import content
 from tests.support import maildrops
 
 JO = "jo@example.org"
@@ -64,6 +65,6 @@ def test_the_octets_are_those_that_were_deposited(database: Database, jo: int, o
 def test_a_damaged_message_is_an_error_that_names_it(database: Database, jo: int, part: int) -> None:
     number = maildrops.deposit(database, b"x" * 2 * PART_OCTETS + b"\r\n", JO)
     with database.writing() as connection:
-        connection.execute(delete(content).where(content.c.id == number * PARTS_A_MESSAGE + part))
+        connection.execute(delete(content).where(content.c.id == content_id(number, part)))
     with pytest.raises(MessageGone, match=f"message {number}"):
         list(browse.octets_of(database, jo, 1))

@@ -12,8 +12,9 @@ from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.replies import reply_to
 from mailstack.store import digests, fetching
 from mailstack.store.engine import Database
+from mailstack.store.parts import content_id
 from mailstack.store.store import Store
-from mailstack.store.tables import PARTS_A_MESSAGE, content, message
+from mailstack.store.tables import content, message
 from mailstack.store.walk import Content
 from tests.support import maildrops
 
@@ -32,7 +33,7 @@ def filled(database: Database) -> Database:
 
 def decay(database: Database, message_id: int, part: int) -> None:
     """Change one octet of a part, as a disk does."""
-    mine = content.c.id == message_id * PARTS_A_MESSAGE + part
+    mine = content.c.id == content_id(message_id, part)
     with database.writing() as connection:
         octets = bytearray(connection.execute(select(content.c.octets).where(mine)).scalar_one())
         octets[len(octets) // 2] ^= 1

@@ -16,12 +16,12 @@ from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.limits import Limits
+from mailstack.store.parts import content_id
 from mailstack.store.removal import Expunge
 from mailstack.store.retention import Doomed, Read
 from mailstack.store.runs import Runs
 from mailstack.store.store import Store
 from mailstack.store.tables import (
-    PARTS_A_MESSAGE,
     REMOVED_BY_CLIENT,
     UNLIMITED,
     account,
@@ -226,7 +226,7 @@ def _read_at(database: Database) -> int | None:
 
 async def test_litter_is_swept(filled: Database, tmp_path: Path) -> None:
     with filled.writing() as connection:
-        connection.execute(insert(content).values(id=99 * PARTS_A_MESSAGE, octets=b"left"))
+        connection.execute(insert(content).values(id=content_id(99), octets=b"left"))
     assert (await keep_house(filled, tmp_path)).orphans == 1
     assert findings(filled) == []
 

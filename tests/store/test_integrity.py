@@ -10,7 +10,8 @@ from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import accounts, browse, integrity
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message
+from mailstack.store.parts import content_id
+from mailstack.store.tables import account, content, entry, message
 from tests.support import maildrops
 from tests.support.contents import findings
 
@@ -97,7 +98,7 @@ def test_a_message_in_no_maildrop_is_removed_with_its_content(filled: Database) 
         maildrops.sweep(connection)
         assert connection.execute(select(message.c.id).order_by(message.c.id)).scalars().all() == [1, 2]
         ids = connection.execute(select(content.c.id).order_by(content.c.id)).scalars().all()
-        assert ids == [PARTS_A_MESSAGE, 2 * PARTS_A_MESSAGE]
+        assert ids == [content_id(1), content_id(2)]
 
 
 def _octets(connection: Connection) -> int:
@@ -107,7 +108,7 @@ def _octets(connection: Connection) -> int:
 
 def test_content_of_no_message_is_removed(filled: Database) -> None:
     with filled.writing() as connection:
-        connection.execute(insert(content).values(id=9 * PARTS_A_MESSAGE + 1, octets=b"left"))
+        connection.execute(insert(content).values(id=content_id(9, 1), octets=b"left"))
     assert findings(filled, repair=True) == ["content is left of message 9, which is not there"]
     assert findings(filled) == []
 
@@ -129,7 +130,7 @@ def test_an_entry_that_disagrees_with_its_message_is_mended_with_its_counter(fil
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_a_message_that_lost_a_part_is_told_and_left_alone(filled: Database, part: int) -> None:
     with filled.writing() as connection:
-        connection.execute(delete(content).where(content.c.id == 3 * PARTS_A_MESSAGE + part))
+        connection.execute(delete(content).where(content.c.id == content_id(3, part)))
     present = 7 + PART_OCTETS * 2 - (7 if part == 2 else PART_OCTETS)
     said = f"message 3 is damaged: of its {2 * PART_OCTETS + 7} octets {present} are there"
     assert findings(filled, repair=True) == [said]
@@ -142,14 +143,14 @@ def test_an_entry_whose_message_is_gone_is_removed(filled: Database) -> None:
         with filled.engine.connect() as connection:
             connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
             connection.execute(delete(message).where(message.c.id == 1))
-            connection.execute(delete(content).where(content.c.id == PARTS_A_MESSAGE))
+            connection.execute(delete(content).where(content.c.id == content_id(1)))
             connection.commit()
             connection.connection.cursor().execute("PRAGMA foreign_keys=ON")
     else:
         with filled.writing() as connection:
             without_foreign_keys(connection)
             connection.execute(delete(message).where(message.c.id == 1))
-            connection.execute(delete(content).where(content.c.id == PARTS_A_MESSAGE))
+            connection.execute(delete(content).where(content.c.id == content_id(1)))
             connection.execute(text("SET session_replication_role = origin"))
     assert findings(filled, repair=True) == ["jo@example.org: the message of uid 1 is gone"]
     assert findings(filled) == []

@@ -22,8 +22,9 @@ from mailstack.store import accounts, blobs, domains, fetching, leftovers, listi
 from mailstack.store.engine import Database
 from mailstack.store.leftovers import Slice
 from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.parts import message_of
 from mailstack.store.removal import Expunge
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, leftover, message
+from mailstack.store.tables import content, entry, leftover, message
 from tests.support import maildrops
 from tests.support.fetched import whole
 
@@ -86,7 +87,7 @@ def test_large_content_is_kept_behind_the_messages_whose_parts_have_small_number
     octets = b"Subject: x\r\n\r\n" + b"0123456789abcde\n" * 40_000
     monkeypatch.setattr(blobs, "LAST_OPENED", last_opened)
     with database.writing() as connection:
-        last = 2**31 // PARTS_A_MESSAGE - 2  # one message is before the border, the others behind it
+        last = message_of(2**31) - 2  # one message is before the border, the others behind it
         start = "INSERT INTO sqlite_sequence VALUES ('message', {})"
         if connection.dialect.name != "sqlite":
             start = "SELECT setval('message_id_seq', {})"

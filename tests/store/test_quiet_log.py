@@ -12,8 +12,9 @@ from mailstack.store import housekeeping, space
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import Limits
+from mailstack.store.parts import content_id
 from mailstack.store.sqlite import log_path
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content
+from mailstack.store.tables import account, content
 from tests.support import maildrops
 from tests.support.stores import opened
 
@@ -83,7 +84,7 @@ async def test_no_log_grows_long_while_space_is_given_back(
     for _ in range(2):  # what is behind what goes has to move
         maildrops.deposit(database, b"x" * 12_000_000 + b"\r\n", JO)
     with database.writing() as connection:
-        connection.execute(content.delete().where(content.c.id < 2 * PARTS_A_MESSAGE))
+        connection.execute(content.delete().where(content.c.id < content_id(2)))
     database.checkpoint("RESTART")
     log = log_path(str(database.path))
     database.dispose()  # the last one removes it

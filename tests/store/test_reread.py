@@ -10,9 +10,10 @@ from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import bulk, digests, fetching, migrate, removal
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
+from mailstack.store.parts import content_id
 from mailstack.store.removal import Expunge
 from mailstack.store.reread import reread
-from mailstack.store.tables import PARTS_A_MESSAGE, content, entry, message
+from mailstack.store.tables import content, entry, message
 from tests.support import maildrops
 from tests.support.contents import findings
 from tests.support.fetched import whole
@@ -32,7 +33,7 @@ def filled(database: Database) -> Database:
 
 def put(database: Database, number: int, octets: bytes) -> None:
     with database.writing() as connection:
-        mine = content.c.id == number * PARTS_A_MESSAGE
+        mine = content.c.id == content_id(number)
         connection.execute(update(content).where(mine).values(octets=octets))
 
 
@@ -98,7 +99,7 @@ def test_what_is_deleted_meanwhile_is_not_called_damaged(
 )
 def test_a_line_end_may_be_cut_in_two(parts: tuple[bytes, ...], fault: str | None) -> None:
     inspection = Inspection(1, sum(map(len, parts)), None)
-    for number, octets in enumerate(parts):
+    for number, octets in enumerate(parts, content_id(1)):
         inspection.see(number, octets)
     assert inspection.fault is None if fault is None else fault in str(inspection.fault)
 
@@ -112,5 +113,5 @@ def test_a_column_too_many_is_told(filled: Database) -> None:
 
 def test_content_beyond_the_last_part_is_damage_too(filled: Database) -> None:
     with filled.writing() as connection:
-        connection.execute(insert(content).values(id=PARTS_A_MESSAGE + 1, octets=b"more\r\n"))
+        connection.execute(insert(content).values(id=content_id(1, 1), octets=b"more\r\n"))
     assert findings(filled) == ["message 1 is damaged: of its 14 octets 20 are there"]

@@ -13,9 +13,10 @@ from sqlalchemy import update
 from mailstack.errors import MessageDamaged, MessageGone
 from mailstack.store import walk
 from mailstack.store.engine import Database
+from mailstack.store.parts import content_id
 from mailstack.store.removal import Expunge, expunge
 from mailstack.store.store import Store
-from mailstack.store.tables import PARTS_A_MESSAGE, content
+from mailstack.store.tables import content
 from mailstack.store.walk import Content, Walk
 from tests.support import maildrops
 
@@ -205,7 +206,7 @@ async def test_a_damaged_message_is_named_when_its_turn_comes(filled, tmp_path):
     async with opened(filled, tmp_path) as store:
         with filled.writing() as connection:
             connection.execute(
-                update(content).where(content.c.id == 5 * PARTS_A_MESSAGE).values(octets=octets_of(6))
+                update(content).where(content.c.id == content_id(5)).values(octets=octets_of(6))
             )
         on_foot = store.walk()
         for uid in range(1, COUNT + 1):

@@ -18,7 +18,7 @@ from mailstack.mail.spool import PART_OCTETS, Room, Spool
 from mailstack.store import blobs, frames
 from mailstack.store.engine import Database
 from mailstack.store.messages import Deposit
-from mailstack.store.tables import PARTS_A_MESSAGE
+from mailstack.store.parts import content_id, content_ids
 from tests.support.writing_process import files_of, note, noted, outcomes, wait_for, writing
 
 
@@ -31,7 +31,7 @@ def put(connection: Connection, jobs: Sequence[Deposit]) -> list[int]:
     counts = []
     for deposit in jobs:
         parts = list(deposit.spool.parts())
-        for key, part in enumerate(parts, int(deposit.mail_id) * PARTS_A_MESSAGE):
+        for key, part in enumerate(parts, content_id(int(deposit.mail_id))):
             blobs.put(connection, key, [part])
         counts.append(len(parts))
     return counts
@@ -40,8 +40,8 @@ def put(connection: Connection, jobs: Sequence[Deposit]) -> list[int]:
 def content_of(database: Database, number: int, octets: int) -> bytes:
     """What `put` has stored."""
     with database.reading() as connection:
-        parts = range(number * PARTS_A_MESSAGE, number * PARTS_A_MESSAGE - (-octets // PART_OCTETS))
-        return b"".join(piece for each in parts for piece in blobs.pieces(connection, each))
+        ids = content_ids(number, octets)
+        return b"".join(piece for each in ids for piece in blobs.pieces(connection, each))
 
 
 async def test_content_comes_whole_wherever_it_is_kept(database, tmp_path):

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Table, func, select
 
 from mailstack.store import integrity
 from mailstack.store.engine import Database
-from mailstack.store.tables import PARTS_A_MESSAGE, account, alias, content, domain, entry, message, removed
+from mailstack.store.parts import message_of
+from mailstack.store.tables import account, alias, content, domain, entry, message, removed
 
 Row = tuple[Any, ...]
 
@@ -85,7 +86,7 @@ def _digests(connection: Connection) -> dict[int, str]:
     """Of every message's content, put together from its parts."""
     made: dict[int, Any] = {}
     for number, octets in connection.execute(select(content.c.id, content.c.octets).order_by(content.c.id)):
-        made.setdefault(number // PARTS_A_MESSAGE, hashlib.sha256()).update(octets)
+        made.setdefault(message_of(number), hashlib.sha256()).update(octets)
     return {number: digest.hexdigest() for number, digest in made.items()}
 
 

@@ -13,8 +13,8 @@ from typing import Final, Self
 from mailstack.files import publish
 from mailstack.store.backups.folder import Folder, connected, legible
 from mailstack.store.bulk import Stored
+from mailstack.store.parts import content_id
 from mailstack.store.sqlite import PAGE_OCTETS
-from mailstack.store.tables import PARTS_A_MESSAGE
 
 ARCHIVE_OCTETS: Final = 256 * 1024 * 1024
 """How much content an archive takes before the next is begun: what a backup that is cut off loses."""
@@ -93,8 +93,7 @@ def last_id(archives: Sequence[Path]) -> int:
 
 def parts(file: sqlite3.Connection, message_id: int) -> Iterator[tuple[int, bytes]]:
     """The content rows of a message, in order, as the attached archive has them."""
-    first = message_id * PARTS_A_MESSAGE
     yield from file.execute(
         "SELECT id, octets FROM archive.content WHERE id >= ? AND id < ? ORDER BY id",
-        (first, first + PARTS_A_MESSAGE),
+        (content_id(message_id), content_id(message_id + 1)),
     )

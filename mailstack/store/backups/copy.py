@@ -15,8 +15,7 @@ from mailstack.store import migrate, schema
 from mailstack.store.backups.folder import Folder, Made, attached, connected, legible
 from mailstack.store.bulk import Stored
 from mailstack.store.engine import Database
-from mailstack.store.fetching import parts
-from mailstack.store.tables import PARTS_A_MESSAGE
+from mailstack.store.parts import PARTS_A_MESSAGE, content_ids
 
 
 class Found(NamedTuple):
@@ -88,8 +87,7 @@ class Copy:
         return self._file.execute(f"{wanted} WHERE EXISTS ({first}) ORDER BY id").fetchall()
 
     def _parts(self, message: Stored) -> Iterator[tuple[int, bytes]]:
-        first = message.id * PARTS_A_MESSAGE
-        for number in range(first, first + parts(message.octets)):
+        for number in content_ids(message.id, message.octets):
             # One by one: a look at what comes next may meet a page that is lost, and costs this one, too.
             # Whoever reads a message sees whether it is whole, and names it.
             rows: list[tuple[int, bytes]] = []

@@ -18,9 +18,10 @@ from mailstack.store.backups.missing import Kept, Plan
 from mailstack.store.engine import Database
 from mailstack.store.events import Kind
 from mailstack.store.inspection import Inspection
+from mailstack.store.parts import content_id
 from mailstack.store.progress import Progress
 from mailstack.store.runs import Runs
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, entry, message, removed
+from mailstack.store.tables import account, content, entry, message, removed
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024
 _STEP_MESSAGES: Final = 100
@@ -123,7 +124,7 @@ class Return:
             parts = list(rows)
             inspection = Inspection(*found)
             for number, octets in parts:
-                inspection.see(number % PARTS_A_MESSAGE, octets)
+                inspection.see(number, octets)
             read += found.octets
             if inspection.damage:
                 self.findings.append(inspection.damage)
@@ -236,7 +237,7 @@ def _insert(connection: Connection, backed_up: dict[str, Any], parts: Sequence[b
     if parts:
         connection.execute(
             insert(content),
-            [{"id": number * PARTS_A_MESSAGE + n, "octets": octets} for n, octets in enumerate(parts)],
+            [{"id": each, "octets": octets} for each, octets in enumerate(parts, content_id(number))],
         )
     return number
 

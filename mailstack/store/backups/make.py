@@ -34,10 +34,10 @@ from mailstack.store.backups.folder import (
 from mailstack.store.bulk import Stored, between, group_after, snapshot
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
-from mailstack.store.fetching import parts
 from mailstack.store.inspection import Inspection
+from mailstack.store.parts import content_ids, message_of
 from mailstack.store.progress import Progress
-from mailstack.store.tables import PARTS_A_MESSAGE, content, message, metadata
+from mailstack.store.tables import content, message, metadata
 
 _ROWS_A_STEP: Final = 5000
 
@@ -128,8 +128,8 @@ class Backup:
 
         def inspected() -> Iterator[tuple[int, bytes]]:
             for number, octets in rows:
-                if inspection := inspections.get(number // PARTS_A_MESSAGE):
-                    inspection.see(number % PARTS_A_MESSAGE, octets)
+                if inspection := inspections.get(message_of(number)):
+                    inspection.see(number, octets)
                     self.copied += len(octets)
                     yield number, octets
 
@@ -173,8 +173,7 @@ def _one_by_one(
     reading: Callable[[], AbstractContextManager[Connection]], message: Stored
 ) -> Iterator[tuple[int, bytes]]:
     """A message's parts, each in a short transaction; of what is on a lost page there is nothing."""
-    first = message.id * PARTS_A_MESSAGE
-    for number in range(first, first + parts(message.octets)):
+    for number in content_ids(message.id, message.octets):
         with suppress(StoreDamaged):
             with reading() as connection:
                 wanted = select(content.c.octets).where(content.c.id == number)

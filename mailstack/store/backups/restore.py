@@ -23,7 +23,7 @@ from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.inspection import Inspection
 from mailstack.store.progress import Progress
-from mailstack.store.tables import PARTS_A_MESSAGE, account, content, domain, message, metadata
+from mailstack.store.tables import account, content, domain, message, metadata
 
 _STEP_OCTETS: Final = 8 * 1024 * 1024
 _ROWS_A_STEP: Final = 5000
@@ -66,7 +66,7 @@ class Restoration:
         for found, parts in copy.contents(self._unreadable):
             inspection = Inspection(*found)
             for number, octets in parts:
-                inspection.see(number % PARTS_A_MESSAGE, octets)
+                inspection.see(number, octets)
                 rows.append({"id": number, "octets": octets})
                 octets_held += len(octets)
                 if octets_held >= _STEP_OCTETS:

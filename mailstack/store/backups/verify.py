@@ -10,7 +10,6 @@ from mailstack.store.backups.copy import Copy, as_it_is
 from mailstack.store.backups.folder import Folder, Made
 from mailstack.store.inspection import Inspection
 from mailstack.store.progress import Progress
-from mailstack.store.tables import PARTS_A_MESSAGE
 
 _AT_MOST: Final = 20
 """How many messages are told one by one before only their number is."""
@@ -54,7 +53,7 @@ class Verification:
         for message, rows in copy.contents(self.findings):
             inspection = Inspection(*message)
             for number, octets in rows:
-                inspection.see(number % PARTS_A_MESSAGE, octets)
+                inspection.see(number, octets)
             if inspection.fault:
                 self.findings.append(inspection.fault)
             self.messages += 1
