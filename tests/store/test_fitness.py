@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from mailstack.errors import BadSetting, MaildropInUse
+from mailstack.errors import BadSetting, MaildropInUse, StoreUnavailable
 from mailstack.store import fitness
 from mailstack.store.advisory_locks import AdvisoryLocks
 from mailstack.store.engine import Database
@@ -63,6 +64,21 @@ async def test_what_pools_by_transaction_lets_two_have_one_maildrop(
             fitness.check(here)
         for each in (here, there):
             each.dispose()
+
+
+def test_who_finds_no_connection_of_the_pooler_free_is_told_and_may_ask_again(
+    postgresql_url: str, folder: Path
+) -> None:
+    with pgbouncer(folder, postgresql_url, "session", default_pool_size=1, query_wait_timeout=1) as url:
+        here, there = Database(url), Database(url)
+        with here.reading() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+            with pytest.raises(StoreUnavailable, match="query_wait_timeout"), there.reading():
+                raise AssertionError("there is one connection, and another has it")
+        here.dispose()
+        with there.reading() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+        there.dispose()
 
 
 def test_what_needs_nothing_is_fit(database: Database) -> None:

@@ -14,8 +14,8 @@ PORT = 6432
 
 
 @contextmanager
-def pgbouncer(directory: Path, url: str, pool_mode: str) -> Iterator[str]:
-    """Run it for the database of the URL; the URL through it."""
+def pgbouncer(directory: Path, url: str, pool_mode: str, **more: int) -> Iterator[str]:
+    """Run it for the database of the URL, with more of its settings; the URL through it."""
     direct, _, host = url.partition("?host=")
     settings = directory / "pgbouncer.ini"
     users = directory / "users.txt"
@@ -24,6 +24,7 @@ def pgbouncer(directory: Path, url: str, pool_mode: str) -> Iterator[str]:
         f"[databases]\n* = host={host}\n"
         f"[pgbouncer]\nunix_socket_dir = {directory}\nlisten_port = {PORT}\n"
         f"auth_type = trust\nauth_file = {users}\npool_mode = {pool_mode}\n"
+        + "".join(f"{name} = {value}\n" for name, value in more.items())
     )
     command = ["pgbouncer", str(settings)]
     if os.getuid() == 0:  # it refuses to run as root, like PostgreSQL
