@@ -141,7 +141,7 @@ class Prepared:
     def run_many(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         """Run once for each row of values, for the effect."""
         text, arrange = self._texts[connection.dialect.name]
-        arranged = rows if arrange is _as_given else [arrange(values) for values in rows]
+        arranged = rows if arrange is tuple else [arrange(values) for values in rows]
         _cursor(connection).executemany(text, arranged)
 
 
@@ -173,10 +173,6 @@ def _cursor(connection: Connection) -> Any:
     return connection.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
 
 
-def _as_given(values: Sequence[object]) -> Sequence[object]:
-    return values
-
-
 def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -> _Text:
     if not isinstance(statement, Executable):
         statement = statement(dialect.name)
@@ -186,5 +182,5 @@ def _compiled(statement: _Either, dialect: Dialect, parameters: Sequence[str]) -
     order = compiled.positiontup or []
     assert set(order) == set(parameters), f"{statement} has the parameters {order}"
     if list(order) == list(parameters):
-        return str(compiled), _as_given
+        return str(compiled), tuple  # which gives back the one that it is given
     return str(compiled), itemgetter(*map(parameters.index, order))
