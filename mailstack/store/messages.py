@@ -18,13 +18,12 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
-    update,
 )
 
 from mailstack.errors import AccountsRemoved, NoSuchMailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.unique_id import Own
-from mailstack.store import blobs, digests, events, surrogate
+from mailstack.store import blobs, counters, digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.parts import content_id
 from mailstack.store.prepared import Prepared, is_among, packed
@@ -99,9 +98,9 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
         originals = (number for number, d in numbered if d.surrogate is not None)
         surrogate.LINK.run_many(connection, list(zip(ids[len(deposits) :], originals, strict=False)))
     entries: list[tuple[int, int, str, int, int, bytes, int]] = []
-    in_ascii: list[tuple[int, bytes, int, int, int]] = []
+    in_ascii: list[tuple[int, bytes, int, int]] = []  # what a client sees without UTF8
     events_of: list[Row] = []
-    growth = {account_id: [0, 0] for account_id in accounts}
+    growth = {account_id: [0, 0, 0, 0] for account_id in accounts}  # SUMS of what is entered
     for number, d in zip(ids, deposits, strict=False):
         content_octets = d.spool.octets
         entered = []
@@ -117,16 +116,17 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
             entered.append((account_id, uid))
             if surrogate_prefix is not None:
                 others = len(surrogate_prefix) + (d.surrogate or d.spool).octets
-                in_ascii.append((others, surrogate_prefix, account_id, uid, others - octets))
+                in_ascii.append((others, surrogate_prefix, account_id, uid))
+                grown[2] += 1
+                grown[3] += others - octets
         if d.event is not None:
             events_of.append(d.event.entered(entered))
     _INSERT_ENTRY.run_many(connection, entries)
-    _GROW.run_many(connection, [(*growth[account_id], account_id) for account_id in accounts])
+    counters.ADD.run_many(connection, [(grown[0], *grown, key) for key, grown in growth.items()])
     if events_of:
         events.INSERT.run_many(connection, events_of)
-    if in_ascii:  # what a client sees without UTF8
-        surrogate.ENTER.run_many(connection, [each[:4] for each in in_ascii])
-        surrogate.COUNT.run_many(connection, [(1, more, key) for _, _, key, _, more in in_ascii])
+    if in_ascii:
+        surrogate.ENTER.run_many(connection, in_ascii)
     return ids[: len(deposits)]
 
 
@@ -203,18 +203,6 @@ _INSERT_MESSAGE = Prepared(
 )
 _INSERT_ENTRY = Prepared(
     insert(entry), "account_id", "uid", "unique_id", "message_id", "octets", "prefix", "delivered_at"
-)
-_GROW = Prepared(
-    update(account)
-    .where(account.c.id == bindparam("key"))
-    .values(
-        next_uid=account.c.next_uid + bindparam("more"),
-        messages=account.c.messages + bindparam("more"),
-        octets=account.c.octets + bindparam("total"),
-    ),
-    "more",
-    "total",
-    "key",
 )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, delete, exists, func, select, update
+from sqlalchemy import Connection, Select, and_, delete, exists, func, select, update
 
 from mailstack.errors import StoreDamaged
 from mailstack.mail.address import Mailbox
+from mailstack.store import counters
 from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
 from mailstack.store.tables import account, domain, entry, message
@@ -36,14 +37,18 @@ class Counters(NamedTuple):
             return ()
         name = Mailbox(row.local_part, row.name)
         found = [f"{name}: the message of uid {uid} is gone" for uid in self._lost(connection)]
-        if row.messages != row.counted:
-            found.append(f"{name}: the counter says {row.messages} messages, the maildrop has {row.counted}")
-        if row.octets != row.summed:
-            found.append(f"{name}: the counter says {row.octets} octets, the messages have {row.summed}")
-        if (row.surrogates, row.surrogate_octets) != (row.surrogates_counted, row.surrogates_summed):
+        if row.messages != row.messages_counted:
+            found.append(
+                f"{name}: the counter says {row.messages} messages, the maildrop has {row.messages_counted}"
+            )
+        if row.octets != row.octets_counted:
+            found.append(
+                f"{name}: the counter says {row.octets} octets, the messages have {row.octets_counted}"
+            )
+        if (row.surrogates, row.surrogate_octets) != (row.surrogates_counted, row.surrogate_octets_counted):
             found.append(
                 f"{name}: the counter says {row.surrogates} surrogates with {row.surrogate_octets} octets"
-                f" more, the maildrop has {row.surrogates_counted} with {row.surrogates_summed}"
+                f" more, the maildrop has {row.surrogates_counted} with {row.surrogate_octets_counted}"
             )
         if row.next_uid <= row.last_uid:
             found.append(f"{name}: the next uid is {row.next_uid}, but {row.last_uid} was given out already")
@@ -65,19 +70,10 @@ class Counters(NamedTuple):
     def mend(self, connection: Connection) -> None:
         for uid in self._lost(connection):
             connection.execute(delete(entry).where(entry.c.account_id == self.id, entry.c.uid == uid))
-        row = connection.execute(_counted(self.id)).one_or_none()
-        if row is not None:
-            connection.execute(
-                update(account)
-                .where(account.c.id == self.id)
-                .values(
-                    messages=row.counted,
-                    octets=int(row.summed),
-                    surrogates=row.surrogates_counted,
-                    surrogate_octets=int(row.surrogates_summed),
-                    next_uid=max(row.next_uid, row.last_uid + 1),
-                )
-            )
+        counters.recount(connection, self.id)
+        last_uid = select(func.max(entry.c.uid)).where(entry.c.account_id == self.id).scalar_subquery()
+        behind = and_(account.c.id == self.id, account.c.next_uid <= last_uid)
+        connection.execute(update(account).where(behind).values(next_uid=last_uid + 1))
 
     def _lost(self, connection: Connection) -> Sequence[int]:
         # Foreign keys forbid it; a database that was edited by hand knows no foreign keys.
@@ -92,15 +88,9 @@ def _counted(account_id: int) -> Select[Any]:
         select(
             account.c.local_part,
             domain.c.name,
-            account.c.messages,
-            account.c.octets,
-            account.c.surrogates,
-            account.c.surrogate_octets,
             account.c.next_uid,
-            func.count(entry.c.uid).label("counted"),
-            func.coalesce(func.sum(entry.c.octets), 0).label("summed"),
-            func.count(entry.c.surrogate_octets).label("surrogates_counted"),
-            func.coalesce(func.sum(entry.c.surrogate_octets - entry.c.octets), 0).label("surrogates_summed"),
+            *(account.c[each.name] for each in counters.SUMS),
+            *(each.label(f"{each.name}_counted") for each in counters.SUMS),
             func.coalesce(func.max(entry.c.uid), 0).label("last_uid"),
         )
         .join(domain, domain.c.id == account.c.domain_id)

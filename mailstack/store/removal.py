@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, select
 
 from mailstack.errors import StoreUnavailable
-from mailstack.store import surrogate
+from mailstack.store import counters
 from mailstack.store.advisory_locks import HELD
 from mailstack.store.clock import now
 from mailstack.store.messages import numbering
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import account, entry, leftover, removed
+from mailstack.store.tables import entry, leftover, removed
 
 
 class Expunge(NamedTuple):
@@ -44,16 +44,13 @@ def expunge(connection: Connection, jobs: Sequence[Expunge]) -> list[Expunged]:
         if backend is not None and HELD.row(connection, account_id, backend) is None:
             raise StoreUnavailable("the lock of the maildrop was lost")
         numbers = packed(uids)
-        ((count, total, surrogates, in_ascii),) = _SUMS.rows(connection, account_id, numbers)
-        octets = int(total or 0)
+        ((count, octets, surrogates, in_ascii),) = _SUMS.rows(connection, account_id, numbers)
         if removed_by is None:
             _NOTE_ENTRIES.run(connection, account_id, numbers)
         else:
             _KEEP.run(connection, now(), removed_by, account_id, numbers)
         _DELETE_ENTRIES.run(connection, account_id, numbers)
-        _SHRINK.run(connection, count, octets, account_id)
-        if surrogates:
-            surrogate.COUNT.run(connection, -surrogates, -int(in_ascii), account_id)
+        counters.ADD.run(connection, 0, -count, -octets, -surrogates, -in_ascii, account_id)
         done.append(Expunged(count, octets))
     return done
 
@@ -64,16 +61,7 @@ def note(connection: Connection, message_ids: Iterable[int]) -> None:
 
 
 _MINE = (entry.c.account_id == bindparam("account_id")) & is_among(entry.c.uid, "uids")
-_SUMS = Prepared(
-    select(
-        func.count(),
-        func.sum(entry.c.octets),  # NULL of none
-        func.count(entry.c.surrogate_octets),
-        func.sum(entry.c.surrogate_octets - entry.c.octets),
-    ).where(_MINE),
-    "account_id",
-    "uids",
-)
+_SUMS = Prepared(select(*counters.SUMS).where(_MINE), "account_id", "uids")
 _NOTE = Prepared(insert(leftover), "message_id")
 _NOTE_ENTRIES = Prepared(
     insert(leftover).from_select(["message_id"], select(entry.c.message_id).where(_MINE)),
@@ -95,11 +83,3 @@ _KEEP = Prepared(
     "uids",
 )
 _DELETE_ENTRIES = Prepared(delete(entry).where(_MINE), "account_id", "uids")
-_SHRINK = Prepared(
-    update(account)
-    .where(account.c.id == bindparam("key"))
-    .values(messages=account.c.messages - bindparam("fewer"), octets=account.c.octets - bindparam("total")),
-    "fewer",
-    "total",
-    "key",
-)

@@ -1,17 +1,17 @@
-"""Statements about surrogates (RFC 6858): only mail that has one, and maildrops that hold one, run them.
+"""Statements about surrogates (RFC 6858): only mail that has one runs them.
 
 A surrogate's content is a message of its own that no entry points to; its entry keeps the size and
-the prefix that go with it, and its account keeps the sums.
+the prefix that go with it, and its account keeps the sums (see `counters`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from mailstack.store.prepared import Prepared, is_among
-from mailstack.store.tables import account, entry, message
+from mailstack.store.tables import entry, message
 
 LINK = Prepared(
     update(message).where(message.c.id == bindparam("key")).values(surrogate_id=bindparam("surrogate")),
@@ -27,17 +27,6 @@ ENTER = Prepared(
     "account",
     "number",
 )
-COUNT = Prepared(
-    update(account)
-    .where(account.c.id == bindparam("key"))
-    .values(
-        surrogates=account.c.surrogates + bindparam("more"),
-        surrogate_octets=account.c.surrogate_octets + bindparam("total"),
-    ),
-    "more",
-    "total",
-    "key",
-)
 # An entry without these octets came out of a backup: its client gets the message as it is.
 SHOWN_ID: Final = case(
     (entry.c.surrogate_octets.is_(None), message.c.id),
@@ -46,17 +35,3 @@ SHOWN_ID: Final = case(
 FOUND = Prepared(
     select(message.c.id, message.c.octets, message.c.surrogate_id).where(is_among(message.c.id, "ids")), "ids"
 )
-
-
-def recount(connection: Connection, account_id: int) -> None:
-    """Make the account's sums anew from its entries."""
-    mine = select(
-        func.count(entry.c.surrogate_octets),
-        func.coalesce(func.sum(entry.c.surrogate_octets - entry.c.octets), 0),
-    ).where(entry.c.account_id == account_id)
-    surrogates, octets = connection.execute(mine).one()
-    connection.execute(
-        update(account)
-        .where(account.c.id == account_id)
-        .values(surrogates=surrogates, surrogate_octets=int(octets))
-    )

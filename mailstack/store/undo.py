@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select
 
 from mailstack.errors import NotFound
-from mailstack.store import events, removal, surrogate
+from mailstack.store import counters, events, removal
 from mailstack.store.clock import moment, now
 from mailstack.store.events import Kind
 from mailstack.store.prepared import Prepared
@@ -79,15 +79,7 @@ def bring_back(
         columns: list[Any] = [changed.get(name, removed.c[name]) for name in _COLUMNS]
         connection.execute(insert(entry).from_select(_COLUMNS, select(*columns).where(mine)))
         connection.execute(delete(removed).where(mine))
-    connection.execute(
-        update(account)
-        .where(account.c.id == account_id)
-        .values(
-            messages=account.c.messages + len(found),
-            octets=account.c.octets + sum(each.octets for each in found),
-        )
-    )
-    surrogate.recount(connection, account_id)
+    counters.recount(connection, account_id)
     uids = str(Runs.of(each.uid for each in found))
     events.add(connection, Kind.RESTORED, account_id, uids=uids, how="undone")
     return found

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from mailstack.store import accounts, events, messages, removal, surrogate
+from mailstack.store import accounts, counters, events, messages, removal
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.missing import Kept, Plan
@@ -137,6 +137,7 @@ class Return:
             messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
             # By the ids of messages, as everybody who locks several.
             entered = [self._enter(connection, each) for each in sorted(ready)]
+            counters.recount(connection, self._target.id)
             removal.note(connection, [number for each in entered for number in each.outdated])
         for each in entered:
             self.restored += len(each.uids)
@@ -176,7 +177,6 @@ class Return:
         uid, outdated = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).one()
         shown = {name: getattr(kept, name) for name in ("surrogate_octets", "surrogate_prefix")}
         connection.execute(update(entry).where(mine).values(shown | {"message_id": message_id}))
-        surrogate.recount(connection, self._target.id)
         return int(uid), int(outdated)
 
     def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> list[int]:
@@ -197,18 +197,7 @@ class Return:
             uids.append(uid)
             values = each._asdict() | {"uid": uid, "message_id": message_id, "account_id": self._target.id}
             connection.execute(insert(entry).values(values))
-        more = [each.surrogate_octets - each.octets for each in kept if each.surrogate_octets is not None]
-        connection.execute(
-            update(account)
-            .where(mine)
-            .values(
-                next_uid=next_uid,
-                messages=account.c.messages + len(kept),
-                octets=account.c.octets + sum(each.octets for each in kept),
-                surrogates=account.c.surrogates + len(more),
-                surrogate_octets=account.c.surrogate_octets + sum(more),
-            )
-        )
+        connection.execute(update(account).where(mine).values(next_uid=next_uid))
         return uids
 
     def _message(self, number: int) -> dict[str, Any]:
