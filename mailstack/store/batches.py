@@ -14,8 +14,11 @@ from mailstack.store.engine import Database
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Work = Callable[[Connection, Sequence[Job]], Sequence[Result]]
-"""Set-wise work: all jobs of its kind in a batch at once, a result for each, in their order."""
+Work = Callable[[Connection, Sequence[Job]], Sequence[Result | Exception]]
+"""Set-wise work: all jobs of its kind in a batch at once, a result or an error for each, in their order.
+
+What it raises undoes the batch, and each of its jobs is tried alone.
+"""
 
 _CONTENDED_SECONDS: Final = 0.05  # PostgreSQL waits 20 times as long before it looks for a deadlock
 
@@ -28,17 +31,10 @@ class Task(NamedTuple):
     octets: int
 
 
-class Done(NamedTuple):
-    """What became of one job: its result, or the error that came instead."""
-
-    result: Any
-    error: BaseException | None
-
-
 class Report(NamedTuple):
-    """What became of a batch, job by job, and how long it has taken."""
+    """What became of a batch, and how long it has taken."""
 
-    done: Sequence[tuple[Any, BaseException | None]]  # each as in Done
+    done: Sequence[Any]  # of each job the result, or the error that came instead
     seconds: float
 
 
@@ -65,12 +61,12 @@ class Batches:
         if self._checkpointer is not None:
             self._checkpointer.close()
 
-    def _done(self, batch: Sequence[Task], tries: int = 3) -> list[Done]:
+    def _done(self, batch: Sequence[Task], tries: int = 3) -> list[Any]:
         began = ran = False
         try:
             with self._database.writing() as connection:
                 began = True
-                results = _results(connection, batch)
+                done = _results(connection, batch)
                 ran = True
         except Exception as error:
             if began and not ran and isinstance(error, StoreContended | StoreCutOff) and tries > 1:
@@ -84,14 +80,14 @@ class Batches:
                 return list(self._one_by_one(batch))
             # No transaction at all, or a COMMIT of which nobody knows how it ended: doing the jobs
             # again could store them twice. The senders are told to come back.
-            return [Done(None, error)] * len(batch)
-        return [Done(result, None) for result in results]
+            return [error] * len(batch)
+        return done
 
-    def _one_by_one(self, batch: Sequence[Task]) -> Iterator[Done]:
+    def _one_by_one(self, batch: Sequence[Task]) -> Iterator[Any]:
         for number, task in enumerate(batch, 1):
             (done,) = self._done([task])
             yield done
-            if isinstance(done.error, StoreUnavailable) and not self._database_answers():
+            if isinstance(done, StoreUnavailable) and not self._database_answers():
                 # Each of the others would wait for it as long as this one did, one after the other.
                 yield from [done] * (len(batch) - number)
                 return

@@ -163,7 +163,7 @@ def _borrowed(lent: _Lent, descriptors: Iterator[int], spools: list[Spool]) -> S
 
 def of_report(report: Report) -> bytes:
     """The report as it is sent."""
-    written = pickle.dumps(([_portable(*done) for done in report.done], report.seconds), protocol=5)
+    written = pickle.dumps(([_portable(done) for done in report.done], report.seconds), protocol=5)
     return _HEADER.pack(len(written), 0) + written
 
 
@@ -172,14 +172,14 @@ def report_of(frame: bytes) -> Report:
     return Report(*pickle.loads(frame))
 
 
-def _portable(result: Any, error: BaseException | None) -> tuple[Any, BaseException | None]:
-    """The same, with an error that can be told in another process."""
-    if error is None:
-        return result, None
-    if not isinstance(error, MailstackError):
-        log.failure("writing", error)  # there, nobody knows where it came from
+def _portable(done: Any) -> Any:
+    """The same; an error as one that can be told in another process."""
+    if not isinstance(done, BaseException):
+        return done
+    if not isinstance(done, MailstackError):
+        log.failure("writing", done)  # there, nobody knows where it came from
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(done))
     except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return None, error
+        return RuntimeError(f"{type(done).__name__}: {done}")
+    return done

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What became of one job: its result, or the error that came instead."""
+    """What became of one job."""
 
     future: asyncio.Future[Any]
-    result: Any
-    error: BaseException | None
+    done: Any  # its result, or the error that came instead
 
 
 def deliver(outcomes: Iterable[Outcome]) -> None:
@@ -21,11 +20,11 @@ def deliver(outcomes: Iterable[Outcome]) -> None:
         settle(*outcome)
 
 
-def settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    """Wake one who waits, unless he has gone away."""
+def settle(future: asyncio.Future[Any], done: Any) -> None:
+    """Wake one who waits for a result, which may be an error, unless he has gone away."""
     if future.done():
         return
-    if error is None:
-        future.set_result(result)
+    if isinstance(done, BaseException):
+        future.set_exception(done)
     else:
-        future.set_exception(error)
+        future.set_result(done)

@@ -146,17 +146,17 @@ class Readers:
                     if outcomes and time.monotonic() - since > _PATIENCE_SECONDS:
                         self._tell(outcomes)
                         outcomes, since = [], time.monotonic()
-                    outcomes.append(Outcome(waiting.future, waiting.work(connection), None))
+                    outcomes.append(Outcome(waiting.future, waiting.work(connection)))
         except BaseException as error:
             # Of one job; or there is no database, which each of the others would wait for as long.
             while not began and (another := self._next(last)):
-                outcomes.append(Outcome(another.future, None, error))
+                outcomes.append(Outcome(another.future, error))
             if began and waiting and isinstance(error, StoreCutOff) and not waiting.cut_off:
                 # The server may have been started again; a read can be done twice.
                 with self._something_to_do:
                     self._queue.appendleft(waiting._replace(cut_off=True))
             elif waiting is not None:
-                outcomes.append(Outcome(waiting.future, None, error))
+                outcomes.append(Outcome(waiting.future, error))
         self._tell(outcomes)
 
     def _tell(self, outcomes: list[Outcome]) -> None:

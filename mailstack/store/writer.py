@@ -141,7 +141,7 @@ class Writer:
             self._hand.take([waiting.task for waiting in batch])
         except Exception as error:
             if len(batch) == 1:
-                self._wake(batch[0], None, error)
+                self._wake(batch[0], error)
                 return
             for waiting in batch:  # one is guilty
                 self._hand_over([waiting])
@@ -163,8 +163,8 @@ class Writer:
     def report(self, report: Report) -> None:
         """The oldest batch is done: wake everybody who waits for it. On the loop."""
         self.commits.add(len(report.done), report.seconds)
-        for waiting, (result, error) in zip(self._under_way.popleft(), report.done, strict=True):
-            self._wake(waiting, result, error)
+        for waiting, done in zip(self._under_way.popleft(), report.done, strict=True):
+            self._wake(waiting, done)
         self._turn_at = self._loop.time()
         self._go_on()
 
@@ -172,16 +172,16 @@ class Writer:
         """Nothing is written any more: tell everybody who waits, and who comes later. On the loop."""
         self._unavailable = why
         for waiting in (*chain.from_iterable(self._under_way), *self._queue):
-            self._wake(waiting, None, StoreUnavailable(why))
+            self._wake(waiting, StoreUnavailable(why))
         self._under_way.clear()
         self._queue.clear()
         self._go_on()
         for tell in self.on_lost:
             tell()
 
-    def _wake(self, waiting: _Waiting, result: Any, error: BaseException | None) -> None:
+    def _wake(self, waiting: _Waiting, done: Any) -> None:
         self._octets -= waiting.task.octets
-        settle(waiting.future, result, error)
+        settle(waiting.future, done)
 
     def _go_on(self) -> None:
         if self._under_way:
