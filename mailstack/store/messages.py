@@ -74,16 +74,18 @@ class Snapshot(NamedTuple):
 # -- deposit -------------------------------------------------------------------------------------
 
 
-def deposit(connection: Connection, deposits: Sequence[Deposit]) -> list[int]:
+def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int | AccountsRemoved]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
-    Raises AccountsRemoved, before anything is stored, where some were removed since RCPT.
+    For one some of whose recipients were removed since RCPT that is AccountsRemoved, and nothing is stored.
     """
     wanted = {r.account_id for d in deposits for r in d.recipients}
     accounts = numbering(connection, wanted)
-    if len(accounts) < len(wanted):
-        gone = frozenset(wanted - accounts.keys())
-        raise AccountsRemoved("the account was removed while its mail was on the way", gone)
+    if gone := frozenset(wanted - accounts.keys()):
+        said = "the account was removed while its mail was on the way"
+        lost = [gone.intersection(r.account_id for r in d.recipients) for d in deposits]
+        stored = iter(deposit(connection, [d for d, some in zip(deposits, lost, strict=True) if not some]))
+        return [AccountsRemoved(said, some) if some else next(stored) for some in lost]
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))

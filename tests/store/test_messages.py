@@ -68,14 +68,29 @@ def rows(connection: Connection) -> tuple[int, int, int]:
 # -- one by one --------------------------------------------------------------------------------------
 
 
-def test_an_account_removed_since_rcpt_is_told_before_anything_is_stored(database, people):
+def test_an_account_removed_since_rcpt_is_told_and_of_its_message_nothing_is_stored(database, people):
     with spooled(b"Subject: x\r\n\r\nhello\r\n") as (spool,), database.writing() as connection:
-        with pytest.raises(AccountsRemoved) as refusal:
-            messages.deposit(connection, [a_deposit(spool, people["anna"], 998, 999)])
-        assert refusal.value.account_ids == {998, 999}
-        told = pickle.loads(pickle.dumps(refusal.value))  # as from the process that writes
-        assert (str(told), told.account_ids) == (str(refusal.value), {998, 999})
+        (refusal,) = messages.deposit(connection, [a_deposit(spool, people["anna"], 998, 999)])
+        assert isinstance(refusal, AccountsRemoved)
+        assert refusal.account_ids == {998, 999}
+        told = pickle.loads(pickle.dumps(refusal))  # as from the process that writes
+        assert (str(told), told.account_ids) == (str(refusal), {998, 999})
         assert rows(connection) == (0, 0, 0)
+
+
+def test_each_message_is_told_of_the_accounts_that_it_was_for(database, people):
+    with (
+        spooled(b"A: a\r\n", b"B: b\r\n", b"C: c\r\n", b"D: d\r\n") as spools,
+        database.writing() as connection,
+    ):
+        to = ([998], [people["anna"]], [people["anna"], 999], [people["anna"], people["ben"]])
+        jobs = [a_deposit(spool, *each, prefix=b"") for spool, each in zip(spools, to, strict=True)]
+        first, second, third, fourth = messages.deposit(connection, jobs)
+        assert (first.account_ids, third.account_ids) == ({998}, {999})
+        assert second < fourth
+        assert rows(connection) == (2, 2, 3)
+        assert [whole(connection, people["anna"], uid) for uid in (1, 2)] == [b"B: b\r\n", b"D: d\r\n"]
+        assert messages.snapshot(connection, people["anna"])[:3] == (2, 12, 2)
 
 
 @pytest.mark.parametrize(
@@ -277,14 +292,6 @@ def test_a_message_that_lost_its_content_is_never_shown_in_part(database, people
         connection.execute(delete(content))
         with pytest.raises(MessageGone):
             fetching.open_message(connection, people["anna"], 1)
-
-
-def test_an_account_that_is_gone_gets_nothing_and_its_batch_nothing_either(database, people):
-    with spooled(b"x\r\n") as (spool,):
-        with pytest.raises(NoSuchMailbox), database.writing() as connection:
-            messages.deposit(connection, [a_deposit(spool, people["anna"]), a_deposit(spool, 4711)])
-        with database.reading() as connection:
-            assert rows(connection) == (0, 0, 0)
 
 
 # -- against a model ---------------------------------------------------------------------------------

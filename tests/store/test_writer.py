@@ -12,11 +12,15 @@ import pytest
 from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from mailstack.errors import StoreBusy, StoreUnavailable
+from mailstack.errors import AccountsRemoved, StoreBusy, StoreUnavailable
+from mailstack.mail.spool import Spool
+from mailstack.store import messages
 from mailstack.store import writer as writer_module
 from mailstack.store.engine import Database
-from mailstack.store.tables import state
+from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.tables import entry, state
 from mailstack.store.writer import Writer
+from tests.support import maildrops
 from tests.support.writing import writing
 
 
@@ -152,6 +156,22 @@ async def test_the_guilty_job_fails_alone(database):
     assert (before, behind) == ("A", "B")
     assert isinstance(guilty, Wrong)
     assert noted(database) == ["a", "b"]
+
+
+async def test_mail_for_an_account_that_was_removed_is_refused_within_the_others_transaction(database):
+    maildrops.add_accounts(database, "jo@example.org")
+    with Spool.holding(b"Subject: x\r\n\r\n") as spool:
+        jobs = [Deposit("m", "", spool, False, (Recipient(to, b""),), at=1) for to in (1, 999, 1)]
+        async with held_up(database) as (writer, commits):
+            tasks = await begun(*(writer.write(messages.deposit, job) for job in jobs))
+    before, refused, behind = await outcomes(tasks)
+    assert isinstance(refused, AccountsRemoved)
+    with database.reading() as connection:
+        found = connection.execute(
+            select(entry.c.message_id).where(entry.c.account_id == 1).order_by(entry.c.uid)
+        )
+        assert found.scalars().all() == [before, behind]
+    assert len(commits) == 2, "one for the job that held the thread up, one for all three"
 
 
 async def test_a_row_that_contradicts_another_is_its_jobs_own_fault(database):
