@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, LargeBinary, cast, func, literal, select, update
 
 from mailstack.errors import NotFound
 from mailstack.store import events, removal
 from mailstack.store.clock import SECOND, now
 from mailstack.store.events import Kind
+from mailstack.store.imports import DIGEST_OCTETS
 from mailstack.store.removal import Expunge, Expunged
 from mailstack.store.runs import Runs
-from mailstack.store.tables import FORGOTTEN_DIGEST, REMOVED_BY_ADMIN, entry, imported
+from mailstack.store.tables import FORGOTTEN, REMOVED_BY_ADMIN, entry, imported
 
 
 def named(connection: Connection, account_id: int, unique_ids: Iterable[str]) -> dict[int, int]:
@@ -54,6 +55,6 @@ def discard(connection: Connection, account_id: int, uids: Iterable[int], *, und
 
 def forget_imports(connection: Connection, account_id: int) -> None:
     """Let all that was imported come again; its unique-ids still are nobody else's (RFC 1939 §7)."""
-    connection.execute(
-        update(imported).where(imported.c.account_id == account_id).values(digest=FORGOTTEN_DIGEST)
-    )
+    remembered = (imported.c.account_id == account_id) & (func.length(imported.c.digest) == DIGEST_OCTETS)
+    forgotten = cast(literal(FORGOTTEN).op("||")(imported.c.digest), LargeBinary)  # SQLite makes a text of it
+    connection.execute(update(imported).where(remembered).values(digest=forgotten))

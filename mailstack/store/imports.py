@@ -1,8 +1,9 @@
 """Mail out of files of another server: what a maildrop lacks of it, under which unique-ids it comes in.
 
 A message that was imported once is remembered for as long as the account lives, so that an import can
-be run again: it brings what is missing, and nothing back that was deleted meanwhile. No unique-id is
-given to two messages, and none that was kept is one that this server gives to later mail.
+be run again: it brings what is missing, and nothing back that was deleted meanwhile. What was taken out
+as an import may come again, and the same octets under the same unique-id are the same message. No
+unique-id is given to two messages, and none that was kept is one that this server gives to later mail.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from sqlalchemy import Connection, func, insert, select
 from mailstack.errors import AlreadyRunning, MessageGone, NoSuchMailbox
 from mailstack.mail import unique_id as unique_ids
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, events, messages
+from mailstack.store import accounts, events, messages, undo
 from mailstack.store.events import Kind
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.prepared import Prepared
-from mailstack.store.tables import account, entry, imported, removed
+from mailstack.store.tables import FORGOTTEN, IS_FOREIGN, account, entry, imported, removed
 
 MAX_UID_VALIDITY: Final = (1 << 32) - 1  # RFC 3501 §2.3.1.1
 """Of a foreign unique-id that looks like ours: what comes after it must still be a number of that kind."""
+
+DIGEST_OCTETS: Final = 32  # of SHA-256
 
 TOO_LONG: Final = "it has more than 70 characters, which RFC 1939 does not allow"
 NO_UNIQUE_ID: Final = "it is empty or has characters that RFC 1939 does not allow"
@@ -76,9 +79,9 @@ class Known(NamedTuple):
     """What a maildrop has and had."""
 
     stand: Stand
-    imported: list[Imported]
+    imported: list[Imported]  # but for what was taken out as an import
     entries: dict[str, int]  # the uids by the unique-ids
-    removed: frozenset[str]
+    gone: dict[str, bytes]  # the digest by the unique-id that no other message is given; b"": not known
     next_uid: int
 
 
@@ -95,11 +98,13 @@ def known(connection: Connection, account_id: int) -> Known:
     there = select(entry.c.unique_id, entry.c.uid).where(entry.c.account_id == account_id)
     undoable = select(removed.c.unique_id).where(removed.c.account_id == account_id)
     uid_validity, next_uid = numbering
+    forgotten = [row for row in rows if len(row.digest) != DIGEST_OCTETS]
     return Known(
         Stand(rows[-1].number if rows else 0, uid_validity),
-        [Imported(row.digest, row.source_id, row.unique_id) for row in rows],
+        [Imported(*row[2:]) for row in rows if len(row.digest) == DIGEST_OCTETS],
         {row.unique_id: row.uid for row in connection.execute(there.order_by(entry.c.uid))},
-        frozenset(connection.execute(undoable).scalars()),
+        dict.fromkeys(connection.execute(undoable).scalars(), b"")
+        | {row.unique_id: row.digest.removeprefix(FORGOTTEN) for row in forgotten},
         next_uid,
     )
 
@@ -107,7 +112,7 @@ def known(connection: Connection, account_id: int) -> Known:
 def decisions(wanted: Sequence[Wanted], have: Known, digest_of: Callable[[int], bytes]) -> list[Decision]:
     """What becomes of each message of a source; `digest_of` reads the entry of a uid (MessageGone)."""
     made = _seen(wanted, have.imported)
-    taken = {*have.entries, *have.removed, *(each.unique_id for each in have.imported if each.unique_id)}
+    taken = {*have.entries, *(each.unique_id for each in have.imported if each.unique_id)}
     found: list[Decision] = []
     for each, seen in zip(wanted, made, strict=True):
         decision = seen or _present(each, have, digest_of) or _new(each, have, taken)
@@ -164,14 +169,14 @@ def _present(each: Wanted, have: Known, digest_of: Callable[[int], bytes]) -> De
 
 
 def _new(each: Wanted, have: Known, taken: set[str]) -> Decision:
-    why = _refused(each.unique_id, have, taken) if each.unique_id is not None else None
+    why = _refused(each.digest, each.unique_id, have, taken) if each.unique_id is not None else None
     return Decision(Fate.NEW, None if why else each.unique_id, why)
 
 
-def _refused(unique_id: str, have: Known, taken: set[str]) -> str | None:
+def _refused(digest: bytes, unique_id: str, have: Known, taken: set[str]) -> str | None:
     if not unique_ids.is_valid(unique_id):
         return TOO_LONG if len(unique_id) > unique_ids.MAX_OCTETS else NO_UNIQUE_ID
-    if unique_id in taken:
+    if unique_id in taken or have.gone.get(unique_id, digest) != digest:
         return TAKEN
     ours = unique_ids.own(unique_id)
     if ours is None:
@@ -197,6 +202,11 @@ class Item(NamedTuple):
     def spools(self) -> tuple[Spool, ...]:
         """What has to be stored."""
         return (self.spool,) if self.surrogate is None else (self.spool, self.surrogate)
+
+
+_CHANGED_MEANWHILE: Final = (
+    "another import, or a restore, has changed this maildrop meanwhile: run this again after it"
+)
 
 
 class Batch(NamedTuple):
@@ -227,11 +237,12 @@ def _enter(connection: Connection, batch: Batch) -> Stand:
     numbers = select(func.coalesce(func.max(imported.c.number), 0)).where(imported.c.account_id == mine)
     last = connection.execute(numbers).scalar_one()
     if Stand(last, uid_validity) != batch.stand:
-        raise AlreadyRunning(
-            "another import, or a restore, has changed this maildrop meanwhile: run this again after it"
-        )
+        raise AlreadyRunning(_CHANGED_MEANWHILE)
     items = [_kept(each, first_uid, uid_validity) for each in batch.items]
-    owns = (unique_ids.own(each.unique_id) for each in items if each.unique_id)
+    kept = [each.unique_id for each in items if each.unique_id]
+    if kept:
+        _come_again(connection, mine, kept)
+    owns = map(unique_ids.own, kept)
     highest = max((own.uid_validity for own in owns if own), default=0)
     if highest >= uid_validity:
         uid_validity = accounts.surpass_uid_validity(connection, mine, highest)
@@ -250,6 +261,14 @@ def _kept(each: Item, next_uid: int, uid_validity: int) -> Item:
     own = unique_ids.own(each.unique_id) if each.unique_id else None
     given = own is not None and own.uid_validity == uid_validity and own.uid < next_uid
     return each._replace(unique_id=None) if given else each
+
+
+def _come_again(connection: Connection, account_id: int, kept: Sequence[str]) -> None:
+    """What enters under the unique-id that it had is not brought back as well; raises AlreadyRunning."""
+    there = select(entry.c.uid).where(entry.c.account_id == account_id, entry.c.unique_id.in_(kept))
+    if connection.execute(there.where(IS_FOREIGN)).first():  # `undo` has just brought it back
+        raise AlreadyRunning(_CHANGED_MEANWHILE)
+    undo.give_up(connection, account_id, kept)
 
 
 def _deposit(batch: Batch, number: int, each: Item) -> Deposit:

@@ -142,6 +142,8 @@ content = Table(
     Column("octets", LargeBinary, nullable=False),  # at most PART_OCTETS
 )
 
+IS_FOREIGN = text("unique_id NOT LIKE '%.' || uid")  # SQLite uses the index where a query says just this
+
 entry = Table(
     "entry",
     metadata,
@@ -163,7 +165,7 @@ entry = Table(
         "account_id",
         "unique_id",
         unique=True,
-        sqlite_where=text("unique_id NOT LIKE '%.' || uid"),
+        sqlite_where=IS_FOREIGN,
     ),
     sqlite_with_rowid=False,  # the primary key is the order in which a maildrop is listed
 )
@@ -205,13 +207,13 @@ imported = Table(  # what imports have brought, so that none brings it again, no
     metadata,
     Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
     Column("number", BigInteger, primary_key=True),  # 1, 2, 3 and so on, of the account
-    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what RETR sends, or FORGOTTEN_DIGEST
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what RETR sends, or FORGOTTEN and that
     Column("source_id", Text, nullable=False),  # the UIDL where it came from, if that is known; else ""
     Column("unique_id", Text, nullable=False),  # what it has here of foreign ones; "": one of our own
     sqlite_with_rowid=False,
 )
 
-FORGOTTEN_DIGEST = b""  # it may come again; its unique-id is given to no other message all the same
+FORGOTTEN = b"-"  # it may come again, under its unique-id too, which no other message is given all the same
 
 state = Table(  # what the store has to remember about itself, a number a name
     "state",

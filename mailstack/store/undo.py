@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, select
 
 from mailstack.errors import NotFound
 from mailstack.store import counters, events, removal
@@ -85,6 +85,14 @@ def bring_back(
     return found
 
 
+def give_up(connection: Connection, account_id: int, unique_ids: Sequence[str]) -> None:
+    """What has these unique-ids, if anything, has come again and cannot be brought back any more."""
+    wanted = select(removed.c.account_id, removed.c.uid, removed.c.message_id).where(
+        removed.c.account_id == account_id, removed.c.unique_id.in_(unique_ids)
+    )
+    _forget(connection, connection.execute(wanted).all())
+
+
 class Forget(NamedTuple):
     """A slice of what was removed by one of REMOVED_BY before a time, to go for good."""
 
@@ -100,17 +108,22 @@ def forget(connection: Connection, jobs: Sequence[Forget]) -> list[int]:
             removed.c.removed_at < before, removed.c.removed_by == removed_by
         )
         rows = connection.execute(wanted.order_by(removed.c.removed_at).limit(_SLICE)).all()
-        if rows:
-            # One by one, by the key: for a list of pairs SQLite reads the whole table.
-            _FORGET.run_many(connection, [(row.account_id, row.uid) for row in rows])
-            removal.note(connection, [row.message_id for row in rows])
-            uids: dict[int, Runs] = {}
-            for row in sorted(rows, key=lambda row: row.uid):
-                uids.setdefault(row.account_id, Runs()).add(row.uid)
-            for account_id, runs in uids.items():
-                events.add(connection, Kind.FORGOTTEN, account_id, uids=str(runs))
+        _forget(connection, rows)
         gone.append(len(rows))
     return gone
+
+
+def _forget(connection: Connection, rows: Sequence[Row[int, int, int]]) -> None:
+    if not rows:
+        return
+    # One by one, by the key: for a list of pairs SQLite reads the whole table.
+    _FORGET.run_many(connection, [(row.account_id, row.uid) for row in rows])
+    removal.note(connection, [row.message_id for row in rows])
+    uids: dict[int, Runs] = {}
+    for row in sorted(rows, key=lambda row: row.uid):
+        uids.setdefault(row.account_id, Runs()).add(row.uid)
+    for account_id, runs in uids.items():
+        events.add(connection, Kind.FORGOTTEN, account_id, uids=str(runs))
 
 
 _FORGET = Prepared(

@@ -143,11 +143,13 @@ def test_file_names_are_unique_ids_where_no_server_has_noted_any(jo: CommandLine
     source = maildir(
         tmp_path / "Maildir", {"new/2.b": b"b\n", "cur/1.a:2,S": b"a\n", f"cur/{long}:2,": b"c\n"}
     )
-    told = imported(jo, source)
+    told = jo("maildrop", "import", JO, source, "--json")
     assert uidl(jo)[:2] == ["1.a", "2.b"]
-    assert len(told["not_kept"]) == 1
-    assert "more than 70 characters" in told["not_kept"][0]
-    assert "file names" in told["notes"][0]
+    assert len(told.json["not_kept"]) == 1
+    assert "more than 70 characters" in told.json["not_kept"][0]
+    assert "file names" in told.json["notes"][0]
+    assert told.code == os.EX_DATAERR
+    assert "clients download again: 1 message whose unique-id was not kept" in told.err
 
 
 def test_the_old_format_of_unique_ids_can_be_named(jo: CommandLine, tmp_path: Path) -> None:
@@ -338,7 +340,8 @@ def test_messages_that_came_under_other_unique_ids_do_not_come_again(jo: Command
         assert f"mailstack maildrop remove {JO} --imported" in refused.err
     assert len(uidl(jo)) == 3
     assert imported(jo, source)["imported"] == 0
-    assert imported(jo, source, *RIGHT, "--again")["imported"] == 2
+    again = jo("maildrop", "import", JO, source, *RIGHT, "--again", "--json")
+    assert (again.code, again.json["imported"], len(again.json["not_kept"])) == (os.EX_DATAERR, 2, 1)
     assert len(uidl(jo)) == 5
 
 
@@ -368,4 +371,23 @@ def test_unique_ids_of_what_was_taken_out_are_given_to_no_other_message(
     imported(jo, maildir(tmp_path / "a", {"cur/x": b"Subject: one\n\n"}))
     jo.good("maildrop", "remove", JO, "x", "--yes")
     other = maildir(tmp_path / "b", {"cur/x": b"Subject: two\n\n"})
-    assert len(imported(jo, other)["not_kept"]) == 1
+    told = jo("maildrop", "import", JO, other, "--json")
+    assert (told.code, len(told.json["not_kept"])) == (os.EX_DATAERR, 1)
+
+
+def test_unique_ids_that_were_right_come_through_the_cure_of_the_wrong_ones(
+    jo: CommandLine, tmp_path: Path
+) -> None:
+    source = maildir(
+        tmp_path / "Maildir",
+        {"cur/1.a": b"Subject: one\n\n", "cur/2.a": b"Subject: two\n\n", "cur/3.a": b"Subject: 3\n\n"},
+        dovecot_uidlist="3 V5 N4\n1 PUID1-9 :1.a\n2 PUID2-9 :2.a\n3 :3.a\n",
+    )
+    imported(jo, source)
+    assert uidl(jo) == ["UID1-9", "UID2-9", "0000000300000005"]
+    jo.good("maildrop", "remove", JO, "--imported", "--yes")
+    assert imported(jo, source, *RIGHT)["not_kept"] == []
+    assert uidl(jo) == ["UID1-9", "UID2-9", "5.3"]
+    jo.good("maildrop", "restore", JO, "--all")  # what came again is there already
+    assert sorted(uidl(jo)) == ["0000000300000005", "5.3", "UID1-9", "UID2-9"]
+    jo.good("database", "check")

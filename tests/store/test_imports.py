@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mailstack.errors import AlreadyRunning, MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, browse, discard, imports, integrity, listing, removal
+from mailstack.store import accounts, browse, discard, imports, integrity, listing, removal, undo
 from mailstack.store.accounts import Account
 from mailstack.store.engine import Database
 from mailstack.store.imports import Batch, Decision, Fate, Imported, Item, Known, Stand, Wanted
@@ -31,7 +31,7 @@ def nothing_here(uid: int) -> bytes:
 
 
 def known(*before: Imported, entries: dict[str, int] | None = None, next_uid: int = 1) -> Known:
-    return Known(Stand(len(before), 1000), list(before), entries or {}, frozenset(), next_uid)
+    return Known(Stand(len(before), 1000), list(before), entries or {}, {}, next_uid)
 
 
 def decided(wanted: Sequence[Wanted], have: Known) -> list[Decision]:
@@ -91,18 +91,24 @@ ids = st.sampled_from(["x", "y", "1000.1", "1000.9", "2000.1", "", "a b"])
 sources = st.lists(st.builds(Wanted, contents, st.none() | ids, st.booleans()), max_size=8)
 
 
-@given(sources, sources)
+@given(sources, sources, st.booleans())
 def test_no_unique_id_means_two_messages_and_a_second_run_does_nothing(
-    first: list[Wanted], second: list[Wanted]
+    first: list[Wanted], second: list[Wanted], taken_out: bool
 ) -> None:
     have = known(entries={"native": 1}, next_uid=5)
+    before: dict[str, bytes] = {}
     for source in (first, second):
         found = decided(source, have)
         have = have._replace(imported=have.imported + remembered(source, found))
         assert [each.fate for each in decided(source, have)] == [Fate.DONE] * len(source)
-    kept = [each.unique_id for each in have.imported if each.unique_id]
-    assert len(kept) == len(set(kept))
-    assert "1000.1" not in kept
+        kept = [each.unique_id for each in have.imported if each.unique_id]
+        assert len(kept) == len(set(kept))
+        assert "1000.1" not in kept
+        now = {each.unique_id: each.digest for each in have.imported if each.unique_id}
+        assert before | now == now | before
+        before |= now
+        if taken_out:
+            have = have._replace(imported=[], gone=before)
 
 
 def remembered(source: Sequence[Wanted], found: Sequence[Decision]) -> list[Imported]:
@@ -247,6 +253,34 @@ def test_what_is_remembered_goes_with_the_account(database: Database, jo: Accoun
         assert imports.known(connection, account(database).id).imported == []
 
 
+def test_what_comes_again_under_its_unique_id_is_not_brought_back_beside_itself(
+    database: Database, jo: Account
+) -> None:
+    def taken_out() -> None:
+        with database.writing() as connection:
+            uids = discard.brought(connection, jo.id)
+            discard.discard(connection, jo.id, uids, undo_seconds=60)
+            discard.forget_imports(connection, jo.id)
+
+    def restored() -> list[str]:
+        with database.writing() as connection:
+            return [each.unique_id for each in undo.bring_back(connection, jo.id)]
+
+    entered(database, jo, item(b"a\r\n", "x"), item(b"b\r\n", "y"))
+    for _ in range(2):  # what was forgotten twice is no other message
+        taken_out()
+        entered(database, jo, item(b"a\r\n", "x"))
+        assert restored() == ["y"]
+    assert sorted(uidl(database, jo)) == ["x", "y"]
+    taken_out()
+    with database.reading() as connection:
+        stand = imports.known(connection, jo.id).stand
+    assert restored() == ["y", "x"]  # while an import is about to bring the same
+    with pytest.raises(AlreadyRunning, match="run this again"), database.writing() as connection:
+        imports.enter(connection, [Batch(jo.id, stand, "test", "a file", (item(b"a\r\n", "x"),))])
+    assert [step.findings for step in integrity.check(database) if step.findings] == []
+
+
 def test_what_was_imported_is_taken_out_and_may_come_again(database: Database, jo: Account) -> None:
     maildrops.deposit(database, b"native\r\n", JO)
     entered(database, jo, item(b"a\r\n", "x"), item(b"b\r\n"))
@@ -262,4 +296,6 @@ def test_what_was_imported_is_taken_out_and_may_come_again(database: Database, j
     assert imports.under_other_ids(wanted, decided(wanted, have), have.imported) == 0
     assert decided([Wanted(digest(b"c"), "x")], have) == [Decision(Fate.NEW, None, imports.TAKEN)]
     assert len(uidl(database, jo)) == 1
+    again = [Wanted(digest(b"a\r\n"), "x")] * 2
+    assert decided(again, have) == [Decision(Fate.NEW, "x"), Decision(Fate.NEW, None, imports.TAKEN)]
     assert [step.findings for step in integrity.check(database) if step.findings] == []

@@ -105,7 +105,7 @@ def _require_same_ids(account: Account, found: int, number: int) -> None:
             f"{number} of {show.counted(found, 'message')} came here before under other unique-ids, which"
             " mail programs may know and which are never changed: nothing was imported. If those were wrong,"
             f" take what was imported out and import it anew (mailstack maildrop remove {account.mailbox}"
-            " --imported); --again imports it a second time"
+            " --imported): what had its right one keeps it. --again imports it a second time"
         )
 
 

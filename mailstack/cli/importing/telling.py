@@ -33,7 +33,7 @@ class Result(NamedTuple):
 
 
 def tell(result: Result, *, json: bool) -> None:
-    """Say it; raises BadData where something was wrong with the source."""
+    """Say it; raises BadData where something was wrong with the source, or a unique-id was not kept."""
     counts = Counter(decision.fate for _, decision in result.messages)
     lost = [
         f"{each.found.place}: the unique-id {shown(each.found.unique_id or '')} was not kept: {decision.why}"
@@ -43,9 +43,13 @@ def tell(result: Result, *, json: bool) -> None:
     if json:
         show.as_json(_facts(result, counts, lost))
     else:
-        _say(result, counts, lost)
-    if result.source.problems:
-        raise BadData(_some(result.source.problems))
+        _say(result, counts)
+    said = [_some(result.source.problems)] if result.source.problems else []
+    if lost:
+        told = f"clients download again: {show.counted(len(lost), 'message')} whose unique-id was not kept"
+        said += [told, _some(lost)]
+    if said:
+        raise BadData("\n".join(said))
 
 
 def _facts(result: Result, counts: Counter[Fate], lost: list[str]) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _facts(result: Result, counts: Counter[Fate], lost: list[str]) -> dict[str, 
     return facts
 
 
-def _say(result: Result, counts: Counter[Fate], lost: list[str]) -> None:
+def _say(result: Result, counts: Counter[Fate]) -> None:
     there = counts[Fate.HERE] + counts[Fate.DONE]
     if result.dry_run:
         show.table(
@@ -101,11 +105,6 @@ def _say(result: Result, counts: Counter[Fate], lost: list[str]) -> None:
     show.note(f"{sentence}{more}") if result.dry_run else print(f"{sentence}{more}")
     for note in result.source.notes:
         show.note(f"note: {note}")
-    if lost:
-        show.note(
-            f"clients download again: {show.counted(len(lost), 'message')} whose unique-id was not kept"
-        )
-        show.note(_some(lost))
 
 
 def _known_as(each: Measured, decision: Decision) -> str | None:
