@@ -30,6 +30,7 @@ class Header(NamedTuple):
     content_octets: int | None = None  # Content-Length
     uid: int | None = None
     uid_validity: int | None = None  # X-IMAPbase or X-IMAP, which is of the whole file
+    last_uid: int | None = None  # of the same field: no UID has been given beyond it
     x_uidl: str | None = None  # stays in the message, too
     exported: str | None = None  # by us
     internal: bool = False  # not a message: the first of a file may be a note of a server's to itself
@@ -51,15 +52,22 @@ def separated(header: bytes) -> Header:
             if name == b"x-uidl":
                 values.setdefault(name, value)
         at = found.end()
-    base = values.get(b"x-imapbase") or values.get(b"x-imap") or b""
+    uid_validity, last_uid = _base(values.get(b"x-imapbase") or values.get(b"x-imap") or b"")
     return Header(
         b"".join(kept),
         content_octets=_number(values.get(b"content-length")),
         uid=_number(values.get(b"x-uid")),
-        uid_validity=_number(base.split()[0] if base else None),
+        uid_validity=uid_validity,
+        last_uid=last_uid,
         x_uidl=values[b"x-uidl"].decode("latin-1") if b"x-uidl" in values else None,
         internal=b"x-imap" in values and b"folder internal data" in b"".join(kept).lower(),
     )
+
+
+def _base(text: bytes) -> tuple[int | None, int | None]:
+    """The UID validity and the last UID; where one is missing, servers take the field for none."""
+    first, last = (*map(_number, text.split()[:2]), None, None)[:2]
+    return (None, None) if first is None or last is None else (first, last)
 
 
 def _number(text: bytes | None) -> int | None:

@@ -185,9 +185,9 @@ def test_an_mbox_is_mail_without_what_servers_noted_in_it(
         ).replace(b"\n", line_end)
     )  # fmt: skip
     imported(jo, file)
-    assert uidl(jo) == ["00000003000000ff", "00000009000000ff", "abc"]
+    assert uidl(jo) == ["00000003000000ff", "00000009000000ff", "0000000a000000ff"]
     assert octets(jo, "00000003000000ff", tmp_path) == b"Subject: a\r\n\r\nFrom a\r\n"
-    assert octets(jo, "abc", tmp_path) == b"Subject: c\r\nX-UIDL: abc\r\n\r\nc\r\n"
+    assert octets(jo, "0000000a000000ff", tmp_path) == b"Subject: c\r\nX-UIDL: abc\r\n\r\nc\r\n"
     assert [each["reverse_path"] for each in entries(jo)] == [
         "eve@example.net",
         "x@example.net",
@@ -201,6 +201,29 @@ def test_uw_wrote_the_numbers_the_other_way_round(jo: CommandLine, tmp_path: Pat
     file.write_bytes(FROM + b"X-IMAPbase: 255 9\nX-UID: 3\n\na\n")
     imported(jo, file, "--uidl-format", "%08Xv%08Xu")
     assert uidl(jo) == ["000000ff00000003"]
+
+
+@pytest.mark.parametrize("forged", [b"4242", b"2", b"1", b"x"])
+def test_what_an_mbox_has_no_number_for_gets_the_next_ones_as_dovecot_gives_them(
+    jo: CommandLine, tmp_path: Path, forged: bytes
+) -> None:
+    def written(last: bytes, third: bytes, fourth: bytes) -> Path:
+        base = FROM + b"X-IMAPbase: 1795786593 000000000" + last + b"\nX-UID: 1\n\na\n\n"
+        rest = FROM + b"X-UID: 2\n\nb\n\n" + FROM + third + b"\nc\n\n" + FROM + fourth + b"\nd\n"
+        (tmp_path / "mbox").write_bytes(base + rest)
+        return tmp_path / "mbox"
+
+    imported(jo, written(b"2", b"", b"X-UID: " + forged + b"\n"))
+    assert uidl(jo) == [f"0000000{uid}6b098761" for uid in (1, 2, 3, 4)]
+    told = imported(jo, written(b"4", b"X-UID: 3\n", b"X-UID: 4\n"))  # by Dovecot's next session
+    assert (told["imported"], told["not_kept"]) == (0, [])
+
+
+def test_without_the_last_uid_no_number_is_believed(jo: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mbox"
+    file.write_bytes(FROM + b"X-IMAPbase: 255\nX-UID: 3\n\na\n")
+    imported(jo, file)
+    assert "000000ff" not in uidl(jo)[0]
 
 
 def test_mail_without_unique_ids_gets_our_own_once(jo: CommandLine, tmp_path: Path) -> None:

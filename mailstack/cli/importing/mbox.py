@@ -32,7 +32,8 @@ class Mbox:
         self._format = uidl_format
         self._file = path.open("rb", buffering=0)
         self._uid_validity: int | None = None
-        self._last_uid = 0
+        self._next_uid = 1
+        self._uid = 0  # of the message before
 
     def close(self) -> None:
         """Let go of the file."""
@@ -47,14 +48,17 @@ class Mbox:
             header = mbox_header.separated(mbox.header(self._read, place.start, place.end))
             if not number and self._uid_validity is None:  # later ones may be forged
                 self._uid_validity = header.uid_validity
+                self._next_uid = (header.last_uid or 0) + 1
             if not number and header.internal:
                 continue
             number += 1
             self._tell_abrupt(place, number)
+            unique_id, certain = self._unique_id(header)
             yield Found(
                 f"message {number}",
                 _Key(place.start, place.end, place.quoted),
-                self._unique_id(header),
+                unique_id,
+                certain,
                 at=moment(place.line.at.timestamp()) if place.line.at else None,
                 at_latest=modified,
                 sender=arrival.reverse_path(place.line.sender),
@@ -82,19 +86,27 @@ class Mbox:
     def _read(self, at: int, octets: int) -> bytes:
         return os.pread(self._file.fileno(), octets, at)
 
-    def _unique_id(self, header: Header) -> str | None:
+    def _unique_id(self, header: Header) -> tuple[str | None, bool]:
+        """As its server knows it, and whether that has given it already."""
         if header.exported is not None and self._uidl is Uidl.auto:
-            return header.exported
-        if self._uidl in (Uidl.auto, Uidl.dovecot) and (made := self._made(header)) is not None:
-            return made
-        return header.x_uidl if self._uidl in (Uidl.auto, Uidl.x_uidl) else None
+            return header.exported, True
+        if self._uidl in (Uidl.auto, Uidl.dovecot) and self._uid_validity is not None:
+            certain = self._number(header.uid)
+            return self._format.unique_id(uid=self._uid, uid_validity=self._uid_validity), certain
+        return (header.x_uidl if self._uidl in (Uidl.auto, Uidl.x_uidl) else None), True
 
-    def _made(self, header: Header) -> str | None:
-        """Of an X-UID that can be true: a sender may have written one, and servers number upwards."""
-        if header.uid is None or self._uid_validity is None or header.uid <= self._last_uid:
-            return None
-        self._last_uid = header.uid
-        return self._format.unique_id(uid=header.uid, uid_validity=self._uid_validity)
+    def _number(self, uid: int | None) -> bool:
+        """Number the next message as Dovecot does; whether its X-UID says so.
+
+        Numbers rise, and none is beyond the last UID that the file notes: others a sender has written.
+        """
+        certain = uid is not None and self._uid < uid < self._next_uid
+        if uid is not None and certain:
+            self._uid = uid
+        else:
+            self._uid = self._next_uid
+            self._next_uid += 1
+        return certain
 
     def _tell_abrupt(self, place: Place, number: int) -> None:
         if place.abrupt:
