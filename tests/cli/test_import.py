@@ -160,6 +160,27 @@ def test_the_old_format_of_unique_ids_can_be_named(jo: CommandLine, tmp_path: Pa
     assert (refused.code, "over POP3" in refused.err) == (65, True)
 
 
+def test_dovecot_may_have_taken_x_uidl_before_its_format(jo: CommandLine, tmp_path: Path) -> None:
+    source = maildir(
+        tmp_path / "Maildir",
+        {
+            "cur/3.a": b"X-UIDL: old-qpopper-id-1\n\n",
+            "cur/2.a": b"X-UIDL: old-qpopper-id-2\n\n",
+            "cur/1.a": b"Subject: none\n\n",
+            "cur/4.a": b"X-UIDL: beaten by P\n\n",
+            "new/5.a": b"X-UIDL: \n\n",
+        },
+        dovecot_uidlist="3 V1700000000 N5\n1 :3.a\n2 :2.a\n3 :1.a\n4 PUID4 :4.a\n",
+    )
+    formatted = [f"0000000{uid}6553f100" for uid in range(1, 6)]
+    looked = imported(jo, source, "--dry-run")
+    assert [each["unique_id"] for each in looked["messages"]] == [*formatted[:3], "UID4", formatted[4]]
+    assert "X-UIDL in the header of 2 messages" in looked["notes"][0]
+    assert "pop3_reuse_xuidl" in looked["notes"][0]
+    assert imported(jo, source, "--uidl", "x-uidl")["notes"] == []
+    assert uidl(jo) == ["old-qpopper-id-1", "old-qpopper-id-2", formatted[2], "UID4", formatted[4]]
+
+
 def test_folders_are_told_and_can_be_imported_by_name(jo: CommandLine, tmp_path: Path) -> None:
     source = maildir(tmp_path / "Maildir", {"cur/1.a": b"a\n"}, dovecot_uidlist="3 V5 N2\n1 :1.a\n")
     maildir(source / ".Sent", {"cur/1.s": b"s\n"})
@@ -217,6 +238,16 @@ def test_what_an_mbox_has_no_number_for_gets_the_next_ones_as_dovecot_gives_them
     assert uidl(jo) == [f"0000000{uid}6b098761" for uid in (1, 2, 3, 4)]
     told = imported(jo, written(b"4", b"X-UID: 3\n", b"X-UID: 4\n"))  # by Dovecot's next session
     assert (told["imported"], told["not_kept"]) == (0, [])
+
+
+def test_x_uidl_before_the_format_in_an_mbox(jo: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mbox"
+    file.write_bytes(
+        FROM + b"X-IMAPbase: 255 2\nX-UID: 1\nX-UIDL: old\n\na\n\n" + FROM + b"X-UID: 2\n\nb\n\n"
+    )
+    assert "pop3_reuse_xuidl" in imported(jo, file, "--dry-run")["notes"][0]
+    imported(jo, file, "--uidl", "x-uidl")
+    assert uidl(jo) == ["old", "00000002000000ff"]
 
 
 def test_without_the_last_uid_no_number_is_believed(jo: CommandLine, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Maildir:
         """The messages as the server sorted them."""
         self._tell_subfolders()
         files = self._files()
-        if self._uidl is Uidl.dovecot:
+        if self._uidl is Uidl.dovecot or (self._uidl is Uidl.x_uidl and self._has(DOVECOT_LIST)):
             yield from self._as_dovecot(files)
         elif self._uidl is Uidl.courier:
             yield from self._as_courier(files)
@@ -70,7 +70,7 @@ class Maildir:
             yield from file_chunks(self._moved(found.key))
 
     def _known_by(self) -> Uidl:
-        there = [name for name in (DOVECOT_LIST, COURIER_LIST) if (self._path / name).exists()]
+        there = [name for name in (DOVECOT_LIST, COURIER_LIST) if self._has(name)]
         if len(there) == 2:
             self.notes.append(
                 f"{DOVECOT_LIST} and {COURIER_LIST} are both there: unique-ids are taken from the first;"
@@ -84,9 +84,12 @@ class Maildir:
             return Uidl.names
         return Uidl.dovecot if there[0] == DOVECOT_LIST else Uidl.courier
 
+    def _has(self, name: str) -> bool:
+        return (self._path / name).exists()
+
     def _as_dovecot(self, files: list[_File]) -> Iterator[Found]:
         listed = self._list(DOVECOT_LIST, dovecot.parse_uidlist)
-        place: list[tuple[tuple[bool, int], _File, str, bool]] = []
+        place: list[tuple[tuple[bool, int], Found]] = []
         next_uid = listed.next_uid
         for file in sorted(files, key=lambda file: file.name.order):
             base = file.name.base
@@ -98,9 +101,10 @@ class Maildir:
             guid = None if one is None else one.guid
             made = self._format.unique_id(uid=uid, uid_validity=listed.uid_validity, base=base, guid=guid)
             key = (order is None, uid if order is None else order)
-            place.append((key, file, made if saved is None else saved, one is not None))
-        for _, file, unique_id, certain in sorted(place, key=lambda each: each[0]):
-            yield self._found(file, unique_id, certain=certain)
+            found = self._found(file, made if saved is None else saved, certain=one is not None)
+            place.append((key, found._replace(from_format=saved is None)))
+        for _, found in sorted(place, key=lambda each: each[0]):
+            yield found
 
     def _as_courier(self, files: list[_File]) -> Iterator[Found]:
         listed = self._list(COURIER_LIST, courier.parse_sizelist)

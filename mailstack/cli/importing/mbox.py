@@ -53,16 +53,14 @@ class Mbox:
                 continue
             number += 1
             self._tell_abrupt(place, number)
-            unique_id, certain = self._unique_id(header)
-            yield Found(
+            found = Found(
                 f"message {number}",
                 _Key(place.start, place.end, place.quoted),
-                unique_id,
-                certain,
                 at=moment(place.line.at.timestamp()) if place.line.at else None,
                 at_latest=modified,
                 sender=arrival.reverse_path(place.line.sender),
             )
+            yield self._known(found, header)
 
     def chunks(self, found: Found) -> Iterator[bytes]:
         """The message without what is no part of it, its lines as they were before they were quoted."""
@@ -86,14 +84,15 @@ class Mbox:
     def _read(self, at: int, octets: int) -> bytes:
         return os.pread(self._file.fileno(), octets, at)
 
-    def _unique_id(self, header: Header) -> tuple[str | None, bool]:
-        """As its server knows it, and whether that has given it already."""
+    def _known(self, found: Found, header: Header) -> Found:
+        """The message with the unique-id by which its server knows it."""
         if header.exported is not None and self._uidl is Uidl.auto:
-            return header.exported, True
-        if self._uidl in (Uidl.auto, Uidl.dovecot) and self._uid_validity is not None:
+            return found._replace(unique_id=header.exported)
+        if self._uid_validity is not None and self._uidl is not Uidl.new:
             certain = self._number(header.uid)
-            return self._format.unique_id(uid=self._uid, uid_validity=self._uid_validity), certain
-        return (header.x_uidl if self._uidl in (Uidl.auto, Uidl.x_uidl) else None), True
+            made = self._format.unique_id(uid=self._uid, uid_validity=self._uid_validity)
+            return found._replace(unique_id=made, certain=certain, from_format=True)
+        return found._replace(unique_id=header.x_uidl if self._uidl is Uidl.auto else None)
 
     def _number(self, uid: int | None) -> bool:
         """Number the next message as Dovecot does; whether its X-UID says so.

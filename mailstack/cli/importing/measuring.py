@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from mailstack.cli import show
 from mailstack.cli.importing.source import Found, Source, Uidl, moment
 from mailstack.mail import arrival, mbox_header
 from mailstack.mail.lines import Canonicaliser
@@ -47,6 +48,7 @@ class Measured(NamedTuple):
 
 def measured(source: Source, uidl: Uidl) -> Iterator[Measured]:
     """All messages that can be read; the others are told among the source's problems."""
+    passed_over = 0
     for found in source.find():
         try:
             content = read(source.chunks(found), lambda chunk: None)
@@ -58,13 +60,20 @@ def measured(source: Source, uidl: Uidl) -> Iterator[Measured]:
             continue
         at = found.at or arrival.received_at(content.head) or found.at_latest
         reverse_path = arrival.return_path(content.head)
-        x_uidl = mbox_header.separated(_header(content.head)).x_uidl if uidl is Uidl.x_uidl else None
+        x_uidl = _x_uidl(content.head) if found.from_format or found.unique_id is None else None
+        takes = x_uidl and uidl is Uidl.x_uidl
+        passed_over += bool(found.from_format and x_uidl and not takes)
         yield Measured(
-            found if x_uidl is None else found._replace(unique_id=x_uidl),
+            found._replace(unique_id=x_uidl, certain=True) if takes else found,
             content.digest,
             content.octets,
             0 if at is None else microseconds(moment(at.timestamp())),
             found.sender if reverse_path is None else reverse_path,
+        )
+    if passed_over:
+        source.notes.append(
+            f"there is X-UIDL in the header of {show.counted(passed_over, 'message')}, which a Dovecot with"
+            " pop3_reuse_xuidl = yes takes for the unique-id: --uidl x-uidl does so, too"
         )
 
 
@@ -97,6 +106,6 @@ def _canonical(canonicaliser: Canonicaliser, chunks: Iterator[bytes]) -> Iterato
         yield made
 
 
-def _header(head: bytes) -> bytes:
+def _x_uidl(head: bytes) -> str | None:
     end = head.find(b"\r\n\r\n")
-    return head if end < 0 else head[: end + 4]
+    return mbox_header.separated(head if end < 0 else head[: end + 4]).x_uidl

@@ -32,6 +32,7 @@ class Found(NamedTuple):
     key: Any  # by which the source finds it again
     unique_id: str | None = None  # of the server that it comes from; None: its files do not tell
     certain: bool = True  # else that server only would have given it, at the next session
+    from_format: bool = False  # Dovecot made it so, if it had not the setting to take X-UIDL before
     at: datetime | None = None  # when it arrived there; None: as its `Received:` says
     at_latest: datetime | None = None  # and where that does not say: so much is sure
     sender: str = ""  # where it has no `Return-Path:`
