@@ -47,11 +47,27 @@ class Stored(NamedTuple):
 
 
 @cache
-def _context() -> CryptContext:
+def context() -> CryptContext:
+    """The schemes that hashes may be of: ours first, those of other servers after it."""
     from passlib.context import CryptContext
 
     return CryptContext(
-        schemes=["argon2", "pbkdf2_sha256", "pbkdf2_sha512", "sha512_crypt", "sha256_crypt"],
+        schemes=[
+            "argon2",
+            "bcrypt",
+            "sha512_crypt",
+            "sha256_crypt",
+            "md5_crypt",
+            "pbkdf2_sha512",
+            "pbkdf2_sha256",
+            "pbkdf2_sha1",
+            "ldap_salted_sha512",
+            "ldap_salted_sha256",
+            "ldap_salted_sha1",
+            "ldap_sha1",
+            "ldap_salted_md5",
+            "ldap_md5",
+        ],
         deprecated="auto",
         argon2__type="ID",
         argon2__memory_cost=_MEMORY_KIB,
@@ -74,7 +90,7 @@ def hash_password(secret: str) -> str:
     """A new hash of the secret, in passlib's text form; takes tens of milliseconds and 19 MiB."""
     with suppress(BadPassword):  # what has no other spelling fits itself
         secret = prepare.password(secret)
-    return str(_context().hash(secret))
+    return str(context().hash(secret))
 
 
 def stored(secret: str, *, iterations: int = scram.ITERATIONS) -> Stored:
@@ -102,11 +118,13 @@ def verify(secret: str, password_hash: str) -> bool:
 
 
 def _fits(secret: str, password_hash: str) -> bool:
+    if "\0" in secret:  # which HMAC, and so PBKDF2, takes for the same secret where it is the end
+        return False
     try:
         if ours := _OURS.fullmatch(password_hash):
             salt, digest = (b64decode(each + "==") for each in ours.groups())
             return hmac.compare_digest(_digest(secret, salt), digest)
-        return bool(_context().verify(secret, password_hash))
+        return bool(context().verify(secret, password_hash))
     except (ValueError, TypeError):
         return False
 
@@ -124,7 +142,7 @@ def _digest(secret: str, salt: bytes) -> bytes:
 
 def needs_rehash(password_hash: str) -> bool:
     """Whether the hash was made by an older scheme or with weaker parameters than new ones are."""
-    return not _OURS.fullmatch(password_hash) and bool(_context().needs_update(password_hash))
+    return not _OURS.fullmatch(password_hash) and bool(context().needs_update(password_hash))
 
 
 def generate_password() -> str:

@@ -9,36 +9,38 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
 import typer
 
-from mailstack.auth import passwords
+from mailstack.auth import passwords, schemes
 from mailstack.auth.passwords import Stored
 from mailstack.cli import ask, limits, show
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import followed
-from mailstack.errors import BadData, MailstackError
+from mailstack.errors import BadData, BadPassword, MailstackError
 from mailstack.mail.address import Mailbox
 from mailstack.settings import Settings
 from mailstack.store import accounts
 from mailstack.store.accounts import NewAccount
 
 EXAMPLE = (
-    "Example: mailstack account import people.csv   (first line: address,password or address,password,quota)"
+    "Example: mailstack account import people.csv   (first line: address,password or address,password_hash;"
+    " a column quota may follow)"
 )
 
-_COLUMNS = ("address", "password", "quota")
+_SECRETS = ("password", "password_hash")
+_COLUMNS = ("address", *_SECRETS, "quota")
 _SHOWN_PROBLEMS = 20
 
 
 class _Row(NamedTuple):
     line: int
     mailbox: Mailbox
-    password: str
+    secret: str | Stored
+    """The password, or the hash of it that another server had."""
     quota_octets: int | None
 
 
@@ -54,7 +56,7 @@ def import_(
     with admin(context).database() as database:
         with database.reading() as connection:
             _refuse_taken(rows, accounts.taken(connection, [row.mailbox for row in rows]))
-        kept = _kept([row.password for row in rows], settings.auth.scram_iterations)
+        kept = _kept([row.secret for row in rows], settings.auth.scram_iterations)
         new = [
             NewAccount(row.mailbox, each.password_hash, row.quota_octets, each.scram_keys)
             for row, each in zip(rows, followed("hashing passwords", kept, len(rows)), strict=True)
@@ -65,6 +67,10 @@ def import_(
         show.as_json({"accounts": len(new)})
     else:
         print(f"{show.counted(len(new), 'account')} can receive and fetch mail now")
+        if any(each.scram_keys is None for each in new):
+            show.note(
+                "a hash from another server is renewed at its first login; SCRAM is offered after the last"
+            )
 
 
 @contextmanager
@@ -105,8 +111,10 @@ def _understood(stream: TextIO, settings: Settings) -> list[_Row]:
 
 def _check_header(names: Iterable[str] | None) -> None:
     found = [name.strip().lower() for name in names or ()]
-    if found[:2] != ["address", "password"] or not set(found) <= set(_COLUMNS):
-        raise BadData("line 1: the header has to be address,password or address,password,quota")
+    if found[:1] != ["address"] or not set(found[1:2]) & set(_SECRETS) or not set(found) <= set(_COLUMNS):
+        raise BadData(
+            "line 1: the header has to be address,password or address,password_hash; quota may follow"
+        )
 
 
 def _row(line: int, cells: dict[str, str | None], settings: Settings) -> _Row:
@@ -114,8 +122,20 @@ def _row(line: int, cells: dict[str, str | None], settings: Settings) -> _Row:
         raise BadData("there are more cells than the header has; a password with a comma needs quotes")
     named = {name.strip().lower(): cell for name, cell in cells.items()}
     address, quota = (named["address"] or "").strip(), (named.get("quota") or "").strip()
-    password = ask.checked(named["password"] or "")
-    return _Row(line, ask.mailbox(address, settings), password, limits.quota_octets(quota) if quota else None)
+    secret = _secret(named.get("password") or "", named.get("password_hash") or "")
+    return _Row(line, ask.mailbox(address, settings), secret, limits.quota_octets(quota) if quota else None)
+
+
+def _secret(password: str, password_hash: str) -> str | Stored:
+    if not password_hash.strip():
+        return ask.typed(password)
+    if password:
+        raise BadData("there is a password as well as a hash")
+    if not (schemed := schemes.split(password_hash.lstrip())):
+        raise BadPassword("the hash begins with no {SCHEME} and no $id$; {PLAIN} stands before a password")
+    if schemed.scheme in schemes.PLAIN:
+        return ask.checked(schemed.text)
+    return Stored(schemes.adopted(schemed.scheme, schemed.text.rstrip()), None)
 
 
 def _refuse_taken(rows: list[_Row], taken: dict[Mailbox, str]) -> None:
@@ -132,7 +152,10 @@ def _refuse(problems: list[str]) -> None:
     raise BadData("\n".join([*shown, "no account was made"]))
 
 
-def _kept(secrets: list[str], iterations: int) -> Iterator[Stored]:
+def _kept(secrets: list[str | Stored], iterations: int) -> Iterator[Stored]:
+    def keep(secret: str | Stored) -> Stored:
+        return secret if isinstance(secret, Stored) else passwords.stored(secret, iterations=iterations)
+
     # argon2 and PBKDF2 let go of the interpreter lock while they work, so threads keep all cores busy.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(partial(passwords.stored, iterations=iterations), secrets)
+        yield from threads.map(keep, secrets)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from getpass import getpass
 
 from mailstack import values
-from mailstack.auth import prepare
+from mailstack.auth import prepare, schemes
 from mailstack.auth.passwords import generate_password
 from mailstack.cli import show
 from mailstack.cli.exits import Unconfirmed, Usage
@@ -59,7 +59,7 @@ def host_name(text: str, option: str) -> str:
 def password(*, stdin: bool) -> tuple[str, bool]:
     """A password, and whether it was made up here and so has to be shown, once."""
     if stdin:
-        return checked(_line()), False
+        return typed(_line()), False
     if not _somebody_is_here():
         return generate_password(), True
     first = getpass("Password (empty: one is made up): ")
@@ -67,7 +67,7 @@ def password(*, stdin: bool) -> tuple[str, bool]:
         return generate_password(), True
     if getpass("The same again: ") != first:
         raise BadPassword("the two passwords differ; nothing was changed")
-    return checked(first), False
+    return typed(first), False
 
 
 def own_password(*, stdin: bool) -> str:
@@ -78,6 +78,16 @@ def own_password(*, stdin: bool) -> str:
     if not secret:
         raise BadPassword("the password is empty")
     return secret
+
+
+def typed(secret: str) -> str:
+    """As `checked`, for a place where somebody may put a password hash: it would be a password of its own."""
+    if schemes.split(secret):
+        raise BadPassword(
+            "this is a password hash, no password; mailstack account import takes hashes, in a column"
+            " password_hash, and there {PLAIN} before what is a password all the same"
+        )
+    return checked(secret)
 
 
 def checked(secret: str) -> str:

@@ -97,7 +97,7 @@ async def test_names_and_passwords_in_other_scripts(start) -> None:
         with server._store.database.writing() as connection:
             accounts.add_account(connection, mailbox, password_hash=kept.password_hash)
             # a hash of elsewhere, of a text that RFC 4013 writes otherwise
-            foreign = passwords._context().hash("a\N{NO-BREAK SPACE}b")
+            foreign = passwords.context().hash("a\N{NO-BREAK SPACE}b")
             accounts.add_account(connection, Mailbox("ⅸ", "example.org"), password_hash=foreign)
         decomposed = "Ju\N{COMBINING DIAERESIS}rgen@example.org", "Gru\N{COMBINING DIAERESIS}ße dort"
         assert (await server.log_in(*decomposed, HERE)).name == "jürgen@example.org"

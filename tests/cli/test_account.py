@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from passlib.hash import sha512_crypt
 from sqlalchemy import func, select
 
 from mailstack import settings
@@ -325,6 +326,38 @@ def test_import_takes_semicolons_where_spreadsheets_write_them(
     assert mailstack.good("account", "import", csv(tmp_path, text), "--json").json == {"accounts": 2}
 
 
+def test_import_takes_the_hashes_of_another_server(
+    mailstack: CommandLine, store: Database, tmp_path: Path
+) -> None:
+    hashed = sha512_crypt.using(rounds=1000).hash("geheim")
+    text = (
+        "address,password_hash,password,quota\n"
+        f"lea@example.org,{{SHA512-CRYPT}}{hashed},,2GiB\njo,  {hashed} ,,\n"
+        'kim,"{plain}{X}, y ",,\nann,,own,\n'
+    )
+    imported = mailstack.good("account", "import", csv(tmp_path, text))
+    assert imported.out == "4 accounts can receive and fetch mail now\n"
+    assert imported.err.endswith("SCRAM is offered after the last\n")
+    for name, secret in (("lea", "geheim"), ("jo", "geheim"), ("kim", "{X}, y "), ("ann", "own")):
+        assert fits(store, name, secret)
+    assert not fits(store, "lea", f"{{SHA512-CRYPT}}{hashed}")
+    assert not fits(store, "lea", hashed)
+    with store.reading() as connection:
+        keys = connection.execute(select(account.c.scram_keys).order_by(account.c.id)).scalars().all()
+    assert [each is None for each in keys] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("text", ["{SHA512-CRYPT}$6$salt$hash", "$6$salt$hash", "{PLAIN}secret", "$y$j9T$a"])
+def test_a_hash_is_never_taken_for_a_password(mailstack: CommandLine, tmp_path: Path, text: str) -> None:
+    for refused in (
+        mailstack("account", "import", csv(tmp_path, f"address,password\njo,{text}\n")),
+        mailstack("account", "add", "jo", "--password-stdin", stdin=text.encode()),
+    ):
+        assert refused.code == 65
+        assert "this is a password hash, no password" in refused.err
+    assert mailstack.good("account", "list", "--json").json == []
+
+
 def test_import_reads_standard_input(mailstack: CommandLine) -> None:
     mailstack.good("account", "import", "-", stdin=b"\xef\xbb\xbfaddress,password\r\njo,secret\r\n")
     assert len(mailstack.good("account", "list", "--json").json) == 1
@@ -343,6 +376,12 @@ def test_import_reads_standard_input(mailstack: CommandLine) -> None:
         ("address,password\njo@example.org,x\n", "line 2: jo@example.org is an account already"),
         ("address,password\na@example.org,x\na@example.org,y\n", "a@example.org is twice in the list"),
         ("address,password\na@example.net,x\n", "example.net is none of our domains"),
+        ("address,quota,password\na@example.org,,x\n", "line 1: the header has to be"),
+        ("address,password_hash\na@example.org,$y$j9T$x$y\n", "line 2: yescrypt hashes cannot be checked"),
+        ("address,password_hash\na@example.org,secret\n", "line 2: the hash begins with no {SCHEME}"),
+        ("address,password_hash\na@example.org,\n", "line 2: the password is empty"),
+        ("address,password_hash\na@example.org,{PLAIN}\n", "line 2: the password is empty"),
+        ("address,password,password_hash\na@example.org,x,$1$a$b\n", "line 2: there is a password as well"),
         ('address,password\n"a@example.org,x\n', "this is not CSV"),
         (b"address,password\na@example.org,\xff\n", "not UTF-8"),
     ],

@@ -1,0 +1,111 @@
+"""Password hashes of other servers: Dovecot's `{SCHEME}` texts and bare `$id$` hashes, in passlib's form.
+
+What is taken here is checked by `passwords.verify`, and replaced at the first login.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from base64 import b64encode
+from typing import Any, Final, NamedTuple
+
+from mailstack.auth.passwords import context
+from mailstack.errors import BadPassword
+
+
+class Schemed(NamedTuple):
+    """A text taken apart: the scheme in upper case, and what it is of."""
+
+    scheme: str
+    text: str
+
+
+PLAIN: Final = frozenset({"PLAIN", "CLEARTEXT", "CLEAR"})
+"""Schemes of what is no hash, but the password itself."""
+
+_BY_ID: Final = frozenset(
+    ["CRYPT", "MD5", "MD5-CRYPT", "SHA256-CRYPT", "SHA512-CRYPT", "BLF-CRYPT", "ARGON2I", "ARGON2ID"]
+)  # Dovecot, too, goes by the $id$ that follows, whichever of these it says
+
+_DIGESTS: Final = {
+    "SHA": "{SHA}",
+    "SHA1": "{SHA}",
+    "SSHA": "{SSHA}",
+    "SSHA256": "{SSHA256}",
+    "SSHA512": "{SSHA512}",
+    "SMD5": "{SMD5}",
+    "LDAP-MD5": "{MD5}",
+}
+"""Dovecot's name and LDAP's; the digest with its salt follows in base64."""
+
+# A check that takes minutes would delay every refusal (see throttle.Pace), or take the memory of all.
+_MOST_ROUNDS: Final = {
+    "argon2": 6,
+    "bcrypt": 14,  # the logarithm
+    "sha256_crypt": 1_000_000,
+    "sha512_crypt": 1_000_000,
+    "pbkdf2_sha1": 2_000_000,
+    "pbkdf2_sha256": 2_000_000,
+    "pbkdf2_sha512": 2_000_000,
+}
+_MOST_MEMORY_KIB: Final = 256 * 1024
+
+_SCHEMED: Final = re.compile(r"\{([A-Za-z][A-Za-z0-9.-]{0,31})\}(.*)", re.DOTALL)
+_WITH_ID: Final = re.compile(r"\$[a-z0-9][a-z0-9-]{0,31}\$.*", re.DOTALL)
+_PBKDF2: Final = re.compile(r"\$1\$([^$]+)\$([0-9]{1,9})\$([0-9a-fA-F]{40})")
+_NEW_PASSWORD: Final = "put a new password into the column password"
+
+
+def split(text: str) -> Schemed | None:
+    """The scheme that a text says it is of, CRYPT where it says an `$id$`; None: it is of none."""
+    if found := _SCHEMED.fullmatch(text):
+        return Schemed(found[1].upper(), found[2])
+    return Schemed("CRYPT", text) if _WITH_ID.fullmatch(text) else None
+
+
+def adopted(scheme: str, text: str) -> str:
+    """The hash in passlib's form, without its scheme; raises BadPassword with advice, never with the hash."""
+    if scheme == "PBKDF2":
+        text = _pbkdf2(text)
+    elif scheme in _DIGESTS:
+        text = _DIGESTS[scheme] + text
+    elif scheme not in _BY_ID:
+        raise BadPassword(f"a hash of the scheme {scheme} cannot be checked here: {_NEW_PASSWORD}")
+    elif text.startswith(("$y$", "$gy$")):
+        raise BadPassword(f"yescrypt hashes cannot be checked here: {_NEW_PASSWORD}")
+    elif not _WITH_ID.fullmatch(text):
+        raise BadPassword(f"a {scheme} hash without an $id$ cannot be checked here: {_NEW_PASSWORD}")
+    return _whole(scheme, text)
+
+
+def _pbkdf2(text: str) -> str:
+    """Dovecot's `$1$salt$rounds$digest`, the digest in base 16, by SHA-1."""
+    if not (found := _PBKDF2.fullmatch(text)):
+        raise BadPassword("this is no whole PBKDF2 hash")
+    salt, digest = (
+        b64encode(each).decode().rstrip("=").replace("+", ".")
+        for each in (found[1].encode(), bytes.fromhex(found[3]))
+    )
+    return f"$pbkdf2${int(found[2])}${salt}${digest}"
+
+
+def _whole(scheme: str, text: str) -> str:
+    handler: Any = context().identify(text, resolve=True)
+    if handler is None:
+        raise BadPassword(f"this {scheme} hash is of no kind that can be checked here: {_NEW_PASSWORD}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of unused bits in bcrypt's base64, which it mends
+            parsed = handler.from_string(text)
+    except (ValueError, TypeError) as error:
+        raise BadPassword(f"this is no whole {scheme} hash") from error
+    if parsed.checksum is None:
+        raise BadPassword(f"this is no whole {scheme} hash")
+    if _is_too_slow(parsed):
+        raise BadPassword(f"this {scheme} hash would take too long at each login: {_NEW_PASSWORD}")
+    return str(parsed.to_string())
+
+
+def _is_too_slow(parsed: Any) -> bool:
+    most = _MOST_ROUNDS.get(parsed.name)
+    return most is not None and (parsed.rounds > most or getattr(parsed, "memory_cost", 0) > _MOST_MEMORY_KIB)
