@@ -75,8 +75,9 @@ class Logins:
     # -- with a password ---------------------------------------------------------------------------
 
     def recall(self, name: str, secret: str, guest: Guest, *, acting_as: str = "") -> Known | None:
-        """This device's login, where it succeeded lately: true as long as the account has that hash.
+        """This device's login, where it succeeded lately: true while the account has that hash and address.
 
+        Where it has no address, the name was another one, and only `log_in` knows where that leads by now.
         Of another device's login nothing is known, and of one's own nothing while another guess at
         the name is under way: who guesses would learn without any delay which of many is right.
         """
@@ -106,13 +107,21 @@ class Logins:
             found = claim.credentials
             password_hash = found.password_hash if found else nobodys_hash()
             checking = time.monotonic()
-            fits = await self._verifier.verify(secret, password_hash)
+            fits = self._fitted(claim, secret, _whose(name, acting_as, guest))
+            fits = fits or await self._verifier.verify(secret, password_hash)
             checked = time.monotonic() - checking
             if found is None or not fits or found.disabled:
                 await self._refuse(claim, guest, began=began, waited=waited, checked=checked)
             await self._welcome(claim, guest)
         assert found is not None
-        return Known(found.account_id, found.name, await self._renewed(found, secret))
+        own = claim.address if acting_as in ("", name) else ""
+        return Known(found.account_id, found.name, await self._renewed(found, secret), own)
+
+    def _fitted(self, claim: Claim, secret: str, whose: str) -> bool:
+        """Whether the secret has fitted the hash in force lately, and nobody guesses meanwhile."""
+        known = self._memory.recall(whose, secret) if self._checking[whose] == 1 else None
+        found = claim.credentials
+        return known is not None and found is not None and known.password_hash == found.password_hash
 
     async def _renewed(self, found: Credentials, secret: str) -> str:
         """The hash that is in force now; the old one where the store cannot write, on a full disk say.

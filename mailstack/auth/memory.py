@@ -3,7 +3,8 @@
 A POP3 client logs in every few minutes with the same password, and hashing it each time would cost
 19 MiB and tens of milliseconds. What is kept is a digest under a key that dies with the process,
 and the stored hash that the password fitted: whoever opens the maildrop compares that with the
-hash in force, so a changed password or a disabled account is noticed at once.
+hash in force, so a changed password or a disabled account is noticed at once. A login name that was the
+account's own address is good as long as that is its address; where any other one leads is looked up anew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Known(NamedTuple):
     account_id: int
     name: str
     password_hash: str
+    address: str = ""
+    """What the account was called, if that was the login name; aliases may change behind other names."""
 
 
 class LoginMemory:

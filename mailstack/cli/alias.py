@@ -9,7 +9,7 @@ import typer
 from mailstack.cli import ask, show
 from mailstack.cli.options import Json, admin
 from mailstack.mail.address import Mailbox
-from mailstack.store import aliases
+from mailstack.store import aliases, routes
 
 app = typer.Typer(name="alias", help="Addresses that mean others, and catch-alls.", no_args_is_help=True)
 
@@ -30,8 +30,14 @@ def add(
     source = ask.source(address, settings)
     wanted = [ask.mailbox(target, settings) for target in targets]
     with admin(context).database() as database, database.writing() as connection:
+        logged_in = routes.logs_in(connection, source)
         made = aliases.add_alias(connection, source, wanted)
+        ends = logged_in and not routes.logs_in(connection, source)
     print(f"mail for {written(made.mailbox)} goes to {', '.join(map(str, made.targets))}")
+    if ends:
+        show.note(
+            f"{written(made.mailbox)} leads to several accounts now: nobody can log in with it any more"
+        )
 
 
 @app.command("list", epilog="Example: mailstack alias list example.org --json")

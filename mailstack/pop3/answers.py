@@ -127,7 +127,7 @@ class Answers:
         if self._login_delay_seconds:
             return None
         known = self._logins.recall(ask.name, ask.secret, self._guest, acting_as=ask.acting_as)
-        if known is None:
+        if known is None or not known.address:
             return None
         lock = self._store.lock_maildrop_at_once(known.account_id, holder=self._peer)
         if lock is None:
@@ -135,10 +135,10 @@ class Answers:
         snapshot = None
         with suppress(NoSuchMailbox):
             snapshot = self._store.open_maildrop_at_once(known.account_id)
-        if snapshot is None or snapshot.password_hash != known.password_hash:
-            lock.release()
-            return None
-        return self._entered(known.account_id, known.name, lock, snapshot)
+        if snapshot and snapshot.password_hash == known.password_hash and snapshot.address == known.address:
+            return self._entered(known.account_id, known.name, lock, snapshot)
+        lock.release()
+        return None
 
     async def to(self, ask: Ask) -> object:
         """The answer; raises the error that came instead."""
@@ -197,11 +197,11 @@ class Answers:
     async def _log_in(self, ask: LogIn, guest: Guest) -> Snapshot:
         name, secret, acting_as = ask.name, ask.secret, ask.acting_as
         known = self._logins.recall(name, secret, guest, acting_as=acting_as)
-        if known is not None:
+        if known is not None and known.address:
             # A poll: no hash, and one look into the store, which says whether the login is still good.
             with suppress(NoSuchMailbox):  # the account was removed since: refused like any other name
                 snapshot = await self._open(known.account_id, known.name)
-                if snapshot.password_hash == known.password_hash:
+                if snapshot.password_hash == known.password_hash and snapshot.address == known.address:
                     return snapshot
             self._leave()
         self._known = await self._logins.log_in(name, secret, guest, acting_as=acting_as)

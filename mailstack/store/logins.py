@@ -49,6 +49,7 @@ class Claim(NamedTuple):
     key: str
     credentials: Credentials | None
     history: History
+    address: str = ""  # the account's, without quotes, if that is the name
 
 
 class Attempt(NamedTuple):
@@ -71,12 +72,13 @@ class Device(NamedTuple):
 
 def look_up(connection: Connection, name: str, spellings: Sequence[Mailbox], address: str, at: int) -> Claim:
     """The account behind the first spelling of a name that is one, and its history."""
-    credentials = None
     for mailbox in spellings:
         if credentials := _credentials(connection, mailbox):
-            break
-    key = credentials.name if credentials else _stranger(name, spellings)
-    return Claim(key, credentials, history(connection, key, address, at))
+            key, own = credentials.name, _folded(mailbox)
+            said = f"{own.local_part}@{own.domain}" if str(own) == key else ""
+            return Claim(key, credentials, history(connection, key, address, at), said)
+    key = str(_folded(spellings[-1])) if spellings else _printable(name)  # as if it were somebody's
+    return Claim(key, None, history(connection, key, address, at))
 
 
 def owner(connection: Connection, spellings: Sequence[Mailbox]) -> int | None:
@@ -172,17 +174,12 @@ def _credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None
         return None
 
 
-def _stranger(name: str, spellings: Sequence[Mailbox]) -> str:
-    """What a name counts by that is nobody's, as if it were somebody's."""
-    return _folded(spellings[-1]) if spellings else _printable(name)
-
-
-def _folded(mailbox: Mailbox) -> str:
+def _folded(mailbox: Mailbox) -> Mailbox:
     local_part = fold_local_part(mailbox.local_part)
     try:
-        return str(Mailbox(local_part, fold_domain(mailbox.domain)))
+        return Mailbox(local_part, fold_domain(mailbox.domain))
     except BadAddress:
-        return str(Mailbox(local_part, mailbox.domain))
+        return Mailbox(local_part, mailbox.domain)
 
 
 def _printable(name: str) -> str:

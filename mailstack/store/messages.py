@@ -27,7 +27,7 @@ from mailstack.store import blobs, counters, digests, events, surrogate
 from mailstack.store.events import Row
 from mailstack.store.parts import content_id
 from mailstack.store.prepared import Prepared, is_among, packed
-from mailstack.store.tables import account, entry, message
+from mailstack.store.tables import account, domain, entry, message
 
 _INSERT_OCTETS = 4 * 1024 * 1024
 """How much content one executemany carries: a batch of messages must not be in memory a second time."""
@@ -69,6 +69,7 @@ class Snapshot(NamedTuple):
     password_hash: str | None  # None: the account is disabled
     surrogates: int = 0  # how many entries differ for a client that has not said UTF8 (RFC 6858)
     surrogate_octets: int = 0  # what those add to `octets`
+    address: str = ""  # the account's, without the quotes that its local-part may need
 
 
 # -- deposit -------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def snapshot(connection: Connection, account_id: int) -> Snapshot:
     row = _SNAPSHOT.row(connection, account_id)
     if row is None:
         raise NoSuchMailbox("the account was removed")
-    messages, octets, next_uid, password_hash, disabled_at, surrogates, surrogate_octets = row
+    messages, octets, next_uid, password_hash, disabled_at, surrogates, surrogate_octets, address = row
     return Snapshot(
         messages,
         octets,
@@ -224,6 +225,7 @@ def snapshot(connection: Connection, account_id: int) -> Snapshot:
         password_hash if disabled_at is None else None,
         surrogates,
         surrogate_octets,
+        address,
     )
 
 
@@ -236,6 +238,9 @@ _SNAPSHOT = Prepared(
         account.c.disabled_at,
         account.c.surrogates,
         account.c.surrogate_octets,
-    ).where(account.c.id == bindparam("account_id")),
+        account.c.local_part.concat(literal_column("'@'")).concat(domain.c.name),
+    )
+    .join(domain, domain.c.id == account.c.domain_id)
+    .where(account.c.id == bindparam("account_id")),
     "account_id",
 )

@@ -96,6 +96,11 @@ def credentials(connection: Connection, mailbox: Mailbox) -> Credentials | None:
     return Credentials(reached.account_id, name, kept_hash, scram_keys, reached.disabled)
 
 
+def logs_in(connection: Connection, mailbox: Mailbox) -> bool:
+    """Whether it is a login name, which a catch-all never is."""
+    return bool(mailbox.local_part) and credentials(connection, mailbox) is not None
+
+
 def password_hash(connection: Connection, account_id: int) -> str | None:
     """The hash that is in force; None: the account was removed."""
     secrets = _SECRETS.row(connection, account_id)

@@ -63,6 +63,19 @@ def test_refusals_are_one_sentence_and_a_code(
     assert refused.err.count("\n") == 1
 
 
+def test_an_alias_that_ends_logins_with_its_name_says_so(jo: CommandLine) -> None:
+    for arguments, ends in (
+        (("info", "ann"), False),  # nobody logged in with it before
+        (("info", "ann"), False),
+        (("info", "jo"), True),
+        (("info", "jo"), False),  # nor did anybody now
+        (("all", "ann", "jo"), False),
+        (("@example.org", "ann", "jo"), False),
+    ):
+        said = jo.good("alias", "add", *arguments).err
+        assert ("info@example.org leads to several accounts now: nobody can log in" in said) == ends
+
+
 def test_aliases_with_several_targets_and_a_catch_all(mailstack: CommandLine) -> None:
     mailstack.good("account", "add", "jo")
     mailstack.good("account", "add", "kim")

@@ -13,10 +13,10 @@ import pytest
 from scramp import ScramClient
 from sqlalchemy import select
 
-from mailstack.auth.passwords import hash_password
+from mailstack.auth.passwords import Verifier, hash_password
 from mailstack.errors import Permanent, StoreUnavailable
 from mailstack.mail.address import parse_mailbox
-from mailstack.store import accounts
+from mailstack.store import accounts, aliases
 from mailstack.store.tables import entry
 from tests.pop3.rig import Client, Rig
 from tests.pop3.transcript import NAME, SECRET, sized
@@ -89,6 +89,52 @@ async def test_an_account_that_was_removed_is_unknown_from_the_next_poll_on(star
         with rig.store.database.writing() as connection:
             accounts.add_account(connection, MAILBOX, password_hash=hash_password("another"))
         assert await (await rig.connect()).log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_name_that_leads_to_others_too_logs_nobody_in_from_the_next_poll_on(start, at_once):
+    another, later = parse_mailbox("another@example.org"), parse_mailbox("later@example.org")
+    async with polling(start, at_once=at_once) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.add_account(connection, another, password_hash=hash_password("another"))
+            accounts.rename_account(connection, MAILBOX, later)
+        for _ in range(2):  # by the alias that the rename left, to which the first of them belongs no more
+            client = await rig.log_in()
+            assert await client.ask(b"QUIT") == b"+OK bye\r\n"
+        with rig.store.database.writing() as connection:
+            aliases.add_alias(connection, MAILBOX, [another])
+        client = await rig.connect()
+        assert await client.log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+        with rig.store.database.writing() as connection:
+            aliases.remove_alias(connection, MAILBOX, [another])
+        assert (await client.log_in()).startswith(b"+OK")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_name_that_is_renamed_and_shared_at_once_logs_nobody_in(start, at_once):
+    another, later = parse_mailbox("another@example.org"), parse_mailbox("later@example.org")
+    async with polling(start, at_once=at_once) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.add_account(connection, another, password_hash=hash_password("another"))
+            accounts.rename_account(connection, MAILBOX, later)
+            aliases.add_alias(connection, MAILBOX, [another])
+        assert await (await rig.connect()).log_in() == b"-ERR [AUTH] wrong name or password\r\n"
+
+
+async def test_polls_by_an_alias_compute_no_hash(start, monkeypatch):
+    checked = []
+
+    async def verify(self, secret, password_hash):
+        checked.append(password_hash)
+        return True
+
+    monkeypatch.setattr(Verifier, "verify", verify)
+    async with polling(start) as rig:
+        with rig.store.database.writing() as connection:
+            accounts.rename_account(connection, MAILBOX, parse_mailbox("later@example.org"))
+        for _ in range(3):
+            await (await rig.log_in()).ask(b"QUIT")
+        assert len(checked) == 1
 
 
 async def test_a_password_that_is_changed_within_scrams_last_step_lets_nobody_in(start):
