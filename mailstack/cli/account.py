@@ -125,7 +125,9 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
 @app.command(
     "passwd", epilog="Example: echo 'a new secret' | mailstack account passwd jo@example.org --password-stdin"
 )
-def passwd(context: typer.Context, address: Address, password_stdin: PasswordStdin = False) -> None:
+def passwd(
+    context: typer.Context, address: Address, password_stdin: PasswordStdin = False, json: Json = False
+) -> None:
     """Give an account another password; without one it asks, or makes one up and prints it once."""
     settings = admin(context).settings
     mailbox = ask.mailbox(address, settings)
@@ -136,6 +138,9 @@ def passwd(context: typer.Context, address: Address, password_stdin: PasswordStd
         kept = passwords.stored(password, iterations=settings.auth.scram_iterations)
         with database.writing() as connection:
             accounts.set_password(connection, mailbox, kept.password_hash, scram_keys=kept.scram_keys)
+    if json:
+        show.as_json(_fields(found) | ({"password": password} if made_up else {}))
+        return
     print(f"{found.mailbox} has a new password")
     if made_up:
         print(f"password: {password}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from email.parser import HeaderParser
+from email.policy import compat32
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,13 +65,17 @@ def show_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show how much mail an account has, or one message as it is."""
+    """Show how much mail an account has, or one message as it is; with --json its header, not its body."""
     with _maildrop(context, address) as (database, account):
         if unique_id is not None:
             with database.reading() as connection:
                 uid = browse.find_entry(connection, account.id, unique_id)
-            for octets in browse.octets_of(database, account.id, uid):
-                sys.stdout.buffer.write(octets)
+                found = browse.entries(connection, account.id, after=uid - 1, most=1)
+            octets = browse.octets_of(database, account.id, uid)
+            if json:
+                show.as_json(_fields(found[0], octets))
+            else:
+                sys.stdout.buffer.writelines(octets)
             return
         with database.reading() as connection:
             span = browse.span(connection, account.id)
@@ -132,6 +138,18 @@ app.command("import", epilog=importing.EXAMPLE)(importing.import_)
 app.command("remove", epilog=maildrop_remove.EXAMPLE)(maildrop_remove.remove)
 app.command("removed", epilog=maildrop_undo.LIST_EXAMPLE)(maildrop_undo.removed)
 app.command("restore", epilog=maildrop_undo.RESTORE_EXAMPLE)(maildrop_undo.restore)
+
+
+def _fields(found: Entry, octets: Iterable[bytes]) -> dict[str, Any]:
+    """As `list` tells of it, with the names and values of its header, in order and as they came."""
+    beginning = b""
+    for each in octets:
+        beginning += each
+        if b"\r\n\r\n" in beginning:
+            break
+    header = beginning.partition(b"\r\n\r\n")[0].decode(errors="replace")
+    fields = HeaderParser(policy=compat32).parsestr(header).raw_items()
+    return found._asdict() | {"header": list(fields)}
 
 
 def _messages(database: Database, account: Account, damaged: list[str]) -> Iterator[export.Message]:

@@ -166,6 +166,15 @@ def test_passwd_replaces_the_password(mailstack: CommandLine, store: Database) -
     assert fits(store, "jo", made_up.removeprefix("password: "))
 
 
+def test_passwd_tells_a_script_the_password_that_it_made_up(mailstack: CommandLine, store: Database) -> None:
+    added = mailstack.good("account", "add", "jo", "--json").json
+    changed = mailstack.good("account", "passwd", "jo", "--json").json
+    assert fits(store, "jo", changed["password"])
+    assert changed | {"password": added["password"]} == added
+    own = mailstack.good("account", "passwd", "jo", "--password-stdin", "--json", stdin=b"own").json
+    assert "password" not in own
+
+
 def test_every_new_password_has_its_scram_keys(
     mailstack: CommandLine, store: Database, tmp_path: Path
 ) -> None:

@@ -94,6 +94,16 @@ def test_show_prints_one_message_as_it_is(filled: CommandLine) -> None:
     assert filled("maildrop", "show", JO, "1.1").code == 67
 
 
+def test_show_tells_a_script_of_one_message(filled: CommandLine, store: Database) -> None:
+    maildrops.deposit(store, b"Subject: gr\xc3\xbcn\r\nX-Folded: a\r\n b\r\n\xff: \xff\r\n\r\nbody\r\n", JO)
+    *_, last = filled.good("maildrop", "list", JO, "--json").json
+    shown = filled.good("maildrop", "show", JO, last["unique_id"], "--json").json
+    header = shown.pop("header")
+    assert shown == last
+    assert header[:3] == [["Return-Path", "<eve@example.net>"], ["Subject", "grün"], ["X-Folded", "a\r\n b"]]
+    assert "body" not in str(header)
+
+
 def test_eml_files_are_the_octets(filled: CommandLine, tmp_path: Path) -> None:
     said = filled.good("maildrop", "export", JO, tmp_path / "out").out
     assert said == f"3 messages of {JO} are in {tmp_path}/out\n"
