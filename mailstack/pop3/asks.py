@@ -75,7 +75,7 @@ class LoadUniqueIds:
 class OpenMessage:
     """The answer is the entry's Content, its first part read already.
 
-    A `peek` (TOP) tells that the rest will probably not be wanted, and that the client is not
+    A `peek` (a TOP of few lines) tells that the rest will probably not be wanted, and that the client is not
     walking through its maildrop; `behind`, how many more may have been asked for already.
     """
 

@@ -32,6 +32,16 @@ MAX_BAD_COMMANDS: Final = 20
 LANGUAGES: Final = {"i-default": "Default language", "en": "English"}
 """The languages of our texts, by their tags (RFC 6856 §3); i-default is that of RFC 2277 §4.5."""
 
+_LOOK_LINES: Final = 65_536
+"""A TOP of fewer lines is a look, whatever it sends.
+
+Who wants to see how a message begins asks for some dozens of lines, or for some hundreds; fetchmail, which
+fetches by TOP so that servers do not mark a message as read, asks for 99,999,999.
+"""
+
+_LINE_OCTETS: Final = len(b"\r\n")
+"""No line has fewer."""
+
 _RETR_OCTETS: Final = len(b"RETR 1\r\n")
 """What waits cannot ask for more messages than of these."""
 
@@ -311,8 +321,13 @@ class Session:
         return ok(str(maildrop))
 
     def top(self, maildrop: Maildrop, number: int, lines: int) -> Turn:
-        """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body."""
+        """TOP (RFC 1939 §7): the header, the blank line, and so many lines of the body.
+
+        Where that is for certain the whole message, it is RETR by another name.
+        """
         entry = yield from maildrop.entry(number)
+        if lines >= max(_LOOK_LINES, entry.octets // _LINE_OCTETS):
+            return (yield from self._retr(maildrop, number))
         content = yield asks.OpenMessage(entry.uid, peek=True, surrogates=maildrop.surrogates)
         return Reply(positive("top of message follows"), message=Message(content, lines))
 

@@ -15,12 +15,12 @@ _MOST_RUNS: Final = 10_000
 class Tally:
     """What a session did, for its line in the log."""
 
-    retrieved: int = 0  # by RETR, whole
+    retrieved: int = 0  # whole: by RETR, or by a TOP that is one
     retrieved_octets: int = 0
     deleted: int = 0
     deleted_octets: int = 0
-    sending: tuple[int, int] | None = None  # the uid and octets of what RETR is about to send
-    sent: Runs | None = None  # the uids of what RETR has sent whole; None: nothing, as in most sessions
+    sending: tuple[int, int] | None = None  # the uid and octets of what is about to be sent whole
+    sent: Runs | None = None  # the uids of what was sent whole; None: nothing, as in most sessions
     removed: Runs | None = None  # the uids of what QUIT has removed
     read: Runs | None = None  # the uids of what was sent whole and left there, from QUIT on
 

@@ -43,8 +43,6 @@ class Fetcher(NamedTuple):
     mend: Callable[[bytes], bytes]
     """Takes out of what it kept the changes that nobody can foretell."""
     transports: Sequence[str] = (PLAIN, STLS, TLS)
-    keeps_by_top: bool = False
-    """Whether it takes what it leaves there by TOP, so that it counts as unread with servers that care."""
 
 
 def poplib(box: Box, folder: Path) -> list[bytes]:
@@ -220,7 +218,7 @@ def by_getmail(message: bytes) -> bytes:
 FETCHERS = {
     "poplib": Fetcher(poplib, nothing, nothing),
     "curl": Fetcher(curl, nothing, nothing),
-    "fetchmail": Fetcher(fetchmail, by_fetchmail, without_fetchmails_breaks, keeps_by_top=True),
+    "fetchmail": Fetcher(fetchmail, by_fetchmail, without_fetchmails_breaks),
     "mpop": Fetcher(mpop, unix_lines, nothing),
     "getmail6": Fetcher(getmail, by_getmail, nothing, transports=(PLAIN, TLS)),
 }

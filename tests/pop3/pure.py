@@ -252,6 +252,7 @@ class PureServer:
             assert isinstance(content, LiteralContent)
             transfer = Transfer(dotted=content.dotted, lines=of_body)
             sent += [*map(transfer.feed, content.parts), transfer.finish()]
+            self.session.tally.finish_sending()
         return b"".join(sent)
 
     def _listed(self, lines: Lines) -> Iterator[bytes]:

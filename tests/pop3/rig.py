@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, select
+
 from mailstack.auth import scram
 from mailstack.auth.logins import Logins
 from mailstack.auth.passwords import Verifier
@@ -25,6 +27,7 @@ from mailstack.store.engine import Database
 from mailstack.store.limits import NO_LIMITS, Limits
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.store import Store
+from mailstack.store.tables import entry
 from tests.pop3.transcript import NAME, SECRET, Utf8
 
 PATIENCE = 10.0
@@ -58,6 +61,12 @@ class Rig:
 
     async def messages(self) -> int:
         return (await self.store.open_maildrop(self.account_id)).messages
+
+    async def read(self) -> int:
+        """How many messages count as downloaded."""
+        await self.store.reads.flush()
+        with self.store.database.reading() as connection:
+            return connection.execute(select(func.count(entry.c.first_read_at))).scalar_one()
 
     async def connect(self, context: ssl.SSLContext | None = None) -> Client:
         """A client that has read the greeting."""

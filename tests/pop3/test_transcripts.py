@@ -58,8 +58,15 @@ def play(transcript: Transcript, cut) -> None:
                 maildrops.failing.add(LogIn)
             case Event.DAMAGED:
                 maildrops.damaged = True
-            case Event.LEFT:
-                assert len(maildrops.messages) == step.value
+            case Event.LEFT | Event.READ:
+                assert counted(server, step.event) == step.value
+
+
+def counted(server: PureServer, event: Event) -> int:
+    """How many messages are left, or count as downloaded."""
+    if event is Event.LEFT:
+        return len(server.maildrops.messages)
+    return sum(last - first + 1 for first, last in server.session.tally.read or ())
 
 
 def furnished(transcript: Transcript) -> Maildrops:

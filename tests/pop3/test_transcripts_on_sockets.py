@@ -127,4 +127,7 @@ class Play:
                 assert (await self.other.ask(b"QUIT")).startswith(b"+OK")
             case Event.LEFT:
                 assert await self.rig.messages() == step.value
+            case Event.READ:
+                await self.rig.until_sessions(0)
+                assert await self.rig.read() == step.value
         return client

@@ -50,6 +50,7 @@ class Event(Enum):
     SILENCE = "silence"  # until the server has ended the connection, without a word
     AGAIN = "connect again"
     LEFT = "left"  # expectation: so many messages are in the maildrop
+    READ = "read"  # expectation: so many of them count as downloaded, now that the session is over
 
 
 class Utf8(bytes):
@@ -189,8 +190,8 @@ def _set(transcript: Transcript, option: str, value: str) -> bool:
 
 
 def _add_event(step: Step, text: str) -> None:
-    if left := re.fullmatch(r"left (\d+)", text):
-        step.event, step.value = Event.LEFT, int(left[1])
+    if counted := re.fullmatch(r"(left|read) (\d+)", text):
+        step.event, step.value = Event(counted[1]), int(counted[2])
         return
     step.event = Event(text)
     if step.event is Event.LOG_IN:
