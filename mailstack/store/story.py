@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Table, TextClause, or_, select, true
 
 from mailstack.errors import BadAddress, NotFound, Permanent
 from mailstack.mail import unique_id as unique_ids
@@ -16,10 +16,10 @@ from mailstack.mail.address import fold_domain, fold_local_part, parse_sender
 from mailstack.peers import ip_of
 from mailstack.store import accounts, runs
 from mailstack.store.events import Kind, account_mark
-from mailstack.store.tables import account, entry, event, removed
+from mailstack.store.tables import IS_FOREIGN, account, entry, event, removed
 
 _ID: Final = re.compile(r"[a-z2-7]{8}(-\d+)?")
-_UNIQUE_ID: Final = re.compile(r"\d+\.\d+")
+_ENDS_IN_UID: Final = re.compile(r".*\.([1-9]\d{0,18})")
 _LARGEST: Final = (1 << 63) - 1
 """No database can be asked for a larger number."""
 
@@ -73,18 +73,19 @@ def find(connection: Connection, what: str | None, since: int) -> Story:
     """What happened since a time to an address, a mail, a session; or all of it.
 
     `what` is an account's or somebody's address, a peer's IP address, the id of a message or a
-    session as replies, `Received:` and log have it, a Message-ID, or a UIDL. Raises NotFound where it
-    is none of these.
+    session as replies, `Received:` and log have it, a Message-ID, or a UIDL, whatever other servers give
+    out as such. Raises NotFound where it is none of these.
     """
     only: set[Entry] | None = None
     if what is None:
         found = _rows(connection, true(), since)
-    elif _ID.fullmatch(what):
-        found = _rows(connection, (event.c.name == what) | event.c.name.like(f"{what}-%"), since)
-        found += _mails_of(connection, found)
-    elif _UNIQUE_ID.fullmatch(what):
-        only = {_entry(connection, what)}
+    elif _ID.fullmatch(what) and (named := _named(connection, what, since)):
+        found = named
+    elif entries := _entries(connection, what):
+        only = entries
         found = _delivered(connection, only, since)
+    elif _ID.fullmatch(what):
+        found = []  # it may have been one of ours, that was forgotten since
     else:
         marks, own = _marks(connection, what)
         found = _rows(connection, or_(*map(_is_about, marks)), since)
@@ -110,6 +111,12 @@ def _rows(connection: Connection, wanted: ColumnElement[bool], since: int) -> li
     return [Event(row.at, row.name, Kind(row.kind), json.loads(row.told)) for row in rows]
 
 
+def _named(connection: Connection, name: str, since: int) -> list[Event]:
+    """What has this id, of a message or of a session with its messages."""
+    found = _rows(connection, (event.c.name == name) | event.c.name.like(f"{name}-%"), since)
+    return found + _mails_of(connection, found)
+
+
 def _is_about(mark: str) -> ColumnElement[bool]:
     return event.c.about.contains(f"\n{mark}\n", autoescape=True)
 
@@ -120,6 +127,8 @@ def _marks(connection: Connection, what: str) -> tuple[set[str], int | None]:
         return {str(ip_of(what))}, None
     except ValueError:
         pass
+    if unique_ids.own(what):
+        raise NotFound(f"nothing is known of the unique-id {what}: no maildrop has given it out")
     bare = what.strip("<>")
     if "@" not in bare:
         raise NotFound(
@@ -140,20 +149,37 @@ def _marks(connection: Connection, what: str) -> tuple[set[str], int | None]:
     return marks | {account_mark(own)}, own
 
 
-def _entry(connection: Connection, unique_id: str) -> Entry:
-    for table in (entry, removed):
-        row = connection.execute(
-            select(table.c.account_id, table.c.uid).where(table.c.unique_id == unique_id)
-        ).first()
-        if row is not None:
-            return row.account_id, row.uid
+def _entries(connection: Connection, unique_id: str) -> set[Entry]:
+    """What a UIDL was given out for: entries of several maildrops, where other servers gave it to several.
+
+    Each account is asked, by the key or by `ix_entry_foreign_id`: 0.15 s for 10,000 accounts with a million
+    entries, on SQLite. What can still be brought back has no such index, and is read whole.
+    """
+    if not unique_ids.is_valid(unique_id):
+        return set()
+    uid = _ENDS_IN_UID.fullmatch(unique_id)
+    ways: list[tuple[Table, ColumnElement[bool] | TextClause]] = [(entry, IS_FOREIGN), (removed, true())]
+    if uid is not None and int(uid[1]) <= _LARGEST:
+        ways.insert(0, (entry, entry.c.uid == int(uid[1])))
+    found = set()
+    for table, way in ways:
+        everywhere = table.c.account_id.in_(select(account.c.id))
+        wanted = select(table.c.account_id, table.c.uid).where(
+            everywhere, table.c.unique_id == unique_id, way
+        )
+        found |= {(row.account_id, row.uid) for row in connection.execute(wanted)}
+    return found or _given(connection, unique_id)
+
+
+def _given(connection: Connection, unique_id: str) -> set[Entry]:
+    """What one of our own was given out for, which is there no longer."""
     own = unique_ids.own(unique_id)
     if own is not None and own.uid_validity <= _LARGEST:
         given = select(account.c.id, account.c.next_uid).where(account.c.uid_validity == own.uid_validity)
         found = connection.execute(given).first()
         if found is not None and 0 < own.uid < found.next_uid:
-            return found.id, own.uid
-    raise NotFound(f"nothing is known of the unique-id {unique_id}: no maildrop has given it out")
+            return {(found.id, own.uid)}
+    return set()
 
 
 def _delivered(connection: Connection, entries: Collection[Entry], since: int) -> list[Event]:

@@ -142,7 +142,8 @@ content = Table(
     Column("octets", LargeBinary, nullable=False),  # at most PART_OCTETS
 )
 
-IS_FOREIGN = text("unique_id NOT LIKE '%.' || uid")  # SQLite uses the index where a query says just this
+IS_FOREIGN = text("unique_id NOT LIKE '%.' || uid")
+"""Of an entry, whose own uid its unique-id does not end in; SQLite uses the index where a query says just this."""
 
 entry = Table(
     "entry",

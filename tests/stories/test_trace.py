@@ -7,11 +7,15 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
+from sqlalchemy.event import listens_for
 
-from mailstack.store import housekeeping
+from mailstack.errors import NotFound
+from mailstack.store import housekeeping, story
 from mailstack.store.clock import now
 from mailstack.store.housekeeping import Rules
 from mailstack.store.limits import Limits
@@ -95,6 +99,66 @@ def test_a_sender_is_found_as_it_was_said_and_as_it_is_written_down(appliance: A
             connection.docmd(line)
     wait_until(lambda: "refused" in kinds(appliance, "taro..yamada.@example.net"), what="it is remembered")
     assert kinds(appliance, '<"taro..yamada."@example.net>') == ["refused"]
+
+
+DOVECOTS = "000000016b0388a7"
+IN_OUR_FORM = "1690000000.3"  # but by somebody else, for what is another number here
+BY_ITS_FILE = "1700086400.M101P42.mx1.example.org,S=641"
+
+
+def test_imported_mail_is_found_by_the_ids_of_the_other_server(
+    any_appliance: Appliance, tmp_path: Path
+) -> None:
+    appliance = any_appliance
+    for name, ids in {"anna": [DOVECOTS, IN_OUR_FORM, "x.3"], "ben": [DOVECOTS, BY_ITS_FILE]}.items():
+        folder = tmp_path / name
+        for each in ("cur", "new", "tmp"):
+            (folder / each).mkdir(parents=True)
+        listed = ["3 V1795393672 N9\n"]
+        for number, unique_id in enumerate(ids, 1):
+            (folder / "cur" / f"{number}.x:2,").write_bytes(b"Subject: %d\n\n" % number)
+            listed.append(f"{number} P{unique_id} :{number}.x\n")
+        (folder / "dovecot-uidlist").write_text("".join(listed))
+        appliance.obey("maildrop", "import", f"{name}@{DOMAIN}", str(folder))
+
+    def found(unique_id: str) -> list[tuple[str, str]]:
+        story = told(appliance, unique_id)
+        assert {each["event"] for each in story["events"]} == {"imported"}
+        return [(each["account"], each["state"]) for each in story["now"]]
+
+    assert found(DOVECOTS) == [(ANNA, "there"), (BEN, "there")]
+    assert found(IN_OUR_FORM) == [(ANNA, "there")]
+    assert found("x.3") == [(ANNA, "there")]
+    assert found(BY_ITS_FILE) == [(BEN, "there")]
+    with appliance.config.open("a") as config:
+        config.write('\n[retention]\nundo = "7d"\n')
+    appliance.obey("maildrop", "remove", BEN, BY_ITS_FILE, "--yes")
+    assert [each["state"] for each in told(appliance, BY_ITS_FILE)["now"]] == ["removed"]
+    assert told(appliance, "1690000000.4") == {"events": [], "now": []}
+    default = f'default_domain = "{DOMAIN}"\n'
+    appliance.config.write_text(appliance.config.read_text().replace(default, ""))
+    assert found(DOVECOTS) == [(ANNA, "there"), (BEN, "there")]
+    assert mailstack(appliance, "trace", "1690000000.4").returncode == 67
+
+
+def test_a_unique_id_is_looked_for_by_an_index(appliance: Appliance) -> None:
+    asked: list[tuple[str, Any]] = []
+    with appliance.database() as database, database.reading() as connection:
+
+        @listens_for(connection, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+            asked.append((statement, parameters))
+
+        with pytest.raises(NotFound):
+            story.find(connection, "1690000000.3", 0)
+        of_entries = [each for each in asked if "FROM entry" in each[0]]
+        assert len(of_entries) == 2
+        plans = [
+            str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all())
+            for statement, parameters in of_entries
+        ]
+    assert "SEARCH entry USING PRIMARY KEY (account_id=? AND uid=?)" in plans[0]
+    assert "SEARCH entry USING COVERING INDEX ix_entry_foreign_id (account_id=? AND unique_id=?)" in plans[1]
 
 
 def test_people_read_sentences_in_the_order_of_time(appliance: Appliance) -> None:
