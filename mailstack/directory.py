@@ -16,6 +16,9 @@ from mailstack.store.store import Store
 _ROUTE_SECONDS: Final = 1.0
 """How long a route is believed: a changed account is noticed within this time."""
 
+_UNANNOUNCED: Final = 2**63
+"""What a message counts for that does not say its size: until the next look-up it may fill any quota."""
+
 _REACHED: Final = 10_000
 """How many accounts all believed routes lead to: `all+1`, `all+2` ... may each lead to everybody."""
 
@@ -94,7 +97,7 @@ class Directory:
         if self._reached > _REACHED:
             self._routes.clear()
             self._reached = len(route.accounts)
-        self._routes[path] = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets)
+        self._routes[path] = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets or _UNANNOUNCED)
         return _takers(route, octets)
 
 

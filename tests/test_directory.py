@@ -21,6 +21,7 @@ from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.store import accounts, aliases, domains, limits
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
+from tests.support import maildrops
 
 
 @pytest.fixture
@@ -154,6 +155,17 @@ async def test_what_was_promised_since_counts_for_a_quota(furnished, tmp_path):
         assert people.route_at_once(lost) is None  # who does not say its size may be too large
         assert people.route_at_once(lost, octets=500) is not None
         assert people.route_at_once(lost, octets=100) is None
+
+
+async def test_behind_a_message_that_did_not_say_its_size_the_maildrop_is_looked_at(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+        small = parse_mailbox("small@example.org")
+        await store.check()
+        assert people.route_at_once(small) is not None
+        maildrops.deposit(store.database, b"x" * 600 + b"\r\n", "small@example.org")
+        with pytest.raises(MaildropFull):  # RFC 1870 §5: this one has said it
+            people.route_at_once(small, octets=600)
+        assert people.route_at_once(small, octets=200) is not None
 
 
 async def test_what_was_refused_is_asked_anew(furnished, tmp_path):

@@ -95,6 +95,15 @@ def test_a_quota_from_the_first_warning_to_the_last_refusal(any_appliance: Appli
     assert appliance.findings() == []
 
 
+def test_who_says_its_size_is_weighed_with_what_has_just_come(any_appliance: Appliance) -> None:
+    appliance = any_appliance
+    appliance.obey("account", "quota", "anna", "100KiB")
+    appliance.start()
+    assert appliance.send(message(1, 80 * KIB), "anna")[0] == 250
+    assert rcpt(appliance, "anna", size=80 * KIB) == [452]
+    assert rcpt(appliance, "anna", size=10 * KIB) == [250]
+
+
 def test_a_full_maildrop_is_told_for_good_where_that_is_wished(any_appliance: Appliance) -> None:
     appliance = any_appliance
     text = appliance.config.read_text().replace("[smtp]\n", '[smtp]\nover_quota = "permanent"\n')
