@@ -117,8 +117,8 @@ class Delivery:
         envelope = intake.envelope
         top = trace.return_path(envelope.reverse_path)
         recipients = [
-            Recipient(account_id, top + trace.delivered_to(forward_path))
-            for account_id, forward_path in envelope.accounts.items()
+            Recipient(account_id, top + trace.delivered_to(forward_path), bound=bound)
+            for account_id, (forward_path, bound) in envelope.accounts.items()
         ]
         if envelope.utf8:
             recipients = _with_surrogates(recipients, always=intake.surrogate is not None)

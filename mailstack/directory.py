@@ -16,6 +16,9 @@ from mailstack.store.store import Store
 _ROUTE_SECONDS: Final = 1.0
 """How long a route is believed: a changed account is noticed within this time."""
 
+_GROUP_TIMES: Final = 2
+"""How many times its quota a maildrop may have in it until mail for a group with it is refused."""
+
 _UNANNOUNCED: Final = 2**63
 """What a message counts for that does not say its size: until the next look-up it may fill any quota."""
 
@@ -87,6 +90,7 @@ class Directory:
     async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
         """The accounts that take a message of so many octets for this forward-path, which is `full`.
 
+        Each has the quota that holds on this way to it: with so much it takes no more, whoever else does.
         Raises NotOurDomain, NoSuchMailbox, MailboxDisabled, MaildropFull or NoPostmaster.
         """
         found = await self._store.read(routes.route, path, postmaster=self._postmaster, hosts=self._hosts)
@@ -103,15 +107,28 @@ class Directory:
 
 def _takers(route: Route, octets: int) -> tuple[Reached, ...]:
     if route.to_postmaster:
-        return route.accounts
+        return tuple(each._replace(quota_octets=None, quota_messages=None) for each in route.accounts)
     enabled = tuple(reached for reached in route.accounts if not reached.disabled)
     if not enabled:
         raise MailboxDisabled("this mailbox is disabled")
     # One full maildrop must not keep mail for a group from the others, nor may its owner lose what
-    # the sender was told is delivered: a group is refused only when nobody in it has room.
-    if not any(_has_room(reached, octets) for reached in enabled):
+    # the sender was told is delivered: it takes the group's mail for as long as somebody has room, and
+    # only where it has twice its quota is that refused to all.
+    has_room = any(_has_room(reached, octets) for reached in enabled)
+    if len(enabled) > 1:
+        enabled = tuple(map(_in_group, enabled))
+        has_room = has_room and all(_has_room(reached, 0) for reached in enabled)
+    if not has_room:
         raise MaildropFull("this mailbox is full")
     return enabled
+
+
+def _in_group(reached: Reached) -> Reached:
+    octets, messages = reached.quota_octets, reached.quota_messages
+    return reached._replace(
+        quota_octets=None if octets is None else _GROUP_TIMES * octets,
+        quota_messages=None if messages is None else _GROUP_TIMES * messages,
+    )
 
 
 def _has_room(reached: Reached, octets: int, *, messages: int = 1) -> bool:

@@ -93,6 +93,10 @@ class MaildropFull(Temporary):
     """The message does not fit into the account's quota."""
 
 
+class MaildropFilled(MaildropFull):
+    """A maildrop has got full since RCPT, which alone can say whose; of the message nothing is stored."""
+
+
 class NoPostmaster(Temporary):
     """Mail for postmaster came before the first account was made."""
 

@@ -74,11 +74,35 @@ async def test_a_group_is_refused_only_when_nobody_in_it_can_take_it(furnished, 
             await people.route(parse_mailbox("away@example.org"))
 
 
+async def test_a_full_maildrop_takes_mail_for_a_group_until_it_has_twice_its_quota(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, store):
+        team = parse_mailbox("team@example.org")
+        maildrops.deposit(store.database, b"x" * 1500 + b"\r\n", "small@example.org")
+        bounds = {
+            each.mailbox.local_part: each.quota_octets for each in await people.route(team, octets=5000)
+        }
+        assert bounds == {"small": 2000, "jones": None}
+        maildrops.deposit(store.database, b"x" * 500 + b"\r\n", "small@example.org")
+        with pytest.raises(MaildropFull):
+            await people.route(team, octets=1)
+        with store.database.writing() as connection:
+            accounts.disable(connection, parse_mailbox("small@example.org"))
+        (left,) = await people.route(team, octets=1)
+        assert left.mailbox.local_part == "jones"
+
+
+async def test_who_is_alone_behind_an_alias_has_no_more_than_the_quota(furnished, tmp_path):
+    async with directory(furnished, tmp_path) as (people, _):
+        (reached,) = await people.route(parse_mailbox("lost@example.org"))
+        assert reached.quota_octets == 1000
+
+
 async def test_postmaster_takes_mail_disabled_and_full(furnished, tmp_path):
     async with directory(furnished, tmp_path, postmaster="away@example.org") as (people, _):
         assert len(await people.route(parse_mailbox("postmaster@example.org"), octets=10**12)) == 1
     async with directory(furnished, tmp_path, postmaster="small@example.org") as (people, _):
-        assert len(await people.route(people.full(Mailbox("Postmaster", "")), octets=10**12)) == 1
+        (reached,) = await people.route(people.full(Mailbox("Postmaster", "")), octets=10**12)
+        assert reached.quota_octets is None
 
 
 @pytest.mark.parametrize("default_domain", ["example.org", "unserved.example", None])

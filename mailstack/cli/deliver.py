@@ -141,7 +141,9 @@ async def _envelope(
     for each in recipients:
         forward_path = directory.full(_forward_path(each, settings.default_domain))
         route = await directory.route(forward_path, octets=octets)
-        envelope.add(forward_path, [reached.account_id for reached in route])
+        envelope.add(
+            forward_path, {each.account_id: (each.quota_octets, each.quota_messages) for each in route}
+        )
     return envelope
 
 

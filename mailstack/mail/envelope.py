@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from mailstack.mail.address import Mailbox
+
+Bound = tuple[int | None, int | None]
+"""The octets and messages with which a maildrop takes no more; None: however many."""
+
+UNBOUNDED: Final[Bound] = (None, None)
 
 
 class Envelope:
@@ -21,23 +27,23 @@ class Envelope:
         """Whether MAIL said SMTPUTF8 (RFC 6531)."""
         self.forward_paths: list[Mailbox] = []
         """What was accepted at RCPT, in order; one that came twice is here twice."""
-        self.accounts: dict[int, Mailbox] = {}
+        self.accounts: dict[int, tuple[Mailbox, Bound]] = {}
         """Each account that gets the message, once, with the forward-path that named it first."""
-        self.routes: list[Collection[int]] = []
+        self.routes: list[Mapping[int, Bound]] = []
         """The accounts behind each of the forward-paths."""
 
-    def add(self, forward_path: Mailbox, account_ids: Collection[int]) -> None:
+    def add(self, forward_path: Mailbox, route: Mapping[int, Bound]) -> None:
         """Accept a recipient; an account that is reached twice gets the message once."""
         self.forward_paths.append(forward_path)
-        self.routes.append(account_ids)
-        for account_id in account_ids:
-            self.accounts.setdefault(account_id, forward_path)
+        self.routes.append(route)
+        for account_id, bound in route.items():
+            self.accounts.setdefault(account_id, (forward_path, bound))
 
     def without(self, account_ids: Collection[int]) -> Envelope:
         """What is left of it where these accounts are no longer there."""
         left = Envelope(self.reverse_path, declared_octets=self.declared_octets, utf8=self.utf8)
         for forward_path, route in zip(self.forward_paths, self.routes, strict=True):
-            if there := [each for each in route if each not in account_ids]:
+            if there := {each: route[each] for each in route if each not in account_ids}:
                 left.add(forward_path, there)
         return left
 

@@ -112,6 +112,7 @@ REPLIES: Final[dict[type[Exception], Reply]] = {
     errors.RecipientRemoved: Reply(451, "4.1.0", "a recipient was removed meanwhile, try again"),
     errors.MailboxDisabled: Reply(550, "5.2.1", "this mailbox is disabled"),
     errors.MaildropFull: Reply(452, "4.2.2", "this mailbox is full, try again later"),
+    errors.MaildropFilled: Reply(452, "4.2.2", "a mailbox got full meanwhile, try again"),
     errors.NoPostmaster: Reply(450, "4.2.1", "there is no postmaster yet, try again later"),
     errors.MessageTooBig: Reply(552, "5.3.4", "the message is too big"),
     errors.HeaderTooBig: Reply(552, "5.3.4", "the header of the message is too big"),

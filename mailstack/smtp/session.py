@@ -197,7 +197,9 @@ class Session:
         return self._accepted(envelope, forward_path, route)
 
     def _accepted(self, envelope: Envelope, forward_path: Mailbox, route: tuple[Reached, ...]) -> bytes:
-        envelope.add(forward_path, [reached.account_id for reached in route])
+        envelope.add(
+            forward_path, {each.account_id: (each.quota_octets, each.quota_messages) for each in route}
+        )
         return replies.RECIPIENT_OK
 
     def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:

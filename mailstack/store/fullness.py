@@ -136,7 +136,10 @@ def _text(owner: Mailbox, row: Any, full: int, job: Warn) -> bytes:
         f"The mailbox {owner} has {row.messages} messages, {rounded_size(row.octets)} in all.",
         f"It may hold {' and '.join(limits)}.",
         "",
-        "Once it is full, new mail is refused and its senders are told so. Please delete what you do",
-        'not need, or let your mail program do it ("leave messages on server" is the setting).',
+        "Once it is full, new mail is refused and its senders are told so. What comes to an address that",
+        "you share with others still comes until it holds twice as much, and is then refused to all of you.",
+        "",
+        "Please delete what you do not need, or let your mail program do it",
+        '("leave messages on server" is the setting).',
     ]
     return "".join(f"{line}\r\n" for line in lines).encode()

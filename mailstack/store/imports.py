@@ -233,7 +233,7 @@ def _enter(connection: Connection, batch: Batch) -> Stand:
     numbering = messages.numbering(connection, [mine])  # from here on nobody else enters anything
     if mine not in numbering:
         raise NoSuchMailbox("the account was removed")
-    first_uid, uid_validity = numbering[mine]
+    first_uid, uid_validity, *_ = numbering[mine]
     numbers = select(func.coalesce(func.max(imported.c.number), 0)).where(imported.c.account_id == mine)
     last = connection.execute(numbers).scalar_one()
     if Stand(last, uid_validity) != batch.stand:

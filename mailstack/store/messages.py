@@ -20,7 +20,8 @@ from sqlalchemy import (
     text,
 )
 
-from mailstack.errors import AccountsRemoved, NoSuchMailbox
+from mailstack.errors import AccountsRemoved, MaildropFilled, NoSuchMailbox
+from mailstack.mail.envelope import UNBOUNDED, Bound
 from mailstack.mail.spool import Spool
 from mailstack.mail.unique_id import Own
 from mailstack.store import blobs, counters, digests, events, surrogate
@@ -45,6 +46,8 @@ class Recipient(NamedTuple):
     """The same for a client that has not said UTF8; None where all of the message is the same for it."""
     unique_id: str | None = None
     """What the message was known by at the server that it comes from; None: it is given one of ours."""
+    bound: Bound = UNBOUNDED
+    """A maildrop that has so much already takes no more."""
 
 
 class Deposit(NamedTuple):
@@ -79,6 +82,7 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
     For one some of whose recipients were removed since RCPT that is AccountsRemoved, and nothing is stored.
+    Raises MaildropFilled, for the transaction to be undone, where one has no room for any message.
     """
     wanted = {r.account_id for d in deposits for r in d.recipients}
     accounts = numbering(connection, wanted)
@@ -107,9 +111,13 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int
     for number, d in zip(ids, deposits, strict=False):
         content_octets = d.spool.octets
         entered = []
-        for account_id, prefix, surrogate_prefix, unique_id in d.recipients:
-            next_uid, uid_validity = accounts[account_id]
+        for account_id, prefix, surrogate_prefix, unique_id, (most_octets, most_messages) in d.recipients:
+            next_uid, uid_validity, octets_before, messages_before = accounts[account_id]
             grown = growth[account_id]
+            if (most_messages is not None and messages_before + grown[0] >= most_messages) or (
+                most_octets is not None and octets_before + grown[1] >= most_octets
+            ):
+                raise MaildropFilled("a maildrop has got full by other mail that came meanwhile")
             uid = next_uid + grown[0]
             octets = len(prefix) + content_octets
             grown[0] += 1
@@ -133,13 +141,13 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int
     return ids[: len(deposits)]
 
 
-def numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """The accounts' next uid and uid validity.
+def numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int, int, int]]:
+    """The accounts' next uid and uid validity, and the octets and messages that they have.
 
     On PostgreSQL they are locked, all in one order, so that two batches cannot wait for each other.
     """
     rows = _NUMBERING.rows(connection, packed(ids))
-    return {account_id: (next_uid, uid_validity) for account_id, next_uid, uid_validity in rows}
+    return {row[0]: row[1:] for row in rows}
 
 
 def new_message_ids(connection: Connection, count: int) -> list[int]:
@@ -186,7 +194,7 @@ def _store_large(connection: Connection, first_id: int, spool: Spool) -> bytes:
 
 
 _NUMBERING = Prepared(
-    select(account.c.id, account.c.next_uid, account.c.uid_validity)
+    select(account.c.id, account.c.next_uid, account.c.uid_validity, account.c.octets, account.c.messages)
     .where(is_among(account.c.id, "ids"))
     .order_by(account.c.id)
     .with_for_update(),

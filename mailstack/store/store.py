@@ -143,7 +143,8 @@ class Store:
     async def deposit(self, deposit: Deposit) -> int:
         """Place one message in every recipient's maildrop; return its id once it is on disk.
 
-        Raises StoreFull, StoreBusy, StoreUnavailable, or AccountsRemoved when an account has gone.
+        Raises StoreFull, StoreBusy, StoreUnavailable, AccountsRemoved when an account has gone, or
+        MaildropFilled when one has no room any more.
         """
         octets, in_memory = deposit.spool.octets, deposit.spool.in_memory
         if deposit.surrogate is not None:

@@ -143,7 +143,7 @@ content = Table(
 )
 
 IS_FOREIGN = text("unique_id NOT LIKE '%.' || uid")
-"""Of an entry, whose own uid its unique-id does not end in; SQLite uses the index where a query says just this."""
+"""Of an entry, whose own uid its unique-id does not end in; so as `ix_entry_foreign_id` has to be asked."""
 
 entry = Table(
     "entry",

@@ -40,7 +40,7 @@ def furnish(database: Database, *, with_accounts: bool = True) -> None:
         for name, quota in {
             "mrose": None,
             "jones": None,
-            "full": 1,
+            "full": 40,  # less than what fills it, and more than half of that
             "small": 5000,
             "away": None,
             "o'hara": None,

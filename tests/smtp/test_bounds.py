@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from mailstack.mail.address import parse_mailbox
+from mailstack.store import aliases
 from tests.smtp.doubles import Connection
 from tests.smtp.rig import Peer, Rig
 
@@ -258,3 +260,54 @@ async def test_a_full_maildrop(start, over_quota, reply, lmtp):
             assert await peer.reply(b"RCPT TO:<full@example.org>") == reply
             assert await peer.reply(b"RCPT TO:<small@example.org>") == reply
             assert (await peer.reply(b"RCPT TO:<team@example.org>")).startswith(b"250 2.1.5 ")
+
+
+async def at_once(rig: Rig, *recipients: bytes, hello: bytes = b"EHLO x", peers: int = 10) -> list[bytes]:
+    """The replies to a message of 4000 octets from so many peers, all beyond RCPT before the first."""
+    ready = [await rig.connect() for _ in range(peers)]
+    for peer in ready:
+        await peer.reply(hello)
+        await peer.reply(b"MAIL FROM:<eve@example.net>")
+        for recipient in recipients:
+            assert (await peer.reply(b"RCPT TO:<" + recipient + b">")).startswith(b"250 2.1.5 ")
+        assert (await peer.reply(b"DATA")).startswith(b"354 ")
+    for peer in ready:
+        peer.send((b"x" * 78 + b"\r\n") * 50 + b".\r\n")
+    return [await peer.one_reply() for peer in ready]
+
+
+async def test_senders_at_once_go_beyond_a_quota_by_one_message(start):
+    async with start() as rig:
+        said = await at_once(rig, b"small@example.org")
+        assert sorted(each[:9] for each in said) == [b"250 2.0.0"] * 2 + [b"452 4.2.2"] * 8
+        assert len(await rig.mail("small")) == 2
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_what_is_refused_for_one_maildrop_that_got_full_is_stored_for_nobody(start, lmtp):
+    async with start(lmtp=lmtp) as rig:
+        hello = b"LHLO x" if lmtp else b"EHLO x"
+        said = await at_once(rig, b"jones@example.org", b"small@example.org", hello=hello)
+        assert len(await rig.mail("small")) == 2
+        assert len(await rig.mail("jones")) == [each[:9] for each in said].count(b"250 2.0.0") == 2
+        # Their senders come again, and RCPT tells them who it is.
+        peer = await rig.connect()
+        await peer.reply(hello)
+        await peer.reply(b"MAIL FROM:<eve@example.net>")
+        assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"250 2.1.5 ")
+        assert (await peer.reply(b"RCPT TO:<small@example.org>")).startswith(b"452 4.2.2 ")
+
+
+async def test_mail_for_a_group_fills_a_maildrop_to_twice_its_quota_and_is_lost_for_nobody(start):
+    async with start() as rig:
+        with rig.store.database.writing() as connection:
+            small, jones = (parse_mailbox(f"{each}@example.org") for each in ("small", "jones"))
+            aliases.add_alias(connection, parse_mailbox("both@example.org"), [small, jones])
+        said = await at_once(rig, b"both@example.org")
+        taken = [each[:9] for each in said].count(b"250 2.0.0")
+        assert taken == len(await rig.mail("small")) == len(await rig.mail("jones")) == 3
+        peer = await rig.connect()
+        await peer.reply(b"EHLO x")
+        await peer.reply(b"MAIL FROM:<eve@example.net>")
+        assert (await peer.reply(b"RCPT TO:<both@example.org>")).startswith(b"452 4.2.2 ")
+        assert (await peer.reply(b"RCPT TO:<jones@example.org>")).startswith(b"250 2.1.5 ")

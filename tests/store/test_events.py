@@ -15,7 +15,7 @@ from mailstack.cli import trace_words
 from mailstack.delivery import Delivery
 from mailstack.errors import NotFound
 from mailstack.mail.address import parse_mailbox
-from mailstack.mail.envelope import Envelope
+from mailstack.mail.envelope import UNBOUNDED, Envelope
 from mailstack.mail.trace import Arrival
 from mailstack.store import events, housekeeping, runs, story
 from mailstack.store.clock import now
@@ -118,7 +118,7 @@ async def test_a_refused_message_names_a_hundred_of_its_recipients_and_counts_th
     database = Database(sqlite_url)
     envelope = Envelope(parse_mailbox("ann@example.net"))
     for number in range(1000):
-        envelope.add(parse_mailbox(f"jo+{number}@example.org"), [1])
+        envelope.add(parse_mailbox(f"jo+{number}@example.org"), {1: UNBOUNDED})
     async with opened(database, tmp_path) as store:
         delivery = Delivery(store, hostname="mx", spool_dir=tmp_path, max_message_octets=1000)
         intake = delivery.begin(envelope, Arrival("mx", "192.0.2.1", "ESMTP", None), "abcdefgh")

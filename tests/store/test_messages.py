@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, func, select, text
 
-from mailstack.errors import AccountsRemoved, MessageGone, NoSuchMailbox
+from mailstack.errors import AccountsRemoved, MaildropFilled, MessageGone, NoSuchMailbox
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.mail.spool import PART_OCTETS, Spool
 from mailstack.store import accounts, blobs, domains, fetching, leftovers, listing, messages, removal
@@ -63,6 +63,27 @@ def rows(connection: Connection) -> tuple[int, int, int]:
         for t in (message, content, entry)
     ]
     return counts[0], counts[1], counts[2]
+
+
+# -- a quota -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", [(1, None), (None, 1), (1, 1)])
+def test_of_many_at_once_a_maildrop_takes_until_it_is_full(database, people, bound):
+    with spooled(b"one\r\n") as (spool,):
+        anna = a_deposit(spool, people["anna"])
+        (recipient,) = anna.recipients
+        bounded = anna._replace(recipients=(recipient._replace(bound=bound),))
+        with pytest.raises(MaildropFilled), database.writing() as connection:
+            messages.deposit(connection, [bounded, bounded])
+        with database.writing() as connection:
+            assert rows(connection) == (0, 0, 0)
+            messages.deposit(connection, [bounded])
+        with pytest.raises(MaildropFilled), database.writing() as connection:
+            messages.deposit(connection, [bounded])
+        with database.writing() as connection:  # a warning, an import: what no quota is for
+            messages.deposit(connection, [anna])
+            assert rows(connection) == (2, 2, 2)
 
 
 # -- one by one --------------------------------------------------------------------------------------

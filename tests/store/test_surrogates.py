@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from mailstack.delivery import Delivery
 from mailstack.mail.address import parse_mailbox
-from mailstack.mail.envelope import Envelope
+from mailstack.mail.envelope import UNBOUNDED, Envelope
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.mail.trace import Arrival
 from mailstack.store import accounts, domains, listing, messages, removal, undo
@@ -31,7 +31,7 @@ async def deliver(database: Database, folder: Path, mail: bytes, *, sender: str,
     delivery = Delivery(store, hostname="mx.example.org", spool_dir=folder, max_message_octets=1 << 30)
     envelope = Envelope(parse_mailbox(sender), utf8=utf8)
     for number, name in enumerate(("ann@example.org", "bert@bücher.example"), 1):
-        envelope.add(parse_mailbox(name), [number])
+        envelope.add(parse_mailbox(name), {number: UNBOUNDED})
     intake = delivery.begin(envelope, Arrival("mx", "192.0.2.1", "UTF8SMTP", None), "id1")
     intake.write(mail)
     await delivery.deliver(intake)

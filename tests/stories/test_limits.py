@@ -104,6 +104,31 @@ def test_who_says_its_size_is_weighed_with_what_has_just_come(any_appliance: App
     assert rcpt(appliance, "anna", size=10 * KIB) == [250]
 
 
+def test_a_quota_holds_whoever_comes_at_once_and_by_whatever_way(any_appliance: Appliance) -> None:
+    appliance = any_appliance
+    appliance.obey("account", "quota", "anna", "100KiB")
+    appliance.obey("alias", "add", "team", "anna", "ben")
+    appliance.start()
+    connections = [appliance.smtp() for _ in range(10)]
+    for each in connections:  # all beyond RCPT before the first has sent anything, and none says its size
+        each.mail("sender@example.net")
+        assert each.rcpt(ANNA)[0] == 250
+        assert each.docmd("DATA")[0] == 354
+    for number, each in enumerate(connections):
+        each.send(message(number, 90 * KIB) + b".\r\n")
+    assert sorted(each.getreply()[0] for each in connections) == [250] * 2 + [452] * 8
+    assert appliance.snapshot("anna").messages == 2
+
+    # 180 KiB are there: the team's mail comes until there are 200, and is then refused to all of it.
+    assert appliance.send(message(10, 90 * KIB), "team")[0] == 250
+    assert rcpt(appliance, "team", "ben", "anna", size=KIB) == [452, 250, 452]
+    assert appliance.snapshot("anna").messages == 3
+    assert appliance.snapshot("ben").messages == 1
+    appliance.obey("account", "disable", "anna")
+    wait_until(lambda: rcpt(appliance, "team") == [250], what="the others get what is for the team")
+    assert appliance.findings() == []
+
+
 def test_a_full_maildrop_is_told_for_good_where_that_is_wished(any_appliance: Appliance) -> None:
     appliance = any_appliance
     text = appliance.config.read_text().replace("[smtp]\n", '[smtp]\nover_quota = "permanent"\n')
