@@ -32,6 +32,9 @@ from mailstack.store.messages import Snapshot
 from mailstack.store.runs import Runs
 from mailstack.store.walk import Content, Walk
 
+_TRIED: Final = 100
+"""Characters of a name that are told: by mistake it may be a password, and from strangers anything."""
+
 
 class Answers:
     """One connection's way to the mail: it holds the lock from login until `close`."""
@@ -51,6 +54,7 @@ class Answers:
         "account_id",
         "expunging",
         "refused",
+        "tried",
     )
 
     def __init__(self, surroundings: Surroundings, *, peer: str) -> None:
@@ -68,6 +72,7 @@ class Answers:
         self._known: Known | None = None  # who has proven it, before the maildrop is opened
         self.expunging = False
         self.refused = 0  # logins
+        self.tried: str | None = None  # the name of the last one of these
 
     def close(self) -> None:
         """Let the maildrop go; a second call does nothing."""
@@ -192,6 +197,7 @@ class Answers:
                     return await self._enter()
         except LoginRefused:
             self.refused += 1
+            self.tried = (ask.found.whose.key if isinstance(ask, Judge | Enter) else ask.name)[:_TRIED]
             raise
 
     async def _log_in(self, ask: LogIn, guest: Guest) -> Snapshot:

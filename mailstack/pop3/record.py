@@ -36,6 +36,7 @@ def write(
         account=answers.account,
         mechanism=session.mechanism,
         refused=answers.refused or None,
+        tried=answers.tried,
         retrieved=tally.retrieved,
         retrieved_octets=tally.retrieved_octets,
         cut=int(tally.cut) or None,

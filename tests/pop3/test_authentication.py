@@ -38,6 +38,17 @@ async def scram(
     return await client.ask(b"")
 
 
+async def test_the_name_whose_proof_was_refused_is_logged(start, caplog):
+    caplog.set_level("INFO", logger="mailstack")
+    async with start() as rig:
+        client = await rig.connect()
+        assert await scram(client, secret="wrong") == b"-ERR [AUTH] wrong name or password\r\n"
+        await client.ask(b"QUIT")
+        await rig.until_sessions(0)
+    [fields] = [each.fields for each in caplog.records if each.getMessage() == "pop3.session"]
+    assert (fields["refused"], fields["tried"]) == (1, NAME)
+
+
 async def test_scram_needs_no_tls_and_tells_no_password(start):
     async with start() as rig:
         client = await rig.connect()

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import time
+from base64 import b64encode
 
 import pytest
 
 from mailstack.errors import StoreUnavailable
+from mailstack.log import line
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.outlet import HIGH_WATER
 from mailstack.store import fetching
@@ -284,6 +286,33 @@ async def test_one_line_a_session_is_logged_and_no_secret(start, caplog):
     assert (fields["retrieved"], fields["retrieved_octets"]) == (2, 110)
     assert (fields["deleted"], fields["deleted_octets"], fields["refused"]) == (1, 50, 1)
     assert SECRET not in str(vars(record))
+
+
+@pytest.mark.parametrize(
+    ("commands", "tried"),
+    [
+        ([b"USER jo@exmaple.org", b"PASS secret"], "jo@exmaple.org"),
+        (
+            [b"USER first", b"PASS secret", b"AUTH PLAIN " + b64encode(b"\0j\xc3\xb6 k\0secret")],
+            "j\u00f6 k",
+        ),
+        ([b"USER " + b"x" * 200, b"PASS secret"], "x" * 100),
+        ([b"AUTH PLAIN " + b64encode(b"\0kim@example.org\0secret")], "kim@example.org"),
+        ([b"USER jo@example.org", b"STAT"], None),
+    ],
+)
+async def test_the_name_of_a_refused_login_is_logged_and_never_its_password(start, caplog, commands, tried):
+    caplog.set_level(logging.INFO, logger="mailstack")
+    async with start() as rig:
+        client = await rig.connect()
+        for command in commands:
+            await client.ask(command)
+        await client.ask(b"QUIT")
+        await rig.until_sessions(0)
+    [record] = [record for record in caplog.records if record.getMessage() == "pop3.session"]
+    assert record.fields["tried"] == tried
+    assert "secret" not in str(vars(record))
+    assert line("pop3.session", "info", record.fields).isprintable()
 
 
 async def test_a_message_that_was_cut_is_not_logged_as_retrieved(start, caplog):
