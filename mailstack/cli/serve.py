@@ -15,6 +15,8 @@ from mailstack.service.roles import ROLES
 _MOST_OF_AUTO: Final = 4
 """Processes of one role: more of them would only wait for one another's turn at the store."""
 
+_WANTED: Final = "--workers takes auto or a number of processes from 1 to 64"
+
 _OPTIONS_WITH_VALUE: Final = frozenset({"--config"})
 
 
@@ -34,7 +36,7 @@ def understood(arguments: Sequence[str]) -> Serve | None:
     if "serve" not in arguments[place : place + 1] or "--help" in arguments:
         return None
     options = _globals().parse_args(arguments[:place])
-    command = _command().parse_args(arguments[place + 1 :])
+    command = _command(arguments[place + 1 :])
     admin = Admin(config_path(options.config, os.environ), options.debug)
     return Serve(admin, tuple(dict.fromkeys(command.roles)), command.workers)
 
@@ -69,17 +71,19 @@ def _globals() -> argparse.ArgumentParser:
     return parser
 
 
-def _command() -> argparse.ArgumentParser:
+def _command(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="mailstack serve", add_help=False, allow_abbrev=False)
-    parser.add_argument("roles", nargs="*", metavar="ROLE", type=_role, default=[])
+    parser.add_argument("roles", nargs="*", metavar="ROLE", default=[])
     parser.add_argument("--workers", type=_workers, default=1, metavar="N")
-    return parser
-
-
-def _role(text: str) -> str:
-    if text not in ROLES:
-        raise argparse.ArgumentTypeError(f"there is no role {text}; there are {', '.join(ROLES)}")
-    return text
+    command, unknown = parser.parse_known_args(arguments)
+    there_are = f"there are {', '.join(ROLES)}"
+    if unknown:  # before its value is taken for a role
+        said = " ".join(unknown)
+        parser.error(f"unrecognized arguments: {said}; {_WANTED}, and of roles {there_are}")
+    for role in command.roles:
+        if role not in ROLES:
+            parser.error(f"there is no role {role}; {there_are}")
+    return command
 
 
 def _workers(text: str) -> int:

@@ -119,6 +119,11 @@ def test_serve_is_told_from_the_rest_without_typer(arguments: list[str], underst
             "there is no role imap; there are smtp, lmtp, pop3, metrics, housekeeping; see",
         ),
         (("serve", "--workers", "0"), "0 is neither auto nor a number of processes from 1 to 64"),
+        (
+            ("serve", "--worker", "2"),
+            "unrecognized arguments: --worker; --workers takes auto or a number of processes from 1 to 64,"
+            " and of roles there are smtp, lmtp, pop3, metrics, housekeeping; see mailstack serve --help",
+        ),
         (("serve", "--frob"), "unrecognized arguments: --frob"),
         (("--frob", "serve"), "unrecognized arguments: --frob"),
     ],
