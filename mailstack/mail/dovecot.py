@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -106,8 +107,9 @@ class Format:
 
 
 _LETTERS: Final = {"u": "uid", "v": "uidvalidity", "f": "filename", "g": "guid"}
+_MD5: Final = "md5"
 _VARIABLE: Final = re.compile(
-    r"%(?P<spec>0?[0-9]{0,2}X?)(?P<letter>[A-Za-z])"
+    r"%(?P<md5>M)?(?P<spec>0?[0-9]{0,2}X?)(?P<letter>[A-Za-z])"
     r"|%\{ *(?P<name>\w+) *(?:\| *hex(?:\( *(?P<width>[0-9]{1,2}) *\))? *)?(?P<end>\})"
     r"|(?P<percent>%%)|(?P<plain>[^%]+)|(?P<bad>%.?)"
 )
@@ -122,8 +124,9 @@ def _pieces(text: str) -> Iterator[tuple[str | None, str]]:
         name = _LETTERS.get(found["letter"] or "") or found["name"] or ""
         if name not in _LETTERS.values():
             raise BadData(
-                f"{found[0]!r} in the format of unique-ids is none of %u, %v, %f, %g and what Dovecot 2.4"
-                " calls them; ask the old server for its UIDLs over POP3 instead"
+                f"{found[0]!r} in the format of unique-ids is none of %u, %v, %f, %g, %Mf and what Dovecot"
+                " 2.4 calls them; fetch mail and unique-ids from the old server over POP3 instead, as"
+                " docs/moving.md shows"
             )
         yield name, _python_format(found)
 
@@ -133,9 +136,14 @@ def _python_format(found: re.Match[str]) -> str:
         if "|" not in found[0]:
             return ""
         return f"0{found['width']}x" if found["width"] else "x"
+    if found["md5"]:
+        return _MD5
     spec = found["spec"]
     return spec.removesuffix("X") + ("x" if spec.endswith("X") else "")
 
 
 def _shown(value: int | str, how: str) -> str:
+    if how == _MD5:
+        octets = str(value).encode(errors="surrogateescape")  # as the file's name is
+        return hashlib.md5(octets, usedforsecurity=False).hexdigest()
     return format(value, how) if isinstance(value, int) else value

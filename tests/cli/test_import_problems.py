@@ -65,6 +65,7 @@ def test_a_list_that_is_none_stops_the_import(jo: CommandLine, tmp_path: Path) -
         (lambda path: path.mkdir(), (), (65, "no folders cur and new")),
         (lambda path: (path / "Maildir").mkdir(parents=True), (), (65, "did you mean")),
         (lambda path: (path / "mailboxes").mkdir(parents=True), (), (65, "doveadm backup")),
+        (lambda path: (path / "cyrus.index").mkdir(parents=True), (), (65, "a folder of Cyrus")),
         (lambda path: path.mkdir(), ("--format", "maildir"), (65, "this is no Maildir")),
         (lambda path: (path / "cur").mkdir(parents=True), ("--uidl", "courier"), (65, "no courierpop3d")),
         (lambda path: path.write_bytes(b"A: b\n\n"), ("--format", "mbox"), (65, "this is no mbox")),

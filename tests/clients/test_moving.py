@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import poplib
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -18,13 +22,14 @@ MESSAGES = [
     b"From: eve@example.net\nSubject: %d\nMessage-ID: <%d@example.net>\n\nbody %d\n.\nFrom here\n" % (n, n, n)
     for n in range(5)
 ] + [b"From: eve@example.net\nSubject: long\n\n" + b"x" * 900_000 + b"\n"]
+DOCS = Path(__file__).parents[2] / "docs"
 LATER = b"From: eve@example.net\nSubject: later\n\nafter the first import\n"
 
 
-def told(host: str) -> list[tuple[bytes, int, bytes]]:
+def told(host: str, user: str = "anna") -> list[tuple[bytes, int, bytes]]:
     """Of each message in order: unique-id, octets by LIST, and what RETR sends."""
     connection = poplib.POP3(host, POP3_PORT, timeout=60)
-    connection.user("anna")
+    connection.user(user)
     connection.pass_(PASSWORD)
     unique_ids = [line.split()[1] for line in connection.uidl()[1]]
     sizes = [int(line.split()[1]) for line in connection.list()[1]]
@@ -66,7 +71,7 @@ def test_what_was_downloaded_there_is_not_downloaded_here(
     assert any_appliance.findings() == []
 
 
-@pytest.mark.parametrize("written", ["%08Xv%08Xu", "%v.%u", "%f"])
+@pytest.mark.parametrize("written", ["%08Xv%08Xu", "%v.%u", "%f", "%Mf"])
 def test_an_own_format_of_unique_ids_is_kept_too(appliance: Appliance, tmp_path: Path, written: str) -> None:
     dovecot.require()
     more = f"pop3_uidl_format = {written}"
@@ -76,6 +81,19 @@ def test_an_own_format_of_unique_ids_is_kept_too(appliance: Appliance, tmp_path:
         before = told(appliance.host)
         copy = shutil.copytree(old.maildir, tmp_path / "Maildir")
     appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(copy), "--uidl-format", written)
+    appliance.start()
+    assert told(appliance.host) == before
+
+
+def test_x_uidl_is_taken_as_dovecot_takes_it(appliance: Appliance, tmp_path: Path) -> None:
+    dovecot.require()
+    with dovecot.dovecot(appliance.host, POP3_PORT, "anna", PASSWORD, more="pop3_reuse_xuidl = yes") as old:
+        for number, message in enumerate(MESSAGES[:3]):
+            old.deliver(message if number == 1 else b"X-UIDL: qpopper-%d\n" % number + message)
+        before = told(appliance.host)
+        copy = shutil.copytree(old.maildir, tmp_path / "Maildir")
+    assert [each[0] for each in before if each[0].startswith(b"qpopper")] == [b"qpopper-0", b"qpopper-2"]
+    appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(copy), "--uidl", "x-uidl")
     appliance.start()
     assert told(appliance.host) == before
 
@@ -93,3 +111,28 @@ def test_the_way_to_dovecot_is_as_open(appliance: Appliance, tmp_path: Path) -> 
         for path in (other.maildir, *other.maildir.rglob("*")):
             shutil.chown(path, dovecot.OWNER, dovecot.OWNER)
         assert told(appliance.host) == before
+
+
+def test_the_script_of_the_page_moves_a_maildrop_from_any_pop3_server(
+    appliance: Appliance, tmp_path: Path
+) -> None:
+    (page,) = re.findall(r"```python\n(.*?)```", (DOCS / "moving.md").read_text(), re.DOTALL)
+    script = page.replace(
+        "poplib.POP3_SSL(host, context=ssl.create_default_context())", f"poplib.POP3(host, {POP3_PORT})"
+    )
+    assert script != page
+    (tmp_path / "eml").mkdir()
+    odd = ["a/b%2F", "~" * 70, "<1@example.net>", "..", "GmailId10"]
+    for number, (unique_id, message) in enumerate(zip(odd, MESSAGES[:5], strict=True), 1):
+        (tmp_path / "eml" / f"{number:08}-{quote(unique_id, safe='')}.eml").write_bytes(message)
+    appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(tmp_path / "eml"))
+    appliance.start()
+    for message in (*MESSAGES, b".\n\n\xff.\n"):
+        assert appliance.send(message.replace(b"\n", b"\r\n"), "anna")[0] == 250
+    (tmp_path / "fetch.py").write_text(script)
+    command = [sys.executable, tmp_path / "fetch.py", appliance.host, "anna", tmp_path / "fetched"]
+    subprocess.run(command, input=PASSWORD.encode() + b"\n", check=True, capture_output=True, timeout=60)
+    appliance.obey("maildrop", "import", f"ben@{DOMAIN}", str(tmp_path / "fetched"))
+    before = told(appliance.host)
+    assert [each[0].decode() for each in before[:5]] == odd
+    assert told(appliance.host, "ben") == before

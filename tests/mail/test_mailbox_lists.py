@@ -127,6 +127,8 @@ def test_an_empty_saved_unique_id_is_the_file_name() -> None:
         ("%Xu%%", "a%"),
         ("%f", "17.x"),
         ("%g", "17.x"),
+        ("%Mf", "d5b905b5d8e9fdc374962f852f42d156"),
+        ("%v-%Mu", "1795393703-d3d9446802a44259755d38e6d163e820"),
         ("%{uid | hex(8)}%{uidvalidity | hex(8)}", "0000000a6b0388a7"),
         ("%{uidvalidity}.%{uid}", "1795393703.10"),
         ("%{uid|hex}", "a"),
@@ -137,7 +139,15 @@ def test_a_format_makes_what_dovecot_makes(text: str, said: str) -> None:
     assert Format(text).unique_id(uid=10, uid_validity=1795393703, base="17.x") == said
 
 
-@pytest.mark.parametrize("text", ["%m", "%08Xm", "%", "%{md5}", "%{uid", "%-3u", "%{uid | upper}"])
+def test_tpop3d_made_the_md5_of_the_file_name() -> None:  # as Dovecot 2.3 gives it with this format
+    made = Format("%Mf").unique_id(uid=1, uid_validity=1, base="1700000002.M1P1.h")
+    assert made == "1577abc8dd6d218ed31632a306b0dba2"
+    Format("%Mf").unique_id(uid=1, uid_validity=1, base="1.\udcff")
+
+
+@pytest.mark.parametrize(
+    "text", ["%m", "%08Xm", "%Mm", "%M", "%", "%{md5}", "%{uid", "%-3u", "%{uid | upper}"]
+)
 def test_what_files_do_not_tell_is_refused(text: str) -> None:
     with pytest.raises(BadData, match="over POP3"):
         Format(text)

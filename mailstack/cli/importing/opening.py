@@ -26,6 +26,7 @@ class Kind(StrEnum):
 
 
 _DBOX: Final = ("mailboxes", "dbox-Mails", "storage")
+_CYRUS: Final = ("cyrus.index", "cyrus.header")
 
 
 def opened(path: Path, kind: Kind, uidl: Uidl, uidl_format: str) -> Source:
@@ -71,6 +72,11 @@ def _advice(path: Path, names: set[str]) -> str:
         return (
             "this is a dbox of Dovecot; on the old server make a Maildir of it, which keeps the unique-ids:"
             " doveadm backup -u USER maildir:/some/folder"
+        )
+    if names & set(_CYRUS):
+        return (
+            "this is a folder of Cyrus, whose files tell half of each unique-id: fetch mail and unique-ids"
+            " from the old server over POP3, or complete the files' names, as docs/moving.md shows"
         )
     if inner := [name for name in ("Maildir", "maildir", "mail", "mbox") if name in names]:
         return f"there is no mail right here; did you mean {path / inner[0]}?"
