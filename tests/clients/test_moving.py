@@ -98,6 +98,35 @@ def test_x_uidl_is_taken_as_dovecot_takes_it(appliance: Appliance, tmp_path: Pat
     assert told(appliance.host) == before
 
 
+@pytest.mark.parametrize("more", ["", "pop3_reuse_xuidl = yes"])
+@pytest.mark.parametrize(
+    "fields", [(1, 2, 0, 0), (1, 2, 0, 4242), (1, 2, 2, 1), (1, 0, 2, 0), (1, 3, 2, 4), (0, 2, 0, 3)]
+)
+def test_an_mbox_is_numbered_as_dovecot_numbers_it(
+    appliance: Appliance, tmp_path: Path, fields: tuple[int, ...], more: str
+) -> None:
+    dovecot.require()
+    mbox = b"".join(
+        b"From eve@example.net Thu Jan  1 02:37:27 2026\n"
+        + (b"X-IMAPbase: 1795786593 0000000004\n" if not number else b"")
+        + (b"X-UID: %d\n" % uid if uid else b"")
+        + (b"X-UIDL: old-%d\n" % number if number % 2 else b"")
+        + b"From: eve@example.net\nSubject: %d\n\nbody\n\n" % number
+        for number, uid in enumerate(fields)
+    )
+    (tmp_path / "mbox").write_bytes(mbox)
+    inbox = f"mail_location = mbox:~/mail:INBOX=~/inbox\n{more}"
+    with dovecot.dovecot(appliance.host, POP3_PORT, "anna", PASSWORD, more=inbox) as old:
+        there = old.maildir.parent / "inbox"
+        shutil.copy(tmp_path / "mbox", there)
+        shutil.chown(there, dovecot.OWNER, dovecot.OWNER)
+        before = told(appliance.host)
+    how = "x-uidl" if more else "auto"
+    appliance.obey("maildrop", "import", f"anna@{DOMAIN}", str(tmp_path / "mbox"), "--uidl", how)
+    appliance.start()
+    assert [each[0] for each in told(appliance.host)] == [each[0] for each in before]
+
+
 def test_the_way_to_dovecot_is_as_open(appliance: Appliance, tmp_path: Path) -> None:
     dovecot.require()
     appliance.start()
