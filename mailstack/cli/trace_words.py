@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mailstack.cli import show
+from mailstack.mail.address import is_helo_name
 from mailstack.store import clock, runs
 from mailstack.store.events import Kind
 from mailstack.store.story import Event, Story, Where
@@ -130,7 +131,8 @@ def _came(each: Event) -> str:
     place = told["address"] or "this machine"
     tls = f", {told['tls']}" if told.get("tls") else ""
     began = f", connected {_time(told['connected_at'])}" if "connected_at" in told else ""
-    return f"from {place} ({told['helo']}) by {told['protocol']}{tls}, session {told.get('session')}{began}"
+    helo = told["helo"] if is_helo_name(told["helo"]) else repr(told["helo"])  # it may be any text
+    return f"from {place} ({helo}) by {told['protocol']}{tls}, session {told.get('session')}{began}"
 
 
 def _account(each: Event, found: Story) -> str:

@@ -142,8 +142,9 @@ def _parse_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
 
 def _parse_any_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
     if not text.startswith("<"):
-        raise BadAddress("A path must stand in angle brackets.")
+        return _parse_bare_path(text, local_parts)
     mailbox, end = _read_mailbox(text, _skip_source_route(text, 1), local_parts)
+    end = _skip_root(text, end)
     if not text.startswith(">", end):
         raise BadAddress("The address does not end where its angle bracket should close.")
     end += 1
@@ -151,6 +152,21 @@ def _parse_any_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
         raise BadAddress("There is something directly after the closing angle bracket.")
     _check_path_length(text[:end])
     return mailbox, text[end + 1 :]
+
+
+def _parse_bare_path(text: str, local_parts: _LocalParts) -> tuple[Mailbox, str]:
+    """A Mailbox without brackets, as scanners and printers send it; it has no blank, so ends at the first."""
+    path, _, rest = text.partition(" ")
+    mailbox, end = _read_mailbox(path, 0, local_parts)
+    if _skip_root(path, end) != len(path):
+        raise BadAddress("There is something after the end of an address without angle brackets.")
+    _check_path_length(f"<{path}>")
+    return mailbox, rest
+
+
+def _skip_root(text: str, end: int) -> int:
+    """Where a path goes on behind its domain and a final dot, which is no part of it (RFC 5321 §2.3.5)."""
+    return end + 1 if text.startswith(".", end) and text[end - 1] != "]" else end
 
 
 def _skip_source_route(text: str, start: int) -> int:

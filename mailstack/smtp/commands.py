@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from mailstack.errors import BadAddress, BadParameter, BadSender, UnknownParameter, Utf8NotAskedFor
 from mailstack.mail.address import (
+    MAX_DOMAIN_OCTETS,
     Mailbox,
     fold_domain,
     is_helo_name,
@@ -49,12 +50,17 @@ class Bdat(NamedTuple):
 # Mail comes from the same hosts and people, and to the same ones, again and again: what was right is right.
 @lru_cache(maxsize=256)
 def host(argument: str) -> tuple[str]:
-    """HELO and EHLO: a name for the trace fields."""
+    """HELO and EHLO: what the client calls itself.
+
+    A scanner or a printer says what its owner called it, `my pc`, and nobody may be refused for a name that
+    does not fit (RFC 5321 §4.1.4). The trace fields have the address that was seen instead of such a name.
+    """
     name = argument.removesuffix(".")  # the root, which DNS has and RFC 5321 has not; some hosts say it
-    if not is_helo_name(name, utf8=True):
-        raise BadParameter("that is neither a domain name nor an address literal")
+    if not (name and name.isprintable() and len(name.encode()) <= MAX_DOMAIN_OCTETS):
+        raise BadParameter("that is no name of a host")
     # A U-label here is against RFC 6531 §3.7.1, and would make our `Received:` field no ASCII.
-    return (name if name.isascii() else fold_domain(name),)
+    u_labels = not name.isascii() and is_helo_name(name, utf8=True)
+    return (fold_domain(name) if u_labels else name,)
 
 
 @lru_cache(maxsize=256)

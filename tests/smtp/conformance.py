@@ -33,6 +33,9 @@ Deliberate deviations:
   it. Nothing else in content is changed, but for line ends and the sender's own `Return-Path:`.
 - Blanks between `FROM:` or `TO:` and the path are borne with, and so are underscores in domains: living
   senders have them.
+- Scanners and printers that nobody can change are borne with, too: a mailbox without blanks may lack its
+  angle brackets, its domain may end in a dot, and EHLO may name anything that can be printed. `Received:` has
+  the address that was seen where the name is no domain.
 - A sender's local-part may have dots anywhere, as some providers gave them out. `Return-Path:` quotes it.
 - VRFY answers 252 for everybody, and EXPN 502 (RFC 5321 §7.3).
 - DSN, BINARYMIME and REQUIRETLS are not offered, and their parameters are refused with 555 or 501.

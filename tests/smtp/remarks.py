@@ -10,8 +10,7 @@ _BARE: Final = "§2.3.8: only CRLF ends a line; Postfix takes LF for one in comm
 _CHUNK: Final = "free: RFC 3030 §2 leaves the code of a chunk without a transaction open"
 
 REMARKS: Final = {
-    "the name may be an address literal": "§4.1.3: numbers are at most 255; Postfix takes any name",
-    "a name that is none is refused, since it would stand in a trace field": (
+    "what is longer than a domain may be, or cannot be printed, is no name": (
         "§4.1.1.1: a Domain or an address literal; Postfix takes any text and edits it for `Received:`"
     ),
     "a refused EHLO leaves everything as it was": "as above: Postfix takes the name",
