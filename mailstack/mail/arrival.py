@@ -19,7 +19,7 @@ _RETURN_PATH: Final = re.compile(
 )
 _LINE_END: Final = re.compile(r"\r?\n")
 _UTF8: Final = re.compile(rb"\bwith\s+utf8", re.IGNORECASE)  # the keywords of RFC 6531 §4.3
-_LOCAL: Final = re.compile(rb"\bwith\s+local\b", re.IGNORECASE)
+_OWN_LOCAL: Final = re.compile(rb"\bwith local\s+id\s+[a-z2-7]{8}-[0-9]+\b")  # of `mailstack deliver`
 _HEADER_END: Final = re.compile(rb"^\r?\n", re.MULTILINE)
 
 
@@ -55,12 +55,14 @@ def reverse_path(text: str) -> str:
 
 
 def is_internationalized(head: bytes) -> bool:
-    """Whether it came with SMTPUTF8 at some hop, or at the last one by no protocol that could tell.
+    """Whether it came with SMTPUTF8 at some hop, or at the last one to another mailstack by its `deliver`.
 
-    Characters beyond ASCII in the header of any other are an old mistake, and stay as they are.
+    Characters beyond ASCII in the header of any other are an old mistake, as of what a cron job hands to Exim
+    (`with local`, too): no SMTPUTF8 has declared it internationalized (RFC 6531 §3.4), so it had no
+    surrogate, and mail programs have seen it as it is, in content and in size.
     """
     fields = _RECEIVED.findall(_header(head))
-    return any(map(_UTF8.search, fields)) or (bool(fields) and _LOCAL.search(fields[0]) is not None)
+    return any(map(_UTF8.search, fields)) or (bool(fields) and _OWN_LOCAL.search(fields[0]) is not None)
 
 
 def _header(head: bytes) -> bytes:

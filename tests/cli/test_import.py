@@ -89,6 +89,21 @@ def test_internationalized_mail_keeps_its_form_for_clients_that_know_ascii_only(
     jo.good("database", "check")
 
 
+def test_raw_utf8_that_came_by_no_smtputf8_stays_as_clients_have_seen_it(
+    jo: CommandLine, store: Database, tmp_path: Path
+) -> None:
+    """As what cron and PHP hand to Exim: no server has sent that in any other form."""
+    sent = (
+        "Received: from www-data by mx1.example.org with local (Exim 4.96)\n"
+        "\t(envelope-from <w@example.org>)\n\tid 1rXyZ0-0001Ab-2C; Thu, 26 Nov 2026 02:37:27 +0000\n"
+        "From: Büro <w@example.org>\nSubject: Grüße\n\nx\n"
+    ).encode()
+    assert imported(jo, maildir(tmp_path / "in", {"cur/1.a:2,": sent}))["imported"] == 1
+    with store.reading() as connection:
+        assert whole(connection, 1, 1, surrogates=True) == sent.replace(b"\n", b"\r\n")
+        assert messages.snapshot(connection, 1).surrogates == 0
+
+
 def foreign(folder: Path) -> Path:
     """A message whose unique-id no file name could have."""
     return maildir(
