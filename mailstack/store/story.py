@@ -20,6 +20,7 @@ from mailstack.store.tables import IS_FOREIGN, account, entry, event, removed
 
 _ID: Final = re.compile(r"[a-z2-7]{8}(-\d+)?")
 _ENDS_IN_UID: Final = re.compile(r".*\.([1-9]\d{0,18})")
+_FORM_OF_OWN: Final = re.compile(r"[0-9]+\.[0-9]+")
 _LARGEST: Final = (1 << 63) - 1
 """No database can be asked for a larger number."""
 
@@ -127,7 +128,7 @@ def _marks(connection: Connection, what: str) -> tuple[set[str], int | None]:
         return {str(ip_of(what))}, None
     except ValueError:
         pass
-    if unique_ids.own(what):
+    if _FORM_OF_OWN.fullmatch(what):
         raise NotFound(f"nothing is known of the unique-id {what}: no maildrop has given it out")
     bare = what.strip("<>")
     if "@" not in bare:
