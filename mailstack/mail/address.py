@@ -40,6 +40,7 @@ def _domain(let_dig: str) -> str:
 # What nearly every address is; whatever is not matched, or is long, is left to the whole grammar.
 _COMMON_MAILBOX = re.compile(rf"({_dot_string(_ATEXT)})@({_domain(_LET_DIG)})")
 _COMMON_PATH = re.compile(rf"<{_COMMON_MAILBOX.pattern}>(?: |\Z)")
+_POSTMASTER = re.compile(r"(?:<(postmaster)>|(postmaster))(?: |\Z)", re.IGNORECASE | re.ASCII)
 _COMMON_DOMAIN = re.compile(_domain(_LET_DIG))
 
 _DOT_STRING = re.compile(_dot_string(_ATEXT + _NON_ASCII))
@@ -113,11 +114,11 @@ def parse_reverse_path(text: str) -> tuple[Mailbox | None, str]:
 def parse_forward_path(text: str) -> tuple[Mailbox, str]:
     """The Forward-path at the beginning, and what follows it and a space.
 
-    `<postmaster>` may stand without a domain, in any case (RFC 5321 §4.1.1.3). A source route is
-    checked and ignored, as RFC 5321 appendix C asks.
+    `<postmaster>` may stand without a domain, in any case (RFC 5321 §4.1.1.3), and so without brackets.
+    A source route is checked and ignored, as RFC 5321 appendix C asks.
     """
-    if text[:12].lower() == "<postmaster>" and text[12:13] in ("", " "):
-        return Mailbox(text[1:11], ""), text[13:]
+    if match := _POSTMASTER.match(text):
+        return Mailbox(match[1] or match[2], ""), text[match.end() :]
     return _parse_path(text, _RECIPIENTS)
 
 

@@ -171,7 +171,7 @@ BAD_PATHS = [
     ("a@b;", "something directly after an address without brackets"),
     ("a@b\t", "the same"),
     ("@a:b@c", "a source route without brackets"),
-    ("postmaster", "no brackets"),
+    ("jones", "neither brackets nor a domain"),
     ("<a@[192.0.2.1].>", "a dot after an address literal"),
     ("a@b..", "two dots"),
     ("a@b>", "not opened"),
@@ -213,18 +213,24 @@ def test_a_forward_path_is_never_null() -> None:
 def test_postmaster_needs_no_domain_as_a_recipient(name: str) -> None:  # RFC 5321 §4.1.1.3
     assert parse_forward_path(f"<{name}>") == (Mailbox(name, ""), "")
     assert parse_forward_path(f"<{name}> NOTIFY=NEVER") == (Mailbox(name, ""), "NOTIFY=NEVER")
+    assert parse_forward_path(name) == (Mailbox(name, ""), "")
+    assert parse_forward_path(f"{name} NOTIFY=NEVER") == (Mailbox(name, ""), "NOTIFY=NEVER")
     assert str(Mailbox(name, "")) == name
 
 
-@pytest.mark.parametrize("text", ["<postmaste>", "<postmasters>", "<postmaster>x", "<postmaster", "<abuse>"])
+@pytest.mark.parametrize(
+    "text",
+    ["<postmaste>", "<postmasters>", "<postmaster>x", "<postmaster", "postmaster>", "postmasters", "<abuse>"],
+)
 def test_nobody_else_goes_without_a_domain(text: str) -> None:
     with pytest.raises(BadAddress):
         parse_forward_path(text)
 
 
 def test_postmaster_needs_a_domain_as_a_sender() -> None:
-    with pytest.raises(BadAddress):
-        parse_reverse_path("<postmaster>")
+    for text in ("<postmaster>", "postmaster"):
+        with pytest.raises(BadAddress):
+            parse_reverse_path(text)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def runs(coroutine):
 
 # -- input that is nearly right, and input that is not ------------------------------------------------
 
-verbs = st.sampled_from(sorted({*VERBS, *LMTP_VERBS}))
+# These talk in memory, where nobody can shake hands.
+verbs = st.sampled_from(sorted({*VERBS, *LMTP_VERBS} - {b"STARTTLS"}))
 words = st.sampled_from(
     [
         *(
