@@ -47,6 +47,23 @@ def test_the_password_fits_the_hash_and_nothing_else_does(text: str) -> None:
         assert not passwords.verify(wrong, kept)
 
 
+def argon2(costs: str) -> str:
+    return f"$argon2id$v=19${costs}${'a' * 21}g${'a' * 42}g"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        argon2("m=65536,t=3,p=1"),  # Dovecot's own, and what is the most
+        argon2("m=65536,t=6,p=8"),
+        "$5$rounds=200000$salt$" + "a" * 42 + "0",
+        "$6$rounds=200000$salt$" + "a" * 85 + "0",
+    ],
+)
+def test_a_check_may_take_so_much(text: str) -> None:
+    assert adopted(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
@@ -64,8 +81,12 @@ def test_the_password_fits_the_hash_and_nothing_else_does(text: str) -> None:
         ("{PBKDF2}$1$salt$0$" + "a" * 40, "no whole PBKDF2 hash"),
         ("{PBKDF2}$6$salt$" + "a" * 86, "no whole PBKDF2 hash"),
         ("{BLF-CRYPT}$2y$15$" + "a" * 53, "this BLF-CRYPT hash would take too long"),
-        ("$6$rounds=1000001$salt$" + "a" * 86, "would take too long"),
-        ("{ARGON2ID}$argon2id$v=19$m=1048576,t=1,p=1$" + "a" * 22 + "$" + "a" * 43, "would take too long"),
+        ("$5$rounds=200001$salt$" + "a" * 43, "would take too long"),
+        ("$6$rounds=200001$salt$" + "a" * 86, "would take too long"),
+        ("{ARGON2ID}" + argon2("m=65537,t=1,p=1"), "would take too long"),
+        (argon2("m=65536,t=7,p=1"), "would take too long"),
+        (argon2("m=65536,t=6,p=9"), "would take too long"),
+        (argon2("m=65536,t=6,p=4000"), "would take too long"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_with_advice_and_is_not_repeated(text: str, advice: str) -> None:
