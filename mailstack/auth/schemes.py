@@ -39,6 +39,18 @@ _DIGESTS: Final = {
 }
 """Dovecot's name and LDAP's; the digest with its salt follows in base64."""
 
+_KNOWN: Final = (
+    PLAIN
+    | _BY_ID
+    | _DIGESTS.keys()
+    | {"PBKDF2", "HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SHA256", "SHA512"}
+    | {"PLAIN-MD4", "PLAIN-MD5", "PLAIN-TRUNC", "DES-CRYPT", "LANMAN", "NTLM", "OTP", "SKEY", "RPA"}
+)
+"""All that `doveadm pw -l` tells, and told; what of it can be checked is above, and PBKDF2."""
+
+_UNCHECKED_IDS: Final = ("$y$", "$gy$", "$7$", "$sha1$", "$md5$", "$3$$")
+"""What else crypt(5) knows: yescrypt, its Russian kind, scrypt, and old ones."""
+
 # A check that takes minutes would delay every refusal (see throttle.Pace), or take the memory of all: one
 # runs on each core. SHA-crypt is plain Python here. Dovecot makes it with 5,000 rounds, argon2id with 64 MiB.
 _MOST: Final = {
@@ -62,6 +74,15 @@ def split(text: str) -> Schemed | None:
     if found := _SCHEMED.fullmatch(text):
         return Schemed(found[1].upper(), found[2])
     return Schemed("CRYPT", text) if _WITH_ID.fullmatch(text) else None
+
+
+def is_hash(text: str) -> bool:
+    """Whether it says a scheme that there is; `{Blue}horse-7` and `$ab$horse` are passwords."""
+    if not (schemed := split(text)):
+        return False
+    if text.startswith("{"):
+        return schemed.scheme.partition(".")[0] in _KNOWN  # .HEX, .B64: the digest's encoding
+    return text.startswith(_UNCHECKED_IDS) or context().identify(text) is not None
 
 
 def adopted(scheme: str, text: str) -> str:

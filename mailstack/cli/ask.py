@@ -82,7 +82,7 @@ def own_password(*, stdin: bool) -> str:
 
 def typed(secret: str) -> str:
     """As `checked`, for a place where somebody may put a password hash: it would be a password of its own."""
-    if schemes.split(secret):
+    if schemes.is_hash(secret):
         raise BadPassword(
             "this is a password hash, no password; mailstack account import takes hashes, in a column"
             " password_hash, and there {PLAIN} before what is a password all the same"

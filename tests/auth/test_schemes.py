@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from shutil import which
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -101,6 +104,44 @@ def test_what_cannot_be_checked_is_refused_with_advice_and_is_not_repeated(text:
 )
 def test_a_password_is_no_hash(text: str) -> None:
     assert schemes.split(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *HASHES,
+        "{PLAIN}secret",
+        "{clear}secret",
+        "{SSHA512.hex}00",
+        "{CRYPT}ab01FAX.bQRSU",
+        "{CRAM-MD5}9186d855e11eba527a7a52ca82b313e1",
+        "{scram-sha-256}4096,salt,a,b",
+        "$6$salt$hash",
+        "$y$j9T$a",
+        "$gy$j9T$a",
+        "$7$CU..../....a$b",
+        "$md5$a$b",
+        "$sha1$1$a$b",
+        "$2x$05$a",
+    ],
+)
+def test_what_says_a_known_scheme_is_a_hash(text: str) -> None:
+    assert schemes.is_hash(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["{Blue}horse-7", "$ab$horse", "{Blue.hex}00", "$2026$", "$y2$a", "geheim", ""]
+)
+def test_what_looks_like_a_hash_and_says_no_known_scheme_is_none(text: str) -> None:
+    assert not schemes.is_hash(text)
+
+
+@pytest.mark.skipif(not which("doveadm"), reason="no Dovecot here")
+def test_all_of_dovecots_schemes_are_known() -> None:
+    listed = subprocess.run(
+        ["doveadm", "pw", "-l"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [each for each in listed if not schemes.is_hash(f"{{{each}}}x")] == []
 
 
 SCHEMES = st.sampled_from(

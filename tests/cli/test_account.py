@@ -367,6 +367,16 @@ def test_a_hash_is_never_taken_for_a_password(mailstack: CommandLine, tmp_path: 
     assert mailstack.good("account", "list", "--json").json == []
 
 
+@pytest.mark.parametrize("text", ["{Blue}horse-7", "$ab$horse"])
+def test_a_password_may_look_like_a_hash(
+    mailstack: CommandLine, store: Database, tmp_path: Path, text: str
+) -> None:
+    mailstack.good("account", "import", csv(tmp_path, f"address,password\njo,{text}\n"))
+    mailstack.good("account", "add", "ann", "--password-stdin", stdin=text.encode())
+    assert fits(store, "jo", text)
+    assert fits(store, "ann", text)
+
+
 def test_import_reads_standard_input(mailstack: CommandLine) -> None:
     mailstack.good("account", "import", "-", stdin=b"\xef\xbb\xbfaddress,password\r\njo,secret\r\n")
     assert len(mailstack.good("account", "list", "--json").json) == 1
