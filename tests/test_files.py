@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -223,6 +224,36 @@ def test_what_is_left_of_one_that_was_killed_is_in_nobodys_way(path: Path) -> No
     write_whole(path, NEW, mode=0o600)
     assert path.read_bytes() == NEW
     assert [name.startswith("file.conf.") for name in beside(path)] == [True]
+
+
+def test_it_goes_an_hour_later_and_nothing_else_does(tmp_path: Path) -> None:
+    path = tmp_path / "key [1].pem"
+    draft = ".0123456789abcdef.partial"
+    others = [
+        f"key 1.pem{draft}",
+        f"key [1].pem.bak{draft}",
+        "key [1].pem.partial",
+        "key [1].pem.mine.partial",
+    ]
+    for name in (*others, f"{path.name}{draft}", f"{path.name}.fedcba9876543210.partial"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 3700,) * 2)
+    young, folder = f"{path.name}.{'1' * 16}.partial", f"{path.name}.{'2' * 16}.partial"
+    (tmp_path / young).touch()
+    os.utime(tmp_path / young, (time.time() - 3500,) * 2)
+    (tmp_path / folder).mkdir()
+    os.utime(tmp_path / folder, (0, 0))
+    write_whole(path, NEW, mode=0o600)
+    assert beside(path) == sorted([*others, young, folder])
+
+
+def test_it_goes_before_a_new_draft_needs_the_space(path: Path) -> None:
+    left = path.with_name(f"{path.name}.0123456789abcdef.partial")
+    left.touch()
+    os.utime(left, (0, 0))
+    with files_of_at_most(1), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        write_whole(path, NEW, mode=0o600)
+    assert beside(path) == []
 
 
 # -- what is written by others -----------------------------------------------------------------------
