@@ -266,8 +266,10 @@ def _kept(each: Item, next_uid: int, uid_validity: int) -> Item:
 def _come_again(connection: Connection, account_id: int, kept: Sequence[str]) -> None:
     """What enters under the unique-id that it had is not brought back as well; raises AlreadyRunning."""
     there = select(entry.c.uid).where(entry.c.account_id == account_id, entry.c.unique_id.in_(kept))
-    if connection.execute(there.where(IS_FOREIGN)).first():  # `undo` has just brought it back
-        raise AlreadyRunning(_CHANGED_MEANWHILE)
+    uids = [uid for uid in map(unique_ids.uid_at_end, kept) if uid is not None]
+    for way in (IS_FOREIGN, entry.c.uid.in_(uids)):  # by the index of those, and by the key
+        if connection.execute(there.where(way)).first():  # `undo` has just brought it back
+            raise AlreadyRunning(_CHANGED_MEANWHILE)
     undo.give_up(connection, account_id, kept)
 
 

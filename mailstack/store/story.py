@@ -19,10 +19,7 @@ from mailstack.store.events import Kind, account_mark
 from mailstack.store.tables import IS_FOREIGN, account, entry, event, removed
 
 _ID: Final = re.compile(r"[a-z2-7]{8}(-\d+)?")
-_ENDS_IN_UID: Final = re.compile(r".*\.([1-9]\d{0,18})")
 _FORM_OF_OWN: Final = re.compile(r"[0-9]+\.[0-9]+")
-_LARGEST: Final = (1 << 63) - 1
-"""No database can be asked for a larger number."""
 
 _ACCOUNTS_AT_ONCE: Final = 50
 _ROWS_AT_ONCE: Final = 500
@@ -158,10 +155,10 @@ def _entries(connection: Connection, unique_id: str) -> set[Entry]:
     """
     if not unique_ids.is_valid(unique_id):
         return set()
-    uid = _ENDS_IN_UID.fullmatch(unique_id)
+    uid = unique_ids.uid_at_end(unique_id)
     ways: list[tuple[Table, ColumnElement[bool] | TextClause]] = [(entry, IS_FOREIGN), (removed, true())]
-    if uid is not None and int(uid[1]) <= _LARGEST:
-        ways.insert(0, (entry, entry.c.uid == int(uid[1])))
+    if uid is not None:
+        ways.insert(0, (entry, entry.c.uid == uid))
     found = set()
     for table, way in ways:
         everywhere = table.c.account_id.in_(select(account.c.id))
@@ -175,7 +172,7 @@ def _entries(connection: Connection, unique_id: str) -> set[Entry]:
 def _given(connection: Connection, unique_id: str) -> set[Entry]:
     """What one of our own was given out for, which is there no longer."""
     own = unique_ids.own(unique_id)
-    if own is not None and own.uid_validity <= _LARGEST:
+    if own is not None and own.uid_validity <= unique_ids.LARGEST:
         given = select(account.c.id, account.c.next_uid).where(account.c.uid_validity == own.uid_validity)
         found = connection.execute(given).first()
         if found is not None and 0 < own.uid < found.next_uid:

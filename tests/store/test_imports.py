@@ -253,32 +253,48 @@ def test_what_is_remembered_goes_with_the_account(database: Database, jo: Accoun
         assert imports.known(connection, account(database).id).imported == []
 
 
+def taken_out(database: Database, jo: Account) -> None:
+    with database.writing() as connection:
+        uids = discard.brought(connection, jo.id)
+        discard.discard(connection, jo.id, uids, undo_seconds=60)
+        discard.forget_imports(connection, jo.id)
+
+
+def restored(database: Database, jo: Account) -> list[str]:
+    with database.writing() as connection:
+        return [each.unique_id for each in undo.bring_back(connection, jo.id)]
+
+
 def test_what_comes_again_under_its_unique_id_is_not_brought_back_beside_itself(
     database: Database, jo: Account
 ) -> None:
-    def taken_out() -> None:
-        with database.writing() as connection:
-            uids = discard.brought(connection, jo.id)
-            discard.discard(connection, jo.id, uids, undo_seconds=60)
-            discard.forget_imports(connection, jo.id)
-
-    def restored() -> list[str]:
-        with database.writing() as connection:
-            return [each.unique_id for each in undo.bring_back(connection, jo.id)]
-
     entered(database, jo, item(b"a\r\n", "x"), item(b"b\r\n", "y"))
     for _ in range(2):  # what was forgotten twice is no other message
-        taken_out()
+        taken_out(database, jo)
         entered(database, jo, item(b"a\r\n", "x"))
-        assert restored() == ["y"]
+        assert restored(database, jo) == ["y"]
     assert sorted(uidl(database, jo)) == ["x", "y"]
-    taken_out()
+    taken_out(database, jo)
     with database.reading() as connection:
         stand = imports.known(connection, jo.id).stand
-    assert restored() == ["y", "x"]  # while an import is about to bring the same
+    assert restored(database, jo) == ["y", "x"]  # while an import is about to bring the same
     with pytest.raises(AlreadyRunning, match="run this again"), database.writing() as connection:
         imports.enter(connection, [Batch(jo.id, stand, "test", "a file", (item(b"a\r\n", "x"),))])
     assert [step.findings for step in integrity.check(database) if step.findings] == []
+
+
+@pytest.mark.parametrize("unique_id", ["5.1", "1.host.1"])
+def test_a_unique_id_that_ends_in_its_own_uid_is_not_entered_beside_what_a_restore_brought_back(
+    database: Database, jo: Account, unique_id: str
+) -> None:
+    entered(database, jo, item(b"a\r\n", unique_id))
+    taken_out(database, jo)
+    with database.reading() as connection:
+        stand = imports.known(connection, jo.id).stand
+    assert restored(database, jo) == [unique_id]  # as the entry with the uid 1
+    with pytest.raises(AlreadyRunning, match="run this again"), database.writing() as connection:
+        imports.enter(connection, [Batch(jo.id, stand, "test", "a file", (item(b"a\r\n", unique_id),))])
+    assert uidl(database, jo) == [unique_id]
 
 
 def test_what_was_imported_is_taken_out_and_may_come_again(database: Database, jo: Account) -> None:
