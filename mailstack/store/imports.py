@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -83,6 +84,8 @@ class Known(NamedTuple):
     entries: dict[str, int]  # the uids by the unique-ids
     gone: dict[str, bytes]  # the digest by the unique-id that no other message is given; b"": not known
     next_uid: int
+    forgotten: frozenset[bytes] = frozenset()  # digests of what was taken out as an import
+    brought: Sequence[int] = ()  # the uids of what imports have brought under unique-ids of ours
 
 
 def known(connection: Connection, account_id: int) -> Known:
@@ -95,27 +98,38 @@ def known(connection: Connection, account_id: int) -> Known:
     rows = connection.execute(
         select(imported).where(imported.c.account_id == account_id).order_by(imported.c.number)
     ).all()
-    there = select(entry.c.unique_id, entry.c.uid).where(entry.c.account_id == account_id)
+    there = select(entry.c.unique_id, entry.c.uid, (entry.c.prefix == b"").label("brought")).where(
+        entry.c.account_id == account_id
+    )
+    entries = connection.execute(there.order_by(entry.c.uid)).all()
     undoable = select(removed.c.unique_id).where(removed.c.account_id == account_id)
     uid_validity, next_uid = numbering
-    forgotten = [row for row in rows if len(row.digest) != DIGEST_OCTETS]
+    forgotten = [
+        (row.unique_id, row.digest.removeprefix(FORGOTTEN))
+        for row in rows
+        if len(row.digest) != DIGEST_OCTETS
+    ]
+    kept = {row.unique_id for row in rows}
     return Known(
         Stand(rows[-1].number if rows else 0, uid_validity),
         [Imported(*row[2:]) for row in rows if len(row.digest) == DIGEST_OCTETS],
-        {row.unique_id: row.uid for row in connection.execute(there.order_by(entry.c.uid))},
-        dict.fromkeys(connection.execute(undoable).scalars(), b"")
-        | {row.unique_id: row.digest.removeprefix(FORGOTTEN) for row in forgotten},
+        {row.unique_id: row.uid for row in entries},
+        dict.fromkeys(connection.execute(undoable).scalars(), b"") | dict(forgotten),
         next_uid,
+        frozenset(digest for _, digest in forgotten),
+        [row.uid for row in entries if row.brought and row.unique_id not in kept],
     )
 
 
 def decisions(wanted: Sequence[Wanted], have: Known, digest_of: Callable[[int], bytes]) -> list[Decision]:
     """What becomes of each message of a source; `digest_of` reads the entry of a uid (MessageGone)."""
     made = _seen(wanted, have.imported)
+    unseen = {each.digest for each, seen in zip(wanted, made, strict=True) if not (seen or each.unique_id)}
+    back = _brought_back(have, digest_of) if unseen & have.forgotten else Counter[bytes]()
     taken = {*have.entries, *(each.unique_id for each in have.imported if each.unique_id)}
     found: list[Decision] = []
     for each, seen in zip(wanted, made, strict=True):
-        decision = seen or _present(each, have, digest_of) or _new(each, have, taken)
+        decision = seen or _present(each, have, digest_of, back) or _new(each, have, taken)
         if decision.unique_id is not None:
             taken.add(decision.unique_id)
         found.append(decision)
@@ -158,8 +172,25 @@ def _match(each: Wanted, candidates: Iterable[Imported], *, exactly: bool) -> Im
     return None
 
 
-def _present(each: Wanted, have: Known, digest_of: Callable[[int], bytes]) -> Decision | None:
-    """A message that did not come by an import, such as one of our own exports, and is still here."""
+def _brought_back(have: Known, digest_of: Callable[[int], bytes]) -> Counter[bytes]:
+    """What is here under unique-ids of ours since it was taken out as an import, and restored."""
+    there: Counter[bytes] = Counter()
+    for uid in have.brought:
+        with suppress(MessageGone):
+            there[digest_of(uid)] += 1
+    return there - Counter(one.digest for one in have.imported if not one.unique_id)
+
+
+def _present(
+    each: Wanted, have: Known, digest_of: Callable[[int], bytes], back: Counter[bytes]
+) -> Decision | None:
+    """A message that no import is known for, such as one of our own exports, and that is here.
+
+    Each of `back` is found once.
+    """
+    if each.unique_id is None and back[each.digest]:
+        back[each.digest] -= 1
+        return Decision(Fate.HERE)
     uid = have.entries.get(each.unique_id or "")
     try:
         here = uid is not None and digest_of(uid) == each.digest

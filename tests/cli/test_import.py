@@ -460,3 +460,18 @@ def test_unique_ids_that_were_right_come_through_the_cure_of_the_wrong_ones(
     jo.good("maildrop", "restore", JO, "--all")  # what came again is there already
     assert sorted(uidl(jo)) == ["0000000300000005", "5.3", "UID1-9", "UID2-9"]
     jo.good("database", "check")
+
+
+def test_mail_without_unique_ids_that_was_taken_out_and_restored_does_not_come_again(
+    jo: CommandLine, tmp_path: Path
+) -> None:
+    one, two = b"Subject: one\n\n", b"Subject: two\n\n"
+    source = maildir(tmp_path / "Maildir", {"cur/1.a": one, "cur/2.a": one, "cur/3.a": two})
+    assert imported(jo, source, "--uidl", "new")["imported"] == 3
+    had = uidl(jo)
+    jo.good("maildrop", "remove", JO, "--imported", "--yes")
+    jo.good("maildrop", "restore", JO, had[0], had[2])
+    assert imported(jo, source, "--uidl", "new")["imported"] == 1  # the one of two alike that is not here
+    assert uidl(jo)[:2] == [had[0], had[2]]
+    assert imported(jo, source, "--uidl", "new")["imported"] == 0
+    assert len(uidl(jo)) == 3
