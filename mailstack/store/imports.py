@@ -124,14 +124,17 @@ def known(connection: Connection, account_id: int) -> Known:
 def decisions(wanted: Sequence[Wanted], have: Known, digest_of: Callable[[int], bytes]) -> list[Decision]:
     """What becomes of each message of a source; `digest_of` reads the entry of a uid (MessageGone)."""
     made = _seen(wanted, have.imported)
-    unseen = {each.digest for each, seen in zip(wanted, made, strict=True) if not (seen or each.unique_id)}
+    unseen = {each.digest for each, seen in zip(wanted, made, strict=True) if seen is None}
     back = _brought_back(have, digest_of) if unseen & have.forgotten else Counter[bytes]()
     taken = {*have.entries, *(each.unique_id for each in have.imported if each.unique_id)}
     found: list[Decision] = []
     for each, seen in zip(wanted, made, strict=True):
-        decision = seen or _present(each, have, digest_of, back) or _new(each, have, taken)
+        decision = seen or _present(each, have, digest_of) or _new(each, have, taken)
         if decision.unique_id is not None:
             taken.add(decision.unique_id)
+        elif decision.fate is Fate.NEW and back[each.digest]:
+            back[each.digest] -= 1
+            decision = decision._replace(fate=Fate.HERE)
         found.append(decision)
     return found
 
@@ -181,16 +184,8 @@ def _brought_back(have: Known, digest_of: Callable[[int], bytes]) -> Counter[byt
     return there - Counter(one.digest for one in have.imported if not one.unique_id)
 
 
-def _present(
-    each: Wanted, have: Known, digest_of: Callable[[int], bytes], back: Counter[bytes]
-) -> Decision | None:
-    """A message that no import is known for, such as one of our own exports, and that is here.
-
-    Each of `back` is found once.
-    """
-    if each.unique_id is None and back[each.digest]:
-        back[each.digest] -= 1
-        return Decision(Fate.HERE)
+def _present(each: Wanted, have: Known, digest_of: Callable[[int], bytes]) -> Decision | None:
+    """A message that did not come by an import, such as one of our own exports, and is still here."""
     uid = have.entries.get(each.unique_id or "")
     try:
         here = uid is not None and digest_of(uid) == each.digest

@@ -315,3 +315,24 @@ def test_what_was_imported_is_taken_out_and_may_come_again(database: Database, j
     again = [Wanted(digest(b"a\r\n"), "x")] * 2
     assert decided(again, have) == [Decision(Fate.NEW, "x"), Decision(Fate.NEW, None, imports.TAKEN)]
     assert [step.findings for step in integrity.check(database) if step.findings] == []
+
+
+def test_what_did_not_keep_its_unique_id_is_found_by_its_content_after_a_restore(
+    database: Database, jo: Account
+) -> None:
+    other = item(b"b\r\n", "x")._replace(unique_id=None)
+    entered(database, jo, item(b"a\r\n", "x"), other)
+    taken_out(database, jo)
+    assert len(restored(database, jo)) == 2
+    with database.reading() as connection:
+        have = imports.known(connection, jo.id)
+
+    def digest_of(uid: int) -> bytes:
+        return digest(b"".join(browse.octets_of(database, jo.id, uid)))
+
+    wanted = [Wanted(digest(content), "x") for content in (b"a\r\n", b"b\r\n", b"b\r\n")]
+    assert imports.decisions(wanted, have, digest_of) == [
+        Decision(Fate.HERE, "x"),
+        Decision(Fate.HERE, None, imports.TAKEN),
+        Decision(Fate.NEW, None, imports.TAKEN),
+    ]
