@@ -6,7 +6,7 @@ once, so that the number of statements does not grow with the number of messages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -63,6 +63,10 @@ class Deposit(NamedTuple):
     event: Row | None = None  # what is told of it; the entries that it gets are added here
 
 
+Refusal = AccountsRemoved | MaildropFilled
+"""Recipients were removed since RCPT, or have no room for any message any more."""
+
+
 class Snapshot(NamedTuple):
     """A maildrop at the moment of login: what STAT says, where new mail begins, and who may see it."""
 
@@ -78,19 +82,15 @@ class Snapshot(NamedTuple):
 # -- deposit -------------------------------------------------------------------------------------
 
 
-def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int | AccountsRemoved]:
+def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int | Refusal]:
     """Store each message once and enter it in every recipient's maildrop; return the message ids.
 
-    For one some of whose recipients were removed since RCPT that is AccountsRemoved, and nothing is stored.
-    Raises MaildropFilled, for the transaction to be undone, where one has no room for any message.
+    Of one that has a Refusal instead nothing is stored.
     """
-    wanted = {r.account_id for d in deposits for r in d.recipients}
-    accounts = numbering(connection, wanted)
-    if gone := frozenset(wanted - accounts.keys()):
-        said = "the account was removed while its mail was on the way"
-        lost = [gone.intersection(r.account_id for r in d.recipients) for d in deposits]
-        stored = iter(deposit(connection, [d for d, some in zip(deposits, lost, strict=True) if not some]))
-        return [AccountsRemoved(said, some) if some else next(stored) for some in lost]
+    accounts = numbering(connection, {r.account_id for d in deposits for r in d.recipients})
+    if refused := _refused(deposits, accounts):
+        stored = iter(deposit(connection, [d for place, d in enumerate(deposits) if place not in refused]))
+        return [refused[place] if place in refused else next(stored) for place in range(len(deposits))]
     surrogates = [d._replace(spool=d.surrogate) for d in deposits if d.surrogate is not None]
     ids = new_message_ids(connection, len(deposits) + len(surrogates))
     numbered = list(zip(ids, [*deposits, *surrogates], strict=True))
@@ -107,17 +107,13 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int
     entries: list[tuple[int, int, str, int, int, bytes, int]] = []
     in_ascii: list[tuple[int, bytes, int, int]] = []  # what a client sees without UTF8
     events_of: list[Row] = []
-    growth = {account_id: [0, 0, 0, 0] for account_id in accounts}  # SUMS of what is entered
+    growth: dict[int, list[int]] = {}  # SUMS of what is entered
     for number, d in zip(ids, deposits, strict=False):
         content_octets = d.spool.octets
         entered = []
-        for account_id, prefix, surrogate_prefix, unique_id, (most_octets, most_messages) in d.recipients:
-            next_uid, uid_validity, octets_before, messages_before = accounts[account_id]
-            grown = growth[account_id]
-            if (most_messages is not None and messages_before + grown[0] >= most_messages) or (
-                most_octets is not None and octets_before + grown[1] >= most_octets
-            ):
-                raise MaildropFilled("a maildrop has got full by other mail that came meanwhile")
+        for account_id, prefix, surrogate_prefix, unique_id, _ in d.recipients:
+            next_uid, uid_validity, _, _ = accounts[account_id]
+            grown = growth.setdefault(account_id, [0, 0, 0, 0])
             uid = next_uid + grown[0]
             octets = len(prefix) + content_octets
             grown[0] += 1
@@ -139,6 +135,32 @@ def deposit(connection: Connection, deposits: Sequence[Deposit]) -> Sequence[int
     if in_ascii:
         surrogate.ENTER.run_many(connection, in_ascii)
     return ids[: len(deposits)]
+
+
+def _refused(
+    deposits: Sequence[Deposit], accounts: Mapping[int, tuple[int, int, int, int]]
+) -> dict[int, Refusal]:
+    """Those that cannot be stored, by their place; what the others add counts for who comes behind them."""
+    refused: dict[int, Refusal] = {}
+    messages, octets = dict.fromkeys(accounts, 0), dict.fromkeys(accounts, 0)
+    for place, d in enumerate(deposits):
+        for account_id, _, _, _, (most_octets, most_messages) in d.recipients:
+            if account_id not in accounts:
+                gone = frozenset(r.account_id for r in d.recipients if r.account_id not in accounts)
+                said = "the account was removed while its mail was on the way"
+                refused[place] = AccountsRemoved(said, gone)
+                break
+            _, _, octets_before, messages_before = accounts[account_id]
+            if (most_messages is not None and messages_before + messages[account_id] >= most_messages) or (
+                most_octets is not None and octets_before + octets[account_id] >= most_octets
+            ):
+                refused[place] = MaildropFilled("a maildrop has got full by other mail that came meanwhile")
+                break
+        else:
+            for account_id, prefix, _, _, _ in d.recipients:
+                messages[account_id] += 1
+                octets[account_id] += len(prefix) + d.spool.octets
+    return refused
 
 
 def numbering(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[int, int, int, int]]:

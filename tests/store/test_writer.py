@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from mailstack.errors import AccountsRemoved, StoreBusy, StoreUnavailable
+from mailstack.errors import AccountsRemoved, MaildropFilled, StoreBusy, StoreUnavailable
 from mailstack.mail.spool import Spool
 from mailstack.store import messages
 from mailstack.store import writer as writer_module
@@ -171,6 +171,22 @@ async def test_mail_for_an_account_that_was_removed_is_refused_within_the_others
             select(entry.c.message_id).where(entry.c.account_id == 1).order_by(entry.c.uid)
         )
         assert found.scalars().all() == [before, behind]
+    assert len(commits) == 2, "one for the job that held the thread up, one for all three"
+
+
+async def test_mail_that_a_maildrop_has_no_room_for_is_refused_within_the_others_transaction(database):
+    maildrops.add_accounts(database, "jo@example.org", "full@example.org")
+    with Spool.holding(b"Subject: x\r\n\r\n") as spool:
+        with_room, full = Recipient(1, b"", bound=(None, 2)), Recipient(2, b"", bound=(0, None))
+        to = ([with_room], [with_room, full], [with_room])
+        jobs = [Deposit("m", "", spool, False, each, at=1) for each in to]
+        async with held_up(database) as (writer, commits):
+            tasks = await begun(*(writer.write(messages.deposit, job) for job in jobs))
+    before, refused, behind = await outcomes(tasks)
+    assert isinstance(refused, MaildropFilled)
+    with database.reading() as connection:
+        found = connection.execute(select(entry.c.account_id, entry.c.message_id).order_by(entry.c.uid))
+        assert [tuple(row) for row in found] == [(1, before), (1, behind)]
     assert len(commits) == 2, "one for the job that held the thread up, one for all three"
 
 
