@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-import resource
 import shutil
 import stat
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mailstack.files import drafted, publish, sync, write_whole
+from tests.support.small_files import files_of_at_most
 
 OLD, NEW = b"old", b"new" * 100_000
 
@@ -38,17 +38,6 @@ def beside(path: Path) -> list[str]:
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-@contextmanager
-def files_of_at_most(octets: int) -> Iterator[None]:
-    """No file of this process grows beyond that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from mailstack.errors import StoreFull, StoreUnavailable
 from mailstack.mail import spool as spool_module
 from mailstack.mail.spool import PART_OCTETS, Room, Spool, unlinked_file, unnamed_file
+from tests.support.small_files import files_of_at_most
 
 
 @pytest.fixture
@@ -156,14 +156,9 @@ def test_a_missing_directory_is_temporary(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_grow_is_temporary(spool: Spool) -> None:
     spool.write(b"a" * PART_OCTETS * 2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Room for half of a part: the first write is short, the next one fails.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PART_OCTETS + PART_OCTETS // 2, hard))
-    try:
-        with pytest.raises(StoreUnavailable):
-            spool.write(b"b" * PART_OCTETS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_of_at_most(PART_OCTETS + PART_OCTETS // 2), pytest.raises(StoreUnavailable):
+        spool.write(b"b" * PART_OCTETS)
 
 
 def test_a_file_that_lost_octets_is_noticed(spool: Spool) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mailstack.errors import MaildropInUse, StoreUnavailable
 from mailstack.store.file_locks import FileLocks
+from tests.support.children import child
 
 HOLDER = """
 import asyncio, sys
@@ -23,24 +20,6 @@ asyncio.run(locks.hold(int(sys.argv[2]), holder="192.0.2.7"))
 print("held", flush=True)
 sys.stdin.read()
 """
-
-
-@contextmanager
-def another_process(path: Path, account_id: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock until it is killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path), str(account_id)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -68,7 +47,7 @@ async def test_a_maildrop_has_one_session(path):
 
 async def test_another_process_is_kept_out_until_it_dies(path):
     locks = FileLocks(path)
-    with another_process(path, 7) as process:
+    with child(HOLDER, path, 7, says="held") as process:
         with pytest.raises(MaildropInUse, match=r"192\.0\.2\.7"):
             await locks.hold(7, holder="192.0.2.1")
         (await locks.hold(6, holder="192.0.2.1")).release()
@@ -84,7 +63,7 @@ async def test_closing_lets_everything_go(path):
     lock = await locks.hold(7, holder="192.0.2.1")
     locks.close()
     lock.release()  # a session that ends after the store was closed
-    with another_process(path, 7):
+    with child(HOLDER, path, 7, says="held"):
         pass
 
 

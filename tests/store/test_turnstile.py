@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ import pytest
 from mailstack.errors import StoreUnavailable
 from mailstack.store import turnstile as turnstile_module
 from mailstack.store.turnstile import Turnstile
+from tests.support.children import child
 
 BUSY = """
 import itertools, os, sys, time
@@ -31,21 +28,6 @@ for number in itertools.count(1):
             print("in", flush=True)
         time.sleep(float(sys.argv[2]))
 """
-
-
-@contextmanager
-def busy_process(path: str, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """A process that is inside for so long each time, and at once comes back."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUSY, path, str(seconds)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -77,7 +59,7 @@ def test_one_at_a_time_of_the_threads(path):
 def test_a_busy_process_does_not_starve_another(path):
     turnstile, turns = Turnstile(path), Path(f"{path}-turns")
     missed = []
-    with busy_process(path, 0.005):
+    with child(BUSY, path, 0.005, says="in"):
         for _ in range(40):
             before = int(turns.read_text())
             with turnstile:
@@ -91,7 +73,7 @@ def test_a_busy_process_does_not_starve_another(path):
 def test_patience_has_an_end(path, monkeypatch):
     monkeypatch.setattr(turnstile_module, "PATIENCE_SECONDS", 0.3)
     turnstile = Turnstile(path)
-    with busy_process(path, 60):
+    with child(BUSY, path, 60, says="in"):
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="another process"), turnstile:
             pytest.fail("two are inside")
@@ -104,7 +86,7 @@ def test_patience_has_an_end(path, monkeypatch):
 def test_a_stopped_process_is_not_waited_for_either(path, monkeypatch):
     monkeypatch.setattr(turnstile_module, "PATIENCE_SECONDS", 0.3)
     turnstile = Turnstile(path)
-    with busy_process(path, 60) as process:
+    with child(BUSY, path, 60, says="in") as process:
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(StoreUnavailable), turnstile:
             pytest.fail("two are inside")

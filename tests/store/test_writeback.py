@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from mailstack.store.sqlite import driver_of
 from mailstack.store.tables import message
 from tests.support import maildrops
 from tests.support.fetched import whole
+from tests.support.small_files import files_of_at_most
 
 LARGE = 20 * PART_OCTETS
 
@@ -126,17 +125,6 @@ def test_a_large_message_that_the_disk_does_not_take_harms_none_behind_it(
     with database.reading() as connection:
         assert [whole(connection, 1, uid) for uid in (1, 2)] == [b"small", content]
     database.dispose()
-
-
-@contextmanager
-def files_of_at_most(octets: int) -> Iterator[None]:
-    """No file of this process grows beyond that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # -- descriptors and locks ---------------------------------------------------------------------------
