@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailstack import cli, settings
+from mailstack.auth import passwords
+from mailstack.mail.address import Mailbox
+from mailstack.store import routes
 from mailstack.store.engine import Database
 
 
@@ -92,3 +95,17 @@ def jo(mailstack: CommandLine) -> CommandLine:
     mailstack.good("account", "add", "jo@example.org")
     mailstack.good("account", "add", "ann@example.org")
     return mailstack
+
+
+def csv(folder: Path, text: str | bytes) -> Path:
+    """A spreadsheet of people."""
+    file = folder / "people.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def fits(store: Database, name: str, secret: str) -> bool:
+    """Whether the secret is the account's password."""
+    with store.reading() as connection:
+        found = routes.credentials(connection, Mailbox(name, "example.org"))
+    return found is not None and passwords.verify(secret, found.password_hash)
