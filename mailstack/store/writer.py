@@ -1,6 +1,7 @@
 """Group commit as the event loop sees it: who hands a job over waits until it is committed and synced.
 
-What waits is written by somebody else, batch by batch; what comes meanwhile waits until all of it is done.
+What waits is written by somebody else, batch by batch, while the loop hears what comes meanwhile: the next
+batch is there when the one before it is done.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ What a batch writes also has to fit into the pages that SQLite keeps in memory, 
 """
 
 BATCH_JOBS: Final = 50
-"""Of a hundred senders one half sends what comes next while the other half's mail is written."""
+"""More in one COMMIT gain nothing, and the first of them would wait for the last."""
+
+UNDER_WAY: Final = 2
+"""How many batches are handed over: one that is written, and one that its writer need not wait for."""
 
 GATHER_SECONDS: Final = 0.002
 """How long a batch waits for those who are about to hand over; about what a commit of their own takes.
@@ -94,7 +98,7 @@ class Writer:
         future: asyncio.Future[Result] = self._loop.create_future()
         self._queue.append(_Waiting(Task(work, job, octets), future))
         self._octets += octets
-        if not self._under_way and (self._next is None or (self._gathering and not self.coming)):
+        if self._next is None or (self._gathering and self._is_whole()):
             self._begin_soon()
         return await future
 
@@ -112,6 +116,8 @@ class Writer:
 
     def _begin_soon(self) -> None:
         """With all that is asked in this turn of the loop."""
+        if len(self._under_way) >= UNDER_WAY:
+            return
         if self._next is not None:
             self._next.cancel()
         self._gathering = False
@@ -119,11 +125,20 @@ class Writer:
 
     def _gather(self) -> None:
         """Let the batch become whole: a commit costs much, one message more in it little."""
-        if self.coming and self._unavailable is None:
+        self._next = None
+        if self._is_whole() or self._unavailable is not None:
+            self._begin()
+        elif not self._under_way:  # or else there is time until that is done
             self._gathering = True
             self._next = self._loop.call_later(GATHER_SECONDS, self._begin_without)
-        else:
-            self._begin()
+
+    def _is_whole(self) -> bool:
+        """Whether half of those who come are here, and as many as the batch has that is written.
+
+        To wait for all would have everybody send at once, and then everybody wait at once.
+        """
+        written = len(self._under_way[0]) if self._under_way else 0
+        return len(self._queue) >= max(len(self.coming), written)
 
     def _begin_without(self) -> None:
         """Who has not come in time is slow, and no later batch waits for it."""
@@ -132,7 +147,7 @@ class Writer:
 
     def _begin(self) -> None:
         self._next, self._gathering = None, False
-        while self._queue:
+        while self._queue and len(self._under_way) < UNDER_WAY:
             self._hand_over(self._next_batch())
         self._go_on()
 
@@ -184,18 +199,16 @@ class Writer:
         settle(waiting.future, done)
 
     def _go_on(self) -> None:
-        if self._under_way:
-            return
         if self._queue:
             self._begin_soon()
-        elif self._emptied is not None and not self._emptied.done():
+        elif not self._under_way and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
     async def close(self) -> None:
         """Do what waits, then end; closing again does nothing."""
         if self._unavailable is None:
             self._unavailable = "the server is stopping"
-        if self._queue and not self._under_way:
+        if self._queue:
             self._begin_soon()
         if self._queue or self._under_way:
             self._emptied = self._emptied or self._loop.create_future()

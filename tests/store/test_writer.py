@@ -114,19 +114,46 @@ async def test_work_of_two_kinds_shares_a_commit_too(database):
     assert len(commits) == 2
 
 
-async def test_a_batch_waits_for_those_who_are_about_to_hand_over(database, monkeypatch):
+async def test_a_batch_waits_for_half_of_those_who_are_about_to_hand_over(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
     writer, commits = writing(database), commits_of(database)
-    writer.coming.update(("b", "c"))
+    writer.coming.update(("b", "c", "d"))
     (first,) = await begun(writer.write(note, "a"))
+    await asyncio.sleep(0)
     writer.coming.discard("b")
-    (second,) = await begun(writer.write(note, "b"))
-    assert writer.waiting[0] == 2
+    assert not first.done()
     assert not commits
-    writer.coming.discard("c")
-    (third,) = await begun(writer.write(note, "c"))
-    assert await outcomes([first, second, third]) == ["A", "B", "C"]
+    (second,) = await begun(writer.write(note, "b"))
+    assert await outcomes([first, second]) == ["A", "B"]
     assert len(commits) == 1
+    await writer.close()
+
+
+async def test_the_next_batch_is_handed_over_while_one_is_written(database):
+    async with held_up(database) as (writer, commits):
+        (second,) = await begun(writer.write(note, "second"))
+        await asyncio.sleep(0)
+        # Two are under way now, so that these wait for one of them, however many they are.
+        later = []
+        for n in range(3):
+            later += await begun(writer.write(note, f"later {n}"))
+            await asyncio.sleep(0)
+    assert await outcomes([second, *later]) == ["SECOND", "LATER 0", "LATER 1", "LATER 2"]
+    assert len(commits) == 1 + 1 + 1
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c", "d"]])
+async def test_few_wait_until_they_are_as_many_as_are_written_or_those_are_done(database, names):
+    writer, commits, stop = writing(database), commits_of(database), Stop()
+    four = await begun(*(writer.write(stop, None) for _ in range(4)))
+    await asyncio.to_thread(stop.reached.wait)
+    few = []
+    for name in names:  # each alone would have been another commit
+        few += await begun(writer.write(note, name))
+        await asyncio.sleep(0)
+    stop.go.set()
+    assert await outcomes([*four, *few]) == [None] * 4 + [name.upper() for name in names]
+    assert len(commits) == 2
     await writer.close()
 
 
