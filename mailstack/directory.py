@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from mailstack.errors import MailboxDisabled, MaildropFull
 from mailstack.mail.address import Mailbox, fold_domain, parse_mailbox
+from mailstack.mail.envelope import UNBOUNDED, Bound
 from mailstack.store import routes
+from mailstack.store.limits import GROUP_TIMES
 from mailstack.store.routes import Route
 from mailstack.store.routing import Reached
 from mailstack.store.store import Store
 
 _ROUTE_SECONDS: Final = 1.0
 """How long a route is believed: a changed account is noticed within this time."""
-
-_GROUP_TIMES: Final = 2
-"""How many times its quota a maildrop may have in it until mail for a group with it is refused."""
 
 _UNANNOUNCED: Final = 2**63
 """What a message counts for that does not say its size: until the next look-up it may fill any quota."""
@@ -34,14 +34,15 @@ class _Known:
     route: Route
     messages: int
     octets: int
-    unlimited: bool = field(init=False)
-    """Whether all its accounts take whatever comes."""
+    whatever_comes: Mapping[int, Bound] | None = field(init=False)
+    """Who takes it, where no account has a quota or is disabled."""
 
     def __post_init__(self) -> None:
-        self.unlimited = all(
+        unlimited = all(
             each.quota_octets is None and each.quota_messages is None and not each.disabled
             for each in self.route.accounts
         )
+        self.whatever_comes = _takers(self.route, 0) if unlimited else None
 
     def has_room_for(self, octets: int) -> bool:
         """Whether one message more certainly fits; who does not say its size is looked up anew."""
@@ -76,27 +77,27 @@ class Directory:
         """The path with its domain: a bare `postmaster` is the default domain's, else this host's."""
         return path if path.domain else path._replace(domain=self._own_domain)
 
-    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
+    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> Mapping[int, Bound] | None:
         """What `route` would say of a `full` path, without waiting; None where it has to be awaited."""
         known = self._routes.get(path)
         if known is not None and known.until >= time.monotonic():
-            if known.unlimited:
-                return known.route.accounts
+            if known.whatever_comes is not None:
+                return known.whatever_comes
             if known.has_room_for(octets):
                 return _takers(known.route, octets)
         own = self._store.read_at_once(routes.own, path)
         return None if own is None else self._believed(path, own, octets)
 
-    async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
-        """The accounts that take a message of so many octets for this forward-path, which is `full`.
+    async def route(self, path: Mailbox, *, octets: int = 0) -> Mapping[int, Bound]:
+        """The ids of who takes a message of so many octets for this forward-path, which is `full`.
 
-        Each has the quota that holds on this way to it: with so much it takes no more, whoever else does.
+        Each has the bound that holds on this way to it: with so much it takes no more, whoever else does.
         Raises NotOurDomain, NoSuchMailbox, MailboxDisabled, MaildropFull or NoPostmaster.
         """
         found = await self._store.read(routes.route, path, postmaster=self._postmaster, hosts=self._hosts)
         return self._believed(path, found, octets)
 
-    def _believed(self, path: Mailbox, route: Route, octets: int) -> tuple[Reached, ...]:
+    def _believed(self, path: Mailbox, route: Route, octets: int) -> Mapping[int, Bound]:
         self._reached += len(route.accounts)
         if self._reached > _REACHED:
             self._routes.clear()
@@ -105,33 +106,30 @@ class Directory:
         return _takers(route, octets)
 
 
-def _takers(route: Route, octets: int) -> tuple[Reached, ...]:
+def _takers(route: Route, octets: int) -> Mapping[int, Bound]:
     if route.to_postmaster:
-        return tuple(each._replace(quota_octets=None, quota_messages=None) for each in route.accounts)
-    enabled = tuple(reached for reached in route.accounts if not reached.disabled)
+        return {each.account_id: UNBOUNDED for each in route.accounts}
+    enabled = [each for each in route.accounts if not each.disabled]
     if not enabled:
         raise MailboxDisabled("this mailbox is disabled")
     # One full maildrop must not keep mail for a group from the others, nor may its owner lose what
     # the sender was told is delivered: it takes the group's mail for as long as somebody has room, and
     # only where it has twice its quota is that refused to all.
-    has_room = any(_has_room(reached, octets) for reached in enabled)
-    if len(enabled) > 1:
-        enabled = tuple(map(_in_group, enabled))
-        has_room = has_room and all(_has_room(reached, 0) for reached in enabled)
-    if not has_room:
+    times = 1 if len(enabled) == 1 else GROUP_TIMES
+    if not any(_has_room(each, octets) for each in enabled) or not all(
+        _has_room(each, 0, times=times) for each in enabled
+    ):
         raise MaildropFull("this mailbox is full")
-    return enabled
+    return {each.account_id: _bound(each, times) for each in enabled}
 
 
-def _in_group(reached: Reached) -> Reached:
+def _bound(reached: Reached, times: int) -> Bound:
     octets, messages = reached.quota_octets, reached.quota_messages
-    return reached._replace(
-        quota_octets=None if octets is None else _GROUP_TIMES * octets,
-        quota_messages=None if messages is None else _GROUP_TIMES * messages,
-    )
+    return (None if octets is None else times * octets, None if messages is None else times * messages)
 
 
-def _has_room(reached: Reached, octets: int, *, messages: int = 1) -> bool:
-    if reached.quota_messages is not None and reached.messages + messages > reached.quota_messages:
+def _has_room(reached: Reached, octets: int, *, messages: int = 1, times: int = 1) -> bool:
+    most_octets, most_messages = _bound(reached, times)
+    if most_messages is not None and reached.messages + messages > most_messages:
         return False
-    return reached.quota_octets is None or reached.octets + octets < reached.quota_octets
+    return most_octets is None or reached.octets + octets < most_octets

@@ -140,10 +140,7 @@ async def _envelope(
     envelope = Envelope(_reverse_path(sender), utf8=True)
     for each in recipients:
         forward_path = directory.full(_forward_path(each, settings.default_domain))
-        route = await directory.route(forward_path, octets=octets)
-        envelope.add(
-            forward_path, {each.account_id: (each.quota_octets, each.quota_messages) for each in route}
-        )
+        envelope.add(forward_path, await directory.route(forward_path, octets=octets))
     return envelope
 
 

@@ -6,12 +6,12 @@ before the next line is obeyed, so replies stay in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple
 
 from mailstack.errors import MaildropFull, MailstackError, MessageTooBig, Utf8NotAskedFor
 from mailstack.mail.address import Mailbox
-from mailstack.mail.envelope import Envelope
+from mailstack.mail.envelope import Bound, Envelope
 from mailstack.mail.intake import Intake
 from mailstack.mail.trace import Arrival
 from mailstack.peers import CROSS_PROTOCOL, Peer
@@ -21,7 +21,6 @@ from mailstack.smtp.lines import LineCutter
 from mailstack.smtp.refusals import Refusals
 from mailstack.smtp.site import Site
 from mailstack.store import clock
-from mailstack.store.routing import Reached
 
 Answer = bytes | Coroutine[Any, Any, bytes]
 
@@ -196,10 +195,8 @@ class Session:
             return self._counted(self._refused_recipient(forward_path, error))
         return self._accepted(envelope, forward_path, route)
 
-    def _accepted(self, envelope: Envelope, forward_path: Mailbox, route: tuple[Reached, ...]) -> bytes:
-        envelope.add(
-            forward_path, {each.account_id: (each.quota_octets, each.quota_messages) for each in route}
-        )
+    def _accepted(self, envelope: Envelope, forward_path: Mailbox, route: Mapping[int, Bound]) -> bytes:
+        envelope.add(forward_path, route)
         return replies.RECIPIENT_OK
 
     def _refused_recipient(self, forward_path: Mailbox, error: Exception) -> bytes:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mailstack.delivery import Delivery
 from mailstack.errors import MaildropFull, NoSuchMailbox
 from mailstack.mail.address import Mailbox
+from mailstack.mail.envelope import UNBOUNDED, Bound
 from mailstack.settings import Smtp
 from mailstack.smtp.receiver import Receiver, Reception
 from mailstack.smtp.site import Site
 from mailstack.store.counts import Counts
-from mailstack.store.routing import Reached
 
 
 class Transport:
@@ -65,21 +65,21 @@ class People:
     def full(self, path: Mailbox) -> Mailbox:
         return path._replace(domain="example.org")
 
-    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...] | None:
+    def route_at_once(self, path: Mailbox, *, octets: int = 0) -> Mapping[int, Bound] | None:
         if path.local_part == "slow":
             return None
         return self._taken(path)
 
-    async def route(self, path: Mailbox, *, octets: int = 0) -> tuple[Reached, ...]:
+    async def route(self, path: Mailbox, *, octets: int = 0) -> Mapping[int, Bound]:
         await asyncio.sleep(0)
         return self._taken(path)
 
-    def _taken(self, path: Mailbox) -> tuple[Reached, ...]:
+    def _taken(self, path: Mailbox) -> Mapping[int, Bound]:
         if path.local_part == "full":
             raise MaildropFull("full")
         if path.local_part not in ("fast", "slow"):
             raise NoSuchMailbox("no")
-        return (Reached(len(path.local_part), path, 0, None, disabled=False),)
+        return {len(path.local_part): UNBOUNDED}
 
 
 class NothingKept:
