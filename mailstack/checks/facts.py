@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mailstack.certificates import Standing
 from mailstack.settings import Settings
+from mailstack.store.fullness import Full
 
 
 class Unseen(str):
@@ -138,6 +139,7 @@ class Store(NamedTuple):
     identity: int | None = None
     names: frozenset[str] = frozenset()  # the domains, and their old names
     addresses: frozenset[str] = frozenset()  # accounts and aliases, under each name of their domains
+    full: tuple[Full, ...] = ()  # maildrops whose mail is refused
 
 
 class Session(NamedTuple):

@@ -51,6 +51,7 @@ CHECKS: Final = (
     Check("certificate-served", judge_certificate.served),
     Check("database", judge_service.database),
     Check("accounts", judge_service.accounts),
+    Check("quotas", judge_service.quotas),
     Check("backup", judge_service.backup),
     Check("backup-disk", judge_machine.backup_disk, at_setup=True),
     Check("housekeeping", judge_service.housekeeping),

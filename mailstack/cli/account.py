@@ -8,7 +8,6 @@ import typer
 
 from mailstack.auth import passwords
 from mailstack.cli import account_import, account_logins, ask, limits, show
-from mailstack.cli.alias import written
 from mailstack.cli.exits import Usage
 from mailstack.cli.options import Address, Json, Yes, admin
 from mailstack.store import accounts, aliases, logins
@@ -100,7 +99,7 @@ def show_(context: typer.Context, address: Address, json: Json = False) -> None:
             leading = [each for each in aliases.list_aliases(connection) if found.mailbox in each.targets]
             standing = account_logins.standing(logins.devices(connection, str(found.mailbox), now()))
         holding = limits.of_account(context, database, found.id)
-    names = [written(each.mailbox) for each in leading]
+    names = [aliases.written(each.mailbox) for each in leading]
     if json:
         kept = limits.kept_fields(holding)
         show.as_json(_fields(found) | {"aliases": names} | account_logins.fields(standing) | kept)
@@ -193,9 +192,9 @@ def remove(context: typer.Context, address: Address, yes: Yes = False) -> None:
         changed = account_remove.remove(database, settings, found)
     print(f"{found.mailbox} is gone, with {mail}")
     if changed.left:
-        print(f"it is no target any more of {', '.join(map(written, changed.left))}")
+        print(f"it is no target any more of {', '.join(map(aliases.written, changed.left))}")
     if changed.gone:
-        print(f"gone with it, for they led nowhere else: {', '.join(map(written, changed.gone))}")
+        print(f"gone with it, for they led nowhere else: {', '.join(map(aliases.written, changed.gone))}")
 
 
 # In --help, what is used every day stands first.

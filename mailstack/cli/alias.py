@@ -8,7 +8,6 @@ import typer
 
 from mailstack.cli import ask, show
 from mailstack.cli.options import Json, admin
-from mailstack.mail.address import Mailbox
 from mailstack.store import aliases, routes
 
 app = typer.Typer(name="alias", help="Addresses that mean others, and catch-alls.", no_args_is_help=True)
@@ -33,11 +32,9 @@ def add(
         logged_in = routes.logs_in(connection, source)
         made = aliases.add_alias(connection, source, wanted)
         ends = logged_in and not routes.logs_in(connection, source)
-    print(f"mail for {written(made.mailbox)} goes to {', '.join(map(str, made.targets))}")
+    print(f"mail for {aliases.written(made.mailbox)} goes to {', '.join(map(str, made.targets))}")
     if ends:
-        show.note(
-            f"{written(made.mailbox)} leads to several accounts now: nobody can log in with it any more"
-        )
+        show.note(f"{made.mailbox} leads to several accounts now: nobody can log in with it any more")
 
 
 @app.command("list", epilog="Example: mailstack alias list example.org --json")
@@ -51,12 +48,15 @@ def list_(
         found = aliases.list_aliases(connection, domain)
     if json:
         show.as_json(
-            [{"address": written(each.mailbox), "targets": list(map(str, each.targets))} for each in found]
+            [
+                {"address": aliases.written(each.mailbox), "targets": list(map(str, each.targets))}
+                for each in found
+            ]
         )
         return
     show.table(
         ("alias", "targets"),
-        ((written(each.mailbox), ", ".join(map(str, each.targets))) for each in found),
+        ((aliases.written(each.mailbox), ", ".join(map(str, each.targets))) for each in found),
         empty="there are no aliases",
     )
 
@@ -76,11 +76,6 @@ def remove(
     with admin(context).database() as database, database.writing() as connection:
         left = aliases.remove_alias(connection, source, unwanted)
     if left:
-        print(f"mail for {written(source)} goes to {', '.join(map(str, left))}")
+        print(f"mail for {aliases.written(source)} goes to {', '.join(map(str, left))}")
     else:
-        print(f"{written(source)} is no alias any more")
-
-
-def written(mailbox: Mailbox) -> str:
-    """An alias as the command line takes it: `@example.org` is a catch-all."""
-    return str(mailbox) if mailbox.local_part else f"@{mailbox.domain}"
+        print(f"{aliases.written(source)} is no alias any more")

@@ -26,6 +26,11 @@ class Alias(NamedTuple):
     targets: tuple[Mailbox, ...]
 
 
+def written(source: Mailbox) -> str:
+    """An alias as the admin writes it: `@example.org` is a catch-all."""
+    return str(source) if source.local_part else f"@{source.domain}"
+
+
 def add_alias(connection: Connection, source: Mailbox, wanted: Sequence[Mailbox]) -> Alias:
     """Send mail for `source` to the targets too, those of which it has not yet.
 
@@ -64,12 +69,12 @@ def remove_alias(connection: Connection, source: Mailbox, unwanted: Sequence[Mai
     here = source_place(connection, source)
     present = targets(connection, here)
     if not present:
-        raise NotFound(f"there is no alias {_written(source)}")
+        raise NotFound(f"there is no alias {written(source)}")
     places = set(routing.places(connection, unwanted)) or _target_places(connection, here)
     if missing := places - _target_places(connection, here):
-        raise NotFound(f"{routing.mailbox(connection, missing.pop())} is no target of {_written(source)}")
+        raise NotFound(f"{routing.mailbox(connection, missing.pop())} is no target of {written(source)}")
     if places == _target_places(connection, here) and (users := _sources(connection, here)):
-        names = ", ".join(_written(routing.mailbox(connection, user)) for user in users)
+        names = ", ".join(written(routing.mailbox(connection, user)) for user in users)
         raise StillInUse(f"{names} would lead nowhere; remove that target first")
     for where in places:
         _delete(connection, here, where)
@@ -140,7 +145,7 @@ def _target(connection: Connection, here: Place, mailbox: Mailbox) -> Place:
         ) from error
     expansion = routing.expansion(connection, [where], catch_all=False)
     if where == here or here in expansion.aliases:
-        raise BadTarget(f"{mailbox} leads back to {_written(routing.mailbox(connection, here))}")
+        raise BadTarget(f"{mailbox} leads back to {written(routing.mailbox(connection, here))}")
     if where in routing.taken(connection, [where]):
         return where
     # A target with a tag would be forgotten when the account behind it is renamed or removed.
@@ -182,7 +187,3 @@ def _delete(connection: Connection, source: Place, target: Place) -> None:
             alias.c.target_local_part == target.local_part,
         )
     )
-
-
-def _written(source: Mailbox) -> str:
-    return str(source) if source.local_part else f"@{source.domain}"

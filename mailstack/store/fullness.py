@@ -1,8 +1,8 @@
-"""Tells the owner of a maildrop that it is nearly full: at 80 and at 95 per cent, once a crossing."""
+"""Full maildrops: their owners are told at 80 and at 95 per cent, once a crossing, and the admin at 100."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from email.utils import format_datetime
 from typing import Any, Final, NamedTuple
 
@@ -12,9 +12,12 @@ from mailstack.mail import trace
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import in_ascii
-from mailstack.store import messages
+from mailstack.store import aliases, messages, routing
 from mailstack.store.clock import moment
+from mailstack.store.limits import GROUP_TIMES
 from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.routes import POSTMASTERS
+from mailstack.store.routing import Place
 from mailstack.store.tables import account, domain, effective
 from mailstack.values import rounded_size
 
@@ -38,6 +41,38 @@ def warn(connection: Connection, jobs: Sequence[Warn]) -> list[list[int]]:
     Warning and note are one transaction, so that nobody is warned twice or never.
     """
     return [_warn(connection, job) for job in jobs]
+
+
+class Full(NamedTuple):
+    """A maildrop that takes no more, and the names whose mail is refused to others, too, because of it."""
+
+    mailbox: Mailbox
+    percentage: int
+    groups: tuple[str, ...]  # as `aliases.written` has them
+
+
+def full(connection: Connection) -> list[Full]:
+    """All of them, in the order in which they were made."""
+    found = {row.id: row for row in connection.execute(_limited()).all() if _full(row) >= 100}
+    groups: dict[int, list[str]] = {}
+    if brimming := {each for each, row in found.items() if _full(row) >= 100 * GROUP_TIMES}:
+        for group, members in _groups(connection):
+            for each in members & brimming:
+                groups.setdefault(each, []).append(aliases.written(group))
+    return [
+        Full(Mailbox(row.local_part, row.name), _full(row), tuple(groups.get(each, ())))
+        for each, row in found.items()
+    ]
+
+
+def _groups(connection: Connection) -> Iterator[tuple[Mailbox, set[int]]]:
+    """The names that lead to several accounts, and those; not the postmaster's, who takes what comes."""
+    for name, _ in aliases.list_aliases(connection):
+        if name.local_part not in POSTMASTERS:
+            where = Place(routing.domain_id(connection, name.domain), name.local_part)
+            reached = {each.account_id for each in routing.expand(connection, [where]) if not each.disabled}
+            if len(reached) > 1:
+                yield name, reached
 
 
 def percentage(used: int, limit: int | None) -> int:

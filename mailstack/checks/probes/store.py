@@ -11,7 +11,7 @@ from datetime import datetime
 from mailstack.checks.facts import Store
 from mailstack.errors import MailstackError
 from mailstack.mail.address import Mailbox, fold_local_part
-from mailstack.store import accounts, aliases, clock, domains, facts, fitness, integrity, schema
+from mailstack.store import accounts, aliases, clock, domains, facts, fitness, fullness, integrity, schema
 from mailstack.store.domains import Domain
 from mailstack.store.engine import Database
 
@@ -50,6 +50,7 @@ def _look(database: Database, *, recount: bool) -> Store:
             for name in (facts.LAST_BACKUP, facts.LAST_VERIFIED, facts.LAST_HOUSEKEEPING)
         )
         identity = facts.get(connection, facts.IDENTITY)
+        full = fullness.full(connection)
     found: list[str] = []
     if recount:
         steps = integrity.check(database, read_content=False)
@@ -67,6 +68,7 @@ def _look(database: Database, *, recount: bool) -> Store:
         identity,
         names=frozenset(each.name for each in known),
         addresses=frozenset(_spelt([*everybody, *routed], known)),
+        full=tuple(full),
     )
 
 
