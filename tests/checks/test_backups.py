@@ -15,7 +15,7 @@ from mailstack.checks.finding import Level
 from mailstack.checks.probes import machine
 from mailstack.store import schema
 from mailstack.store.backups import folder as folders
-from tests.checks.test_judgements import BOX, FINE, NOW, STORE, levels
+from tests.checks.samples import BOX, FINE, NOW, STORE, levels
 
 BACKUPS: Final = {
     "of last night": (timedelta(hours=2), timedelta(hours=1), [Level.FINE, Level.FINE]),

@@ -20,8 +20,8 @@ from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.removal import Expunge
 from mailstack.store.store import Store
 from mailstack.store.tables import entry, message
+from tests.store.jobs import Stop
 from tests.store.operations import JO_ID, KIM_ID, LEE_ID, furnish
-from tests.store.test_writer import Stop
 from tests.support.contents import findings
 from tests.support.faults import Faults, Kind
 
