@@ -27,10 +27,9 @@ def init(
     if file.exists():
         raise AlreadyThere(f"{file} is there already; nothing was changed")
     text = place.written(hostname, domain)
-    with make.server(place, settings.load(file, {}, text), make.silent) as database:
-        make.domain(database, domain, make.silent)
+    with make.server(place, settings.load(file, {}, text), print) as database:
+        make.domain(database, domain, print)
     # Last of all: an init that was cut short can be run again.
-    make.settings_file(place, text, make.silent)
-    print(f"{file} is written, with a self-signed certificate and an empty store for {domain}")
+    make.settings_file(place, text, print)
     print(f"next: mailstack --config {file} account add you@{domain}")
     print(f"then: mailstack --config {file} serve")

@@ -98,6 +98,7 @@ def _store(database: Database, told: Told) -> None:
     with database.reading() as connection:
         if schema.revision(connection) is not None:
             schema.check(connection)
+            told("the store that is there stays as it is")
             return
     from mailstack.store import migrate  # alembic takes long to import
 

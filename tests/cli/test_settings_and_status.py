@@ -203,7 +203,9 @@ def test_an_init_that_was_cut_short_can_be_run_again(mailstack: CommandLine) -> 
         "--domain",
         "example.org",
     )
-    mailstack.good("init", *options)
+    said = mailstack.good("init", *options).out
+    assert "the store that is there stays as it is\nexample.org is one of our domains already\n" in said
+    assert "certificate.pem stays as it is\n" in said
     assert (mailstack.file.parent / "tls" / "private-key.pem").read_bytes() == key
     mailstack.good("account", "add", "jo@example.org")
 
