@@ -1,4 +1,4 @@
-"""What the tests of backups and of copies before an upgrade start from."""
+"""Stores with accounts and mail that tests start from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.store import migrate
+from mailstack.mail.address import Mailbox
+from mailstack.store import accounts, domains, migrate
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import Database
+from tests.store.deposits import NAMES
 from tests.support import maildrops
 from tests.support.backups import JO, KIM, LARGE
 
@@ -37,3 +39,14 @@ def older(database: Database) -> Database:
         maildrops.deposit(database, b"Subject: %d\r\n\r\n" % number, JO)
     migrate.downgrade(database, lambda said: None, revision="0001")
     return database
+
+
+@pytest.fixture
+def people(database) -> dict[str, int]:
+    """Three accounts, by name."""
+    with database.writing() as connection:
+        domains.add_domain(connection, "example.org")
+        return {
+            name: accounts.add_account(connection, Mailbox(name, "example.org"), password_hash="$none$").id
+            for name in NAMES
+        }
