@@ -42,7 +42,7 @@ class _Known:
             each.quota_octets is None and each.quota_messages is None and not each.disabled
             for each in self.route.accounts
         )
-        self.whatever_comes = _takers(self.route, 0) if unlimited else None
+        self.whatever_comes = _unbounded(self.route) if unlimited else None
 
     def has_room_for(self, octets: int) -> bool:
         """Whether one message more certainly fits; who does not say its size is looked up anew."""
@@ -102,13 +102,14 @@ class Directory:
         if self._reached > _REACHED:
             self._routes.clear()
             self._reached = len(route.accounts)
-        self._routes[path] = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets or _UNANNOUNCED)
-        return _takers(route, octets)
+        known = _Known(time.monotonic() + _ROUTE_SECONDS, route, 1, octets or _UNANNOUNCED)
+        self._routes[path] = known
+        return _takers(route, octets) if known.whatever_comes is None else known.whatever_comes
 
 
 def _takers(route: Route, octets: int) -> Mapping[int, Bound]:
     if route.to_postmaster:
-        return {each.account_id: UNBOUNDED for each in route.accounts}
+        return _unbounded(route)
     enabled = [each for each in route.accounts if not each.disabled]
     if not enabled:
         raise MailboxDisabled("this mailbox is disabled")
@@ -121,6 +122,10 @@ def _takers(route: Route, octets: int) -> Mapping[int, Bound]:
     ):
         raise MaildropFull("this mailbox is full")
     return {each.account_id: _bound(each, times) for each in enabled}
+
+
+def _unbounded(route: Route) -> Mapping[int, Bound]:
+    return {each.account_id: UNBOUNDED for each in route.accounts}
 
 
 def _bound(reached: Reached, times: int) -> Bound:
