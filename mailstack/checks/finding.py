@@ -57,9 +57,9 @@ def unseen(subject: str, what: str) -> Finding:
     return unknown(subject, what, "Root may look: run this as root (sudo).")
 
 
-def advice(subject: str, what: str, why: str, mend: str) -> Finding:
+def advice(subject: str, what: str, why: str, mend: str, *, stage: str = "") -> Finding:
     """It works, and could be better."""
-    return Finding(Level.ADVICE, subject, what, why, mend)
+    return Finding(Level.ADVICE, subject, what, why, mend, stage)
 
 
 def warning(subject: str, what: str, why: str, mend: str, *, stage: str = "") -> Finding:

@@ -32,9 +32,6 @@ _EXPECTED: Final = {
 """What every server needs; another unit that is off is so because somebody wants it."""
 
 _BACK_UP: Final = "mailstack database backup; journalctl -u mailstack-backup.service tells of the nightly one"
-_NAMED_FULL: Final = 10
-"""So many full maildrops are told of one by one."""
-
 _HELD: Final = timedelta(hours=12)
 _IDLE_SECONDS: Final = 60.0
 
@@ -107,23 +104,24 @@ def quotas(facts: Facts) -> Iterator[Finding]:
     store = facts.store
     if store is None or store.problem or store.revision != schema.HEAD:
         return
-    by_harm = sorted(store.full, key=lambda each: -len(each.groups))
-    for each in by_harm[:_NAMED_FULL]:
-        name, groups = str(each.mailbox), ", ".join(each.groups)
-        yield warning(
-            name,
-            f"it is {each.percentage} % full",
-            "Mail to it is refused" + (f", and mail to {groups} to all who are there." if groups else "."),
-            f"mailstack account quota {name} SIZE gives it room, as deleting its mail does"
-            + (f"; mailstack alias remove {each.groups[0]} {name} helps the others" if groups else ""),
-            stage=groups,
-        )
-    if by_harm[_NAMED_FULL:]:
-        yield warning(
+    for each in store.full:
+        if each.groups:
+            name, groups = str(each.mailbox), ", ".join(each.groups)
+            yield warning(
+                name,
+                f"it is {each.percentage} % full",
+                f"Mail to it is refused, and mail to {groups} to all who are there.",
+                f"mailstack account quota {name} SIZE gives it room, as deleting its mail does;"
+                f" mailstack account disable {name} lets the others have theirs",
+                stage=groups,
+            )
+    if alone := ", ".join(str(each.mailbox) for each in store.full if not each.groups):
+        yield advice(
             "quotas",
-            f"{len(by_harm) - _NAMED_FULL} more maildrops are full",
+            f"full: {alone}",
             "Mail to them is refused.",
-            "mailstack account list --json tells all quotas",
+            "Their owners delete mail, or: mailstack account quota ADDRESS SIZE",
+            stage=alone,
         )
     if store.accounts and not store.full:
         yield fine("quotas", "no maildrop is full")

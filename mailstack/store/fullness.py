@@ -16,7 +16,7 @@ from mailstack.store import aliases, messages, routing
 from mailstack.store.clock import moment
 from mailstack.store.limits import GROUP_TIMES
 from mailstack.store.messages import Deposit, Recipient
-from mailstack.store.routes import POSTMASTERS
+from mailstack.store.routes import is_postmasters
 from mailstack.store.routing import Place
 from mailstack.store.tables import account, domain, effective
 from mailstack.values import rounded_size
@@ -54,25 +54,27 @@ class Full(NamedTuple):
 def full(connection: Connection) -> list[Full]:
     """All of them, in the order in which they were made."""
     found = {row.id: row for row in connection.execute(_limited()).all() if _full(row) >= 100}
+    brimming = {each for each, row in found.items() if _full(row) >= 100 * GROUP_TIMES}
     groups: dict[int, list[str]] = {}
-    if brimming := {each for each, row in found.items() if _full(row) >= 100 * GROUP_TIMES}:
-        for group, members in _groups(connection):
-            for each in members & brimming:
-                groups.setdefault(each, []).append(aliases.written(group))
+    for group, members in _groups(connection) if found else ():
+        # A group is refused where nobody in it has room, or somebody would get too much beyond his quota.
+        for each in members if members <= found.keys() else members & brimming:
+            groups.setdefault(each, []).append(group)
     return [
         Full(Mailbox(row.local_part, row.name), _full(row), tuple(groups.get(each, ())))
         for each, row in found.items()
+        if each in groups or not is_postmasters(row.local_part)
     ]
 
 
-def _groups(connection: Connection) -> Iterator[tuple[Mailbox, set[int]]]:
-    """The names that lead to several accounts, and those; not the postmaster's, who takes what comes."""
+def _groups(connection: Connection) -> Iterator[tuple[str, set[int]]]:
+    """The names that lead to several accounts, as an admin writes them, and those accounts."""
     for name, _ in aliases.list_aliases(connection):
-        if name.local_part not in POSTMASTERS:
+        if not is_postmasters(name.local_part):
             where = Place(routing.domain_id(connection, name.domain), name.local_part)
             reached = {each.account_id for each in routing.expand(connection, [where]) if not each.disabled}
             if len(reached) > 1:
-                yield name, reached
+                yield aliases.written(name), reached
 
 
 def percentage(used: int, limit: int | None) -> int:

@@ -53,7 +53,7 @@ def route(
     postmaster for `postmaster` and `abuse`, then the domain's catch-all. `hosts` are folded domains that have
     a postmaster even where they are none of ours (RFC 5321 §4.5.1).
     """
-    to_postmaster = _is_postmasters(fold_local_part(mailbox.local_part))
+    to_postmaster = is_postmasters(fold_local_part(mailbox.local_part))
     try:
         where = place(connection, mailbox)
     except NotOurDomain:
@@ -72,10 +72,11 @@ def route(
 def own(connection: Connection, mailbox: Mailbox) -> Route | None:
     """The same where the address is an account's own, which comes before all else; None: ask `route`."""
     reached = routing.own(connection, mailbox)
-    return None if reached is None else Route((reached,), _is_postmasters(reached.mailbox.local_part))
+    return None if reached is None else Route((reached,), is_postmasters(reached.mailbox.local_part))
 
 
-def _is_postmasters(local_part: str) -> bool:
+def is_postmasters(local_part: str) -> bool:
+    """Whether mail for such a name is never refused for a quota or a disabled account."""
     return local_part.partition("+")[0] in POSTMASTERS
 
 

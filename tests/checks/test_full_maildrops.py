@@ -16,7 +16,7 @@ from mailstack.directory import Directory
 from mailstack.errors import MaildropFull
 from mailstack.mail.address import Mailbox, parse_mailbox
 from mailstack.settings import Settings
-from mailstack.store import accounts, aliases, domains, fullness, schema
+from mailstack.store import accounts, aliases, domains, fullness, limits, schema
 from mailstack.store.engine import Database
 from mailstack.store.fullness import Full
 from mailstack.store.store import Store as MailStore
@@ -85,6 +85,26 @@ async def test_with_twice_its_quota_it_takes_the_mail_of_others_with_it(furnishe
     assert refused == {*found.groups, "sole@example.org"}
 
 
+def test_a_group_is_refused_where_all_of_it_are_full(furnished):
+    with furnished.writing() as connection:
+        jones = accounts.find_account(connection, parse_mailbox("jones@example.org"))
+        limits.set_for_account(connection, jones.id, quota_octets=50)
+    filled(furnished, QUOTA)
+    maildrops.deposit(furnished, b"x" * 20, "jones@example.org")
+    assert {str(each.mailbox): each.groups for each in full(furnished)} == {
+        "jones@example.org": ("team@example.org",),
+        "small@example.org": ("team@example.org",),
+    }
+
+
+def test_the_postmasters_own_maildrop_is_never_full(furnished):
+    with furnished.writing() as connection:
+        abuse = Mailbox("abuse", "example.org")
+        accounts.add_account(connection, abuse, password_hash="", quota_octets=1)
+    maildrops.deposit(furnished, b"x\r\n", "abuse@example.org")
+    assert full(furnished) == []
+
+
 def test_who_is_disabled_keeps_nobody_from_mail(furnished):
     filled(furnished, 2 * QUOTA)
     with furnished.writing() as connection:
@@ -102,14 +122,15 @@ def test_doctor_tells_of_them(furnished):
     assert "mailstack account quota small@example.org" in found.mend
 
 
-def test_ten_are_named_and_those_first_that_harm_others():
-    names = [Mailbox(f"user{n:02}", "example.org") for n in range(14)]
-    several = [Full(name, 100, ()) for name in names[:-1]]
-    store = Store("", schema.HEAD, accounts=20, full=(*several, Full(names[-1], 200, ("team@example.org",))))
+def test_who_harms_others_is_told_apart_from_who_does_not():
+    names = [Mailbox(name, "example.org") for name in ("jo", "kim", "lee")]
+    several = (Full(names[0], 100, ()), Full(names[1], 205, ("team@example.org",)), Full(names[2], 130, ()))
+    store = Store("", schema.HEAD, accounts=20, full=several)
     facts = Facts(datetime.now(UTC), Settings(hostname="mx.example.org"))
     told = list(judge_service.quotas(replace(facts, store=store)))
-    assert len(told) == 11
-    assert told[0].subject == "user13@example.org"
-    assert told[-1].what == "4 more maildrops are full"
+    assert [(each.level, each.subject, each.what) for each in told] == [
+        (Level.WARNING, "kim@example.org", "it is 205 % full"),
+        (Level.ADVICE, "quotas", "full: jo@example.org, lee@example.org"),
+    ]
     (nobody,) = judge_service.quotas(replace(facts, store=store._replace(full=())))
-    assert nobody.level is Level.FINE
+    assert (nobody.level, nobody.subject) == (Level.FINE, "quotas")
