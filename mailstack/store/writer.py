@@ -29,6 +29,9 @@ What a batch writes also has to fit into the pages that SQLite keeps in memory, 
 BATCH_JOBS: Final = 50
 """More in one COMMIT gain nothing, and the first of them would wait for the last."""
 
+SLOW_SECONDS: Final = 0.005
+"""A batch that took longer is one of a slow disk, where a commit costs more than to wait for somebody."""
+
 UNDER_WAY: Final = 2
 """How many batches are handed over: one that is written, and one that its writer need not wait for."""
 
@@ -69,7 +72,10 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         self._under_way: deque[list[_Waiting]] = deque()
         self._turn_at = 0.0  # since when the first of those has nothing before it
+        self._seconds = 0.0  # for how long the last one was written
+        self._lately = 0  # how many had handed something over when that was done
         self._octets = 0  # of both
+        self._queued_octets = 0
         self._next: asyncio.Handle | None = None  # the next batch, where it is due
         self._gathering = False
         self._unavailable: str | None = None
@@ -98,8 +104,10 @@ class Writer:
         future: asyncio.Future[Result] = self._loop.create_future()
         self._queue.append(_Waiting(Task(work, job, octets), future))
         self._octets += octets
-        if self._next is None or (self._gathering and self._is_whole()):
-            self._begin_soon()
+        self._queued_octets += octets
+        if self._gathering and self._is_whole():
+            self._gather_no_longer()
+        self._begin_soon()
         return await future
 
     @property
@@ -115,13 +123,9 @@ class Writer:
     # -- batches -------------------------------------------------------------------------------------
 
     def _begin_soon(self) -> None:
-        """With all that is asked in this turn of the loop."""
-        if len(self._under_way) >= UNDER_WAY:
-            return
-        if self._next is not None:
-            self._next.cancel()
-        self._gathering = False
-        self._next = self._loop.call_soon(self._gather)
+        """With all that is asked in this turn of the loop, where that is enough."""
+        if self._next is None and len(self._under_way) < UNDER_WAY:
+            self._next = self._loop.call_soon(self._gather)
 
     def _gather(self) -> None:
         """Let the batch become whole: a commit costs much, one message more in it little."""
@@ -132,13 +136,28 @@ class Writer:
             self._gathering = True
             self._next = self._loop.call_later(GATHER_SECONDS, self._begin_without)
 
-    def _is_whole(self) -> bool:
-        """Whether half of those who come are here, and as many as the batch has that is written.
+    def _gather_no_longer(self) -> None:
+        if self._gathering and self._next is not None:
+            self._next.cancel()
+            self._gathering = False
+            self._next = self._loop.call_soon(self._begin)
 
-        To wait for all would have everybody send at once, and then everybody wait at once.
+    def _is_whole(self) -> bool:
+        """Whether nobody is missing for whom it is worth while to wait.
+
+        Two halves are fastest where a commit takes no longer than what the loop does meanwhile: one sends
+        while the other's mail is written. Where it takes long, each half would wait for the other's commit,
+        and everybody who was here lately is awaited.
         """
-        written = len(self._under_way[0]) if self._under_way else 0
-        return len(self._queue) >= max(len(self.coming), written)
+        slow = self._seconds > SLOW_SECONDS
+        if self._under_way:
+            wanted = BATCH_JOBS if slow else self._lately - len(self._under_way[0])
+        else:
+            wanted = self._lately if slow else 0
+        return (
+            len(self._queue) >= min(max(wanted, len(self.coming)), BATCH_JOBS)
+            or self._queued_octets >= BATCH_OCTETS
+        )
 
     def _begin_without(self) -> None:
         """Who has not come in time is slow, and no later batch waits for it."""
@@ -147,7 +166,7 @@ class Writer:
 
     def _begin(self) -> None:
         self._next, self._gathering = None, False
-        while self._queue and len(self._under_way) < UNDER_WAY:
+        if self._queue:
             self._hand_over(self._next_batch())
         self._go_on()
 
@@ -173,6 +192,7 @@ class Writer:
             if batch and octets > BATCH_OCTETS:
                 break
             batch.append(self._queue.popleft())
+            self._queued_octets -= batch[-1].task.octets
         return batch
 
     def report(self, report: Report) -> None:
@@ -181,6 +201,8 @@ class Writer:
         for waiting, done in zip(self._under_way.popleft(), report.done, strict=True):
             self._wake(waiting, done)
         self._turn_at = self._loop.time()
+        self._seconds = report.seconds
+        self._lately = len(report.done) + sum(map(len, self._under_way)) + len(self._queue)
         self._go_on()
 
     def lose(self, why: str) -> None:
@@ -190,6 +212,7 @@ class Writer:
             self._wake(waiting, StoreUnavailable(why))
         self._under_way.clear()
         self._queue.clear()
+        self._queued_octets = 0
         self._go_on()
         for tell in self.on_lost:
             tell()
@@ -208,8 +231,7 @@ class Writer:
         """Do what waits, then end; closing again does nothing."""
         if self._unavailable is None:
             self._unavailable = "the server is stopping"
-        if self._queue:
-            self._begin_soon()
+        self._gather_no_longer()
         if self._queue or self._under_way:
             self._emptied = self._emptied or self._loop.create_future()
             await self._emptied

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert
 from mailstack.errors import StoreBusy, StoreUnavailable
 from mailstack.store import writer as writer_module
 from mailstack.store.tables import state
-from tests.store.jobs import Stop, begun, commits_of, held_up, note, noted, outcomes
+from tests.store.jobs import begun, commits_of, held_up, note, noted, outcomes
 from tests.support.writing import writing
 
 
@@ -63,37 +63,46 @@ async def test_the_next_batch_is_handed_over_while_one_is_written(database):
     assert len(commits) == 1 + 1 + 1
 
 
-@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c", "d"]])
-async def test_few_wait_until_they_are_as_many_as_are_written_or_those_are_done(database, names):
-    writer, commits, stop = writing(database), commits_of(database), Stop()
-    four = await begun(*(writer.write(stop, None) for _ in range(4)))
-    await asyncio.to_thread(stop.reached.wait)
-    few = []
-    for name in names:  # each alone would have been another commit
-        few += await begun(writer.write(note, name))
-        await asyncio.sleep(0)
-    stop.go.set()
-    assert await outcomes([*four, *few]) == [None] * 4 + [name.upper() for name in names]
-    assert len(commits) == 2
-    await writer.close()
-
-
 async def test_who_does_not_come_in_time_is_waited_for_once(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 0.001)
     writer = writing(database)
-    writer.coming.add("slow")
+    writer.coming.update(("slow", "slower"))
     assert await writer.write(note, "a") == "A"
+    assert not writer.coming
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
     assert await asyncio.wait_for(writer.write(note, "b"), 10) == "B"
+    await writer.close()
+
+
+@pytest.mark.parametrize(("bound", "most"), [("BATCH_JOBS", 3), ("BATCH_OCTETS", 3000)])
+async def test_a_full_batch_waits_for_nobody(database, monkeypatch, bound, most):
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
+    monkeypatch.setattr(writer_module, bound, most)
+    writer = writing(database)
+    writer.coming.update(range(10))
+    tasks = await begun(*(writer.write(note, f"job {n}", octets=1000) for n in range(3)))
+    assert await asyncio.wait_for(outcomes(tasks), 10) == ["JOB 0", "JOB 1", "JOB 2"]
     await writer.close()
 
 
 async def test_nobody_is_waited_for_at_the_end(database, monkeypatch):
     monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
     writer = writing(database)
-    writer.coming.add("never")
+    writer.coming.update(("never", "nor this one"))
     (waiting,) = await begun(writer.write(note, "a"))
+    await asyncio.sleep(0)
     await asyncio.wait_for(writer.close(), 10)
+    assert await waiting == "A"
+
+
+async def test_nor_behind_a_batch_that_is_written_at_the_end(database, monkeypatch):
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60)
+    async with held_up(database) as (writer, _):
+        writer.coming.update(("never", "nor this one"))
+        (waiting,) = await begun(writer.write(note, "a"))
+        closing = asyncio.create_task(writer.close())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(closing, 10)
     assert await waiting == "A"
 
 
