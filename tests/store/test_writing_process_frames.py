@@ -54,8 +54,8 @@ async def test_content_comes_whole_wherever_it_is_kept(database, tmp_path):
         spools[-1].write(content)
     async with writing(database) as (writer, pid):
         jobs = [asyncio.create_task(writer.write(put, numbered(n, each))) for n, each in enumerate(spools, 1)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)  # it is handed over now, and nobody has to wait for it
+        for _ in range(3):  # they ask, one batch is handed over, and the other: nobody has to wait for it now
+            await asyncio.sleep(0)
         for spool in spools:
             spool.close()
         assert room.parts == 4
