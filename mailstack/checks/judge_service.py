@@ -80,10 +80,15 @@ def database(facts: Facts) -> Iterator[Finding]:
         yield fine("database", f"schema {store.revision}" + (", and it adds up" if store.checked else ""))
 
 
+def _usable(facts: Facts) -> Store | None:
+    """The store, where it opens and is of this program's schema; `database` tells of any other."""
+    store = facts.store
+    return None if store is None or store.problem or store.revision != schema.HEAD else store
+
+
 def accounts(facts: Facts) -> Iterator[Finding]:
     """Whether anybody can get mail."""
-    store = facts.store
-    if store is None or store.problem or store.revision != schema.HEAD:
+    if (store := _usable(facts)) is None:
         return
     if not store.domains:
         yield wrong(
@@ -101,8 +106,7 @@ def accounts(facts: Facts) -> Iterator[Finding]:
 
 def quotas(facts: Facts) -> Iterator[Finding]:
     """Whether mail is refused because a maildrop is full."""
-    store = facts.store
-    if store is None or store.problem or store.revision != schema.HEAD:
+    if (store := _usable(facts)) is None:
         return
     for each in store.full:
         if each.groups:
@@ -159,8 +163,8 @@ def _reached(address: str, store: Store) -> bool:
 
 def backup(facts: Facts) -> Iterator[Finding]:
     """Whether the newest backup in the folder is of last night, and whether anybody looked into one."""
-    store = facts.store
-    if store is None or store.revision != schema.HEAD or facts.machine is None:
+    store = _usable(facts)
+    if store is None or facts.machine is None:
         return
     problem = _lack_of_backups(facts, facts.machine.backups, store)
     if problem:
