@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -19,7 +17,7 @@ from mailstack.cli.importing.measuring import measured
 from mailstack.cli.importing.source import Uidl
 from mailstack.errors import AlreadyThere
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.mail.spool import PART_OCTETS, Spool
+from mailstack.mail.spool import PART_OCTETS
 from mailstack.settings import Settings
 from mailstack.settings.keeping import Store as StoreSettings
 from mailstack.store import (
@@ -62,6 +60,7 @@ from mailstack.store.tables import (
     entry,
     removed,
 )
+from tests.store.deposits import spooled
 from tests.support import maildrops
 from tests.support.contents import findings
 
@@ -91,18 +90,9 @@ class Operation(NamedTuple):
 # -- the store --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _spooled(*octets: bytes) -> Iterator[list[Spool]]:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        spools = [stack.enter_context(Spool(Path(folder))) for _ in octets]
-        for spool, each in zip(spools, octets, strict=True):
-            spool.write(each)
-        yield spools
-
-
 def deposited(connection: Connection, *batch: tuple[bytes, tuple[int, ...]], surrogate: bytes = b"") -> None:
     """One batch; with a surrogate, that of its last message."""
-    with _spooled(*(octets for octets, _ in batch), surrogate) as (*spools, in_ascii):
+    with spooled(*(octets for octets, _ in batch), surrogate) as (*spools, in_ascii):
         jobs = [
             Deposit(
                 mail_id=f"id{number}",

@@ -29,7 +29,6 @@ class Pace(NamedTuple):
     """What came of it."""
 
     per_second: float
-    batch: float  # messages, on average
     longest: float  # seconds from hand-over to reply
 
 
@@ -40,7 +39,6 @@ class Disk:
         self._writer, self._box = writer, box
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Sequence[Task]] = deque()
-        self.sizes: list[int] = []
 
     def take(self, batch: Sequence[Task]) -> None:
         self._waiting.append(batch)
@@ -53,7 +51,6 @@ class Disk:
 
     def _done(self, seconds: float) -> None:
         batch = self._waiting.popleft()
-        self.sizes.append(len(batch))
         if self._waiting:
             self._write()
         self._writer.report(Report([None] * len(batch), seconds))
@@ -64,8 +61,7 @@ class Disk:
 
 async def _measured(senders: int, box: Box, each: int = 40) -> Pace:
     loop, chance, turn = asyncio.get_running_loop(), random.Random(senders), asyncio.Lock()
-    disk: list[Disk] = []
-    writer = Writer(lambda writer: disk.append(Disk(writer, box)) or disk[0])  # type: ignore[func-returns-value]
+    writer = Writer(lambda writer: Disk(writer, box))
     took: list[float] = []
 
     async def send(name: int) -> None:
@@ -83,7 +79,7 @@ async def _measured(senders: int, box: Box, each: int = 40) -> Pace:
     await asyncio.gather(*(send(name) for name in range(senders)))
     per_second = len(took) / loop.time()
     await writer.close()
-    return Pace(per_second, len(took) / len(disk[0].sizes), max(took))
+    return Pace(per_second, max(took))
 
 
 FAST: Final = Box(commit=0.0004, message=0.00008, turnaround=0.0003, loop=0.00015)
