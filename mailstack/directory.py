@@ -10,10 +10,8 @@ from typing import Final
 from mailstack.errors import MailboxDisabled, MaildropFull
 from mailstack.mail.address import Mailbox, fold_domain, parse_mailbox
 from mailstack.mail.envelope import UNBOUNDED, Bound
-from mailstack.store import routes
-from mailstack.store.limits import GROUP_TIMES
+from mailstack.store import quotas, routes
 from mailstack.store.routes import Route
-from mailstack.store.routing import Reached
 from mailstack.store.store import Store
 
 _ROUTE_SECONDS: Final = 1.0
@@ -49,7 +47,8 @@ class _Known:
         self.messages += 1
         self.octets += octets
         return all(
-            _has_room(each, self.octets, messages=self.messages) and (octets or each.quota_octets is None)
+            quotas.has_room(each, self.octets, messages=self.messages)
+            and (octets or each.quota_octets is None)
             for each in self.route.accounts
         )
 
@@ -63,7 +62,6 @@ class Directory:
         self._store = store
         self._hostname: Final = hostname
         self._routes: dict[Mailbox, _Known] = {}
-        self._reached = 0
         self.adopt(default_domain=default_domain, postmaster=postmaster)
 
     def adopt(self, *, default_domain: str | None, postmaster: str | None) -> None:
@@ -72,6 +70,7 @@ class Directory:
         self._hosts = frozenset({fold_domain(self._hostname), fold_domain(self._own_domain)})
         self._postmaster = parse_mailbox(postmaster) if postmaster else None
         self._routes.clear()
+        self._reached = 0
 
     def full(self, path: Mailbox) -> Mailbox:
         """The path with its domain: a bare `postmaster` is the default domain's, else this host's."""
@@ -98,6 +97,8 @@ class Directory:
         return self._believed(path, found, octets)
 
     def _believed(self, path: Mailbox, route: Route, octets: int) -> Mapping[int, Bound]:
+        if (before := self._routes.pop(path, None)) is not None:
+            self._reached -= len(before.route.accounts)
         self._reached += len(route.accounts)
         if self._reached > _REACHED:
             self._routes.clear()
@@ -113,28 +114,10 @@ def _takers(route: Route, octets: int) -> Mapping[int, Bound]:
     enabled = [each for each in route.accounts if not each.disabled]
     if not enabled:
         raise MailboxDisabled("this mailbox is disabled")
-    # One full maildrop must not keep mail for a group from the others, nor may its owner lose what
-    # the sender was told is delivered: it takes the group's mail for as long as somebody has room, and
-    # only where it has twice its quota is that refused to all.
-    times = 1 if len(enabled) == 1 else GROUP_TIMES
-    if not any(_has_room(each, octets) for each in enabled) or not all(
-        _has_room(each, 0, times=times) for each in enabled
-    ):
+    if quotas.in_the_way(enabled, octets):
         raise MaildropFull("this mailbox is full")
-    return {each.account_id: _bound(each, times) for each in enabled}
+    return quotas.bounds(enabled)
 
 
 def _unbounded(route: Route) -> Mapping[int, Bound]:
     return {each.account_id: UNBOUNDED for each in route.accounts}
-
-
-def _bound(reached: Reached, times: int) -> Bound:
-    octets, messages = reached.quota_octets, reached.quota_messages
-    return (None if octets is None else times * octets, None if messages is None else times * messages)
-
-
-def _has_room(reached: Reached, octets: int, *, messages: int = 1, times: int = 1) -> bool:
-    most_octets, most_messages = _bound(reached, times)
-    if most_messages is not None and reached.messages + messages > most_messages:
-        return False
-    return most_octets is None or reached.octets + octets < most_octets

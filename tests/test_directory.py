@@ -175,6 +175,16 @@ async def test_a_group_with_many_names_takes_no_more_memory_than_many_accounts(
             assert sum(len(known.route.accounts) for known in people._routes.values()) <= 10
 
 
+async def test_a_route_that_is_looked_up_again_counts_once(furnished, tmp_path, monkeypatch):
+    monkeypatch.setattr(directory_module, "_REACHED", 10)
+    async with directory(furnished, tmp_path) as (people, _):
+        me, team = parse_mailbox("me@example.org"), parse_mailbox("team@example.org")
+        await people.route(me)
+        for _ in range(20):
+            await people.route(team, octets=1)
+        assert people.route_at_once(me) is not None, "it is believed still: there was room for both"
+
+
 async def test_what_was_promised_since_counts_for_a_quota(furnished, tmp_path):
     async with directory(furnished, tmp_path) as (people, _):
         lost = parse_mailbox("lost@example.org")  # small, who may hold 1000 octets, and somebody away

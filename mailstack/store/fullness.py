@@ -12,12 +12,11 @@ from mailstack.mail import trace
 from mailstack.mail.address import Mailbox
 from mailstack.mail.spool import Spool
 from mailstack.mail.surrogate import in_ascii
-from mailstack.store import aliases, messages, routing
+from mailstack.store import aliases, messages, quotas, routing
 from mailstack.store.clock import moment
-from mailstack.store.limits import GROUP_TIMES
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.routes import is_postmasters
-from mailstack.store.routing import Place
+from mailstack.store.routing import Place, Reached
 from mailstack.store.tables import account, domain, effective
 from mailstack.values import rounded_size
 
@@ -54,12 +53,10 @@ class Full(NamedTuple):
 def full(connection: Connection) -> list[Full]:
     """All of them, in the order in which they were made."""
     found = {row.id: row for row in connection.execute(_limited()).all() if _full(row) >= 100}
-    brimming = {each for each, row in found.items() if _full(row) >= 100 * GROUP_TIMES}
     groups: dict[int, list[str]] = {}
     for group, members in _groups(connection) if found else ():
-        # A group is refused where nobody in it has room, or somebody would get too much beyond his quota.
-        for each in members if members <= found.keys() else members & brimming:
-            groups.setdefault(each, []).append(group)
+        for each in quotas.in_the_way(members):
+            groups.setdefault(each.account_id, []).append(group)
     return [
         Full(Mailbox(row.local_part, row.name), _full(row), tuple(groups.get(each, ())))
         for each, row in found.items()
@@ -67,12 +64,12 @@ def full(connection: Connection) -> list[Full]:
     ]
 
 
-def _groups(connection: Connection) -> Iterator[tuple[str, set[int]]]:
+def _groups(connection: Connection) -> Iterator[tuple[str, list[Reached]]]:
     """The names that lead to several accounts, as an admin writes them, and those accounts."""
     for name, _ in aliases.list_aliases(connection):
         if not is_postmasters(name.local_part):
             where = Place(routing.domain_id(connection, name.domain), name.local_part)
-            reached = {each.account_id for each in routing.expand(connection, [where]) if not each.disabled}
+            reached = [each for each in routing.expand(connection, [where]) if not each.disabled]
             if len(reached) > 1:
                 yield aliases.written(name), reached
 

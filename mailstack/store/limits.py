@@ -23,9 +23,6 @@ class Limits(NamedTuple):
 
 NO_LIMITS: Final = Limits()
 
-GROUP_TIMES: Final = 2
-"""How many times its quota a maildrop may have in it until mail for a group with it is refused."""
-
 
 class Expiry(NamedTuple):
     """What EXPIRE may announce (RFC 2449 §6.7): whole days, or None for NEVER."""
