@@ -133,7 +133,9 @@ def _begins(read: Read) -> Iterator[_Begin]:
             place = at - len(before) + start + 1
             line = data[start + 1 : data.find(b"\n", start + 1) + 1 or None]
             if place != first and len(line) <= from_line.MAX_OCTETS:
-                blank_before = data[:start].endswith((b"\n", b"\n\r")) or start + at - len(before) in (0, 1)
+                # No copy of what is before it: a window may be full of such lines.
+                ends_blank = data.endswith((b"\n", b"\n\r"), max(start - 2, 0), start)
+                blank_before = ends_blank or start + at - len(before) in (0, 1)
                 parsed = from_line.parse(line)
                 if parsed:
                     behind = data[start + 1 + len(line) :]

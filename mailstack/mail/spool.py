@@ -89,8 +89,8 @@ class Spool:
 
         Which may come in a file, too.
         """
-        self._require_whole()
-        return [(each.file.fileno(), each.octets) for each in self._files], self._last
+        files, last = self._whole()
+        return [(each.file.fileno(), each.octets) for each in files], last
 
     @property
     def in_memory(self) -> int:
@@ -170,8 +170,8 @@ class Spool:
 
         Those that are read from the file share one memory.
         """
-        self._require_whole()
-        for file, octets, _ in self._files:
+        files, last = self._whole()
+        for file, octets, _ in files:
             room = bytearray(min(octets, PART_OCTETS))
             for offset in range(0, octets, PART_OCTETS):
                 if file.closed:
@@ -179,12 +179,15 @@ class Spool:
                 part = memoryview(room)[: octets - offset]
                 _read_into(part, file, offset)
                 yield (part,)
-        if self._last:
-            yield self._last
+        if last:
+            yield last
 
-    def _require_whole(self) -> None:
-        if sum(each.octets for each in self._files) + self._last_octets != self.octets:
+    def _whole(self) -> tuple[Sequence[_File], Sequence[Piece]]:
+        """All that was written: who reads goes on with it, or fails, when another thread closes the spool."""
+        files, last = self._files, self._last
+        if sum(each.octets for each in files) + sum(map(len, last)) != self.octets:
             raise _closed()
+        return files, last
 
     def close(self) -> None:
         """Forget the content, and give back memory and disk; closing again does nothing."""

@@ -116,6 +116,21 @@ def test_another_thread_may_read(spool: Spool) -> None:
         assert other.submit(lambda: [part[:1] for part in spool.parts()]).result() == [b"a", b"a", b"a", b"b"]
 
 
+def test_who_reads_a_spool_that_is_closed_meanwhile_never_gets_a_part_too_few(spool: Spool) -> None:
+    spool.write(b"a" * PART_OCTETS * 2)
+    spool.write(b"b")
+    parts = spool.parts()
+    assert [part[:1] for part in (next(parts), next(parts))] == [b"a", b"a"]
+    parts_of_others = spool.parts()
+    next(parts_of_others)
+    spool.close()
+    assert list(parts) == [b"b"]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        next(parts_of_others)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        next(spool.parts())
+
+
 def test_a_spilled_spool_has_no_name_and_is_its_owners(spool: Spool, tmp_path: Path) -> None:
     spool.write(b"a" * PART_OCTETS * 2)
     assert list(tmp_path.iterdir()) == []
