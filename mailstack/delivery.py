@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -155,12 +156,15 @@ class Delivery:
         *,
         reverse_path: Mailbox | None,
         refused: Sequence[tuple[str, str]],
-        number: int,
+        codes: Counter[str],
     ) -> None:
-        """Remember recipients, or a sender (""), that were refused, each with the reply."""
-        self.counts.add_replies("recipients_refused", (reply for _, reply in refused))
+        """Remember recipients, or a sender (""), that were refused, each with the reply.
+
+        Of many, `refused` has the first ones; `codes` counts how all of the replies began.
+        """
+        self.counts.add_replies("recipients_refused", codes.elements())
         sender = str(reverse_path or "")
-        told = _came(arrival) | {"reverse_path": sender, "refused": refused, "number": number}
+        told = _came(arrival) | {"reverse_path": sender, "refused": refused, "number": codes.total()}
         about = (arrival.address, sender, *(forward_path for forward_path, _ in refused))
         self._store.journal.note(session_id, Kind.REFUSED, about, **told)
 
@@ -204,7 +208,8 @@ def _message_id(spool: Spool) -> str | None:
     """The msg-id of RFC 5322 §3.6.4, which other people know the message by; not where it comes late."""
     head = spool.head(_HEAD_OCTETS)
     found = _MESSAGE_ID.search(head)
-    if found is None or b"\r\n\r\n" in head[: found.start()]:  # there it is text, of a message that is quoted
+    # Behind the empty line it is text, of a message that is quoted; the match begins with a line's end.
+    if found is None or b"\r\n\r\n" in head[: found.start() + len(b"\r\n")]:
         return None
     return found[1].decode("ascii")
 

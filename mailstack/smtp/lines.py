@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from mailstack.peers import CROSS_PROTOCOL
 from mailstack.smtp import replies
 
 MAX_LINE: Final = 2048
@@ -25,9 +26,9 @@ class Fault(NamedTuple):
 
 
 _TOO_LONG: Final = Fault(replies.LINE_TOO_LONG, hopeless=False)
-_ENDLESS: Final = Fault(replies.LINE_TOO_LONG, hopeless=True)
+_TOO_LONG_TO_GO_ON: Final = Fault(replies.LINE_TOO_LONG, hopeless=True)
 _BARE_NEWLINE: Final = Fault(replies.BAD_LINE_END, hopeless=True)
-_TLS: Final = Fault(replies.NOT_SMTP, hopeless=True)
+_NOT_SMTP: Final = Fault(replies.NOT_SMTP, hopeless=True)
 
 
 class LineCutter:
@@ -54,13 +55,15 @@ class LineCutter:
 
     def _unusual(self, given: bytes, position: int, end: int) -> tuple[Fault | None, int]:
         if not self._dropped and given.startswith(_TLS_CLIENT_HELLO, position):
-            return _TLS, len(given)
+            return _NOT_SMTP, len(given)
         # A CR at the end of the input may be half of the line's end.
         stop = end if end >= 0 else len(given) - given.endswith(b"\r", position)
         bare_newline = given.find(b"\n", position, stop)
         octets = self._dropped + (stop if bare_newline < 0 else bare_newline) - position
+        if not self._dropped and octets > MAX_LINE - 2 and (fault := _fatal(given[position:stop])):
+            return fault, len(given)
         if octets > ENDLESS_LINE:
-            return _ENDLESS, len(given)
+            return _TOO_LONG_TO_GO_ON, len(given)
         if bare_newline >= 0:
             # A client that ends lines with LF alone would wait for ever, and one that mixes both
             # may have been given its lines by somebody else (RFC 5321 §2.3.8).
@@ -72,6 +75,13 @@ class LineCutter:
             self._dropped = octets
             return None, stop
         return None, position
+
+
+def _fatal(line: bytes) -> Fault | None:
+    """Why a line that is too long ends the session, where it does: what comes behind it is no command."""
+    if line[:4].upper() == b"BDAT":  # its chunk follows (RFC 3030 §2)
+        return _TOO_LONG_TO_GO_ON
+    return _NOT_SMTP if line.partition(b" ")[0].upper() in CROSS_PROTOCOL else None
 
 
 class Words(NamedTuple):

@@ -77,6 +77,7 @@ class Receiver(SMTP):
     # aiosmtpd's own __init__ is what costs a third of a connection: nothing of it is needed here.
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
+        self._site = reception.site  # as it was then: a session goes on as it began
         self._loop = asyncio.get_running_loop()
         self._input = b""
         self._awaiting = False  # a task is under way; its reply comes before the next line is obeyed
@@ -86,7 +87,7 @@ class Receiver(SMTP):
         self._read_paused = False
         self._greeting: asyncio.TimerHandle | None = None  # while it is not said
         self.transport: Any = None
-        self.deadline = self._loop.time() + reception.site.settings.idle_seconds
+        self.deadline = self._loop.time() + self._site.settings.idle_seconds
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -94,13 +95,13 @@ class Receiver(SMTP):
         """Greet, at once or in a moment, or say why not."""
         self.transport = transport
         peer = peer_of(transport.get_extra_info("peername"))
-        self.conversation = Session(self._reception.site, peer, log.new_session_id())
-        delay = self._reception.site.settings.greeting_delay_milliseconds
-        self._reception.site.delivery.counts["smtp_connections"] += 1
+        self.conversation = Session(self._site, peer, log.new_session_id())
+        delay = self._site.settings.greeting_delay_milliseconds
+        self._site.delivery.counts["smtp_connections"] += 1
         if why := self._reception.connections.join(self, peer, self._loop.time()):
             refusal = _REFUSALS[why]
             log.event("connection refused", address=peer.address, reply=refusal.decode().strip())
-            self._reception.site.delivery.counts["smtp_connections_refused"] += 1
+            self._site.delivery.counts["smtp_connections_refused"] += 1
             self.end(refusal, linger=False)
         elif has_spoken(transport):
             self._refuse_early_talker()
@@ -118,8 +119,7 @@ class Receiver(SMTP):
 
     def _refuse_early_talker(self) -> None:
         log.event("connection refused", address=self.conversation.peer.address, reply="it spoke first")
-        self._reception.site.delivery.counts["smtp_connections_refused"] += 1
-        self.conversation.broken_off = True
+        self._site.delivery.counts["smtp_connections_refused"] += 1
         self.end(replies.EARLY_TALKER, linger=True)
 
     def data_received(self, data: bytes) -> None:
@@ -139,7 +139,7 @@ class Receiver(SMTP):
         self._ended = True
         owed = self._awaiting or self._write_paused
         if not owed:
-            self._close(linger=False)
+            self._close()
         return owed
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -191,11 +191,11 @@ class Receiver(SMTP):
         if self._awaiting or self._write_paused:
             return
         if conversation.closing:
-            self._close(linger=conversation.broken_off)
+            self._close()
         elif len(out) == _TURN_COMMANDS or len(given) > _TURN_OCTETS:
             self._let_others_go_first()
         elif self._ended:
-            self._close(linger=False)
+            self._close()
         elif self._read_paused or self._reception.stopping:
             self._stop_or_read_on()
 
@@ -219,7 +219,7 @@ class Receiver(SMTP):
 
     def _progress(self) -> None:
         # Octets of a line that does not end are none: it may take as long as a silence, no longer.
-        self.deadline = self._loop.time() + self._reception.site.settings.idle_seconds
+        self.deadline = self._loop.time() + self._site.settings.idle_seconds
 
     def _await(self, answer: Coroutine[Any, Any, bytes]) -> None:
         self._awaiting = True
@@ -285,7 +285,7 @@ class Receiver(SMTP):
             return
         self.transport = transport
         self._read_paused = True
-        self.conversation = Session(self._reception.site, plain.peer, plain.id, tls=describe_tls(transport))
+        self.conversation = Session(self._site, plain.peer, plain.id, tls=describe_tls(transport))
         self._progress()
         self._proceed()
 
@@ -293,10 +293,10 @@ class Receiver(SMTP):
 
     def look_at_clock(self, now: float) -> None:
         """End what takes too long: silence, a command, or the content of a message."""
-        content, limits = self.conversation.content, self._reception.site.settings
+        content, ended = self.conversation.content, self._awaiting or self.conversation.closing
         if self.deadline < now:
             self.time_out()
-        elif content and not self._awaiting and content.is_too_slow(now, limits):
+        elif content and not ended and content.is_too_slow(now, self._site.settings):
             self.end(replies.TOO_SLOW, linger=True)
 
     def time_out(self) -> None:
@@ -318,7 +318,7 @@ class Receiver(SMTP):
         """For how many seconds nothing has come, content weighed; none, where we are the one to speak."""
         if self._awaiting and not self.conversation.starting_tls:
             return 0.0
-        seconds = now - self.deadline + self._reception.site.settings.idle_seconds
+        seconds = now - self.deadline + self._site.settings.idle_seconds
         return seconds / _CONTENT_PATIENCE if self.conversation.content else seconds
 
     def give_way(self) -> None:
@@ -341,20 +341,23 @@ class Receiver(SMTP):
     def end(self, reply: bytes, *, linger: bool) -> None:
         """Say why, and close; see `_close`."""
         self._write(reply)
-        self._close(linger=linger)
+        self.conversation.broken_off = linger
+        self._close()
 
-    def _close(self, *, linger: bool) -> None:
+    def _close(self) -> None:
         """What was written is still sent, to a peer that reads it.
 
         Closing on a peer that still sends would reset the connection, and the reset can overtake our
-        last words: `linger` waits until the peer has ended, and drops what it says.
+        last words: where we break off, we wait until the peer has ended, and drop what it says.
         """
-        self.conversation.closing = True
+        conversation = self.conversation
+        conversation.closing = True
         self._greet_no_more()
-        if self.transport.is_closing():
+        lingers = conversation.broken_off and not self._ended and conversation.tls is None
+        if self.transport.is_closing() or (lingers and self._lingering):
             return
         self.deadline = self._loop.time() + _LINGER_SECONDS
-        if linger and not self._lingering and not self._ended and self.conversation.tls is None:
+        if lingers:
             self._lingering = True
             self.transport.write_eof()
             self._resume_reading()

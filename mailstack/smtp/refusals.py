@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mailstack import log
 from mailstack.delivery import NAMED_REFUSED, Delivery
 from mailstack.mail.address import Mailbox
@@ -11,11 +13,11 @@ from mailstack.mail.trace import Arrival
 class Refusals:
     """Gathers refusals, the first of which is its reason to be, until `tell`."""
 
-    __slots__ = ("_number", "_reverse_path", "_told")
+    __slots__ = ("_codes", "_reverse_path", "_told")
 
     def __init__(self) -> None:
-        self._told: list[tuple[str, str]] = []
-        self._number = 0
+        self._told: list[tuple[str, str]] = []  # the first of them
+        self._codes: Counter[str] = Counter()  # of all
         self._reverse_path: Mailbox | None = None
 
     def add(
@@ -39,7 +41,7 @@ class Refusals:
             reply=text,
         )
         self._reverse_path = reverse_path
-        self._number += 1
+        self._codes[text[:3]] += 1
         if len(self._told) < NAMED_REFUSED:
             self._told.append((str(forward_path or ""), text))
 
@@ -50,5 +52,5 @@ class Refusals:
             arrival,
             reverse_path=self._reverse_path,
             refused=self._told,
-            number=self._number,
+            codes=self._codes,
         )

@@ -108,6 +108,12 @@ REMARKS: Final = {
     ),
     "a line of 2,048 octets is taken, however often EHLO is said": "as above",
     "a line without an end ends the session": "as above: Postfix goes on reading",
+    "a BDAT that is too long cannot be followed: its octets are no commands": (
+        "as above: Postfix takes what fits, and reads the chunk"
+    ),
+    "a request of HTTP that is too long for a command ends the session, too": (
+        "free: both hang up; a success code for a refusal is Postfix's joke"
+    ),
     "a bare LF within a line that is too long": _BARE,
     "a request of HTTP ends the session, whatever comes with it": (
         "free: both hang up; a success code for a refusal is Postfix's joke"

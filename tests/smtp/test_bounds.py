@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mailstack.mail.address import parse_mailbox
+from mailstack.smtp.listener import Listener
 from mailstack.store import aliases
 from tests.smtp.doubles import Connection
 from tests.smtp.rig import Peer, Rig
@@ -50,6 +53,14 @@ async def test_recipients_are_limited_and_the_limit_is_announced():
     assert b"250-LIMITS RCPTMAX=100\r\n" in await connection.feed(b"EHLO x\r\n")
     await connection.feed(b"MAIL FROM:<>\r\n" + b"RCPT TO:<fast@x>\r\n" * 100)
     assert (await connection.feed(b"RCPT TO:<fast@x>\r\n")).startswith(b"452 4.5.3 ")
+
+
+async def test_each_of_many_refused_recipients_is_counted():
+    connection = Connection()
+    before = connection.deposits.counts["recipients_refused:452"]
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<full@x>\r\n" * 250 + b"RSET\r\n")
+    assert connection.transport.said.count(b"\r\n452 ") == 250
+    assert connection.deposits.counts["recipients_refused:452"] - before == 250
 
 
 # -- time --------------------------------------------------------------------------------------------
@@ -107,6 +118,38 @@ async def test_content_that_takes_too_long_in_all_is_cut_off_however_fast_it_com
             peer.send(b"x" * 10_000 + b"\r\n")
             await asyncio.sleep(0.01)
         assert cut_off.result().startswith(b"421 4.4.2 ")
+
+
+async def test_who_is_cut_off_within_the_content_is_listened_to_until_it_ends():
+    connection = await sending(max_data_seconds=1)
+    receiver, transport, now = connection.receiver, connection.transport, asyncio.get_running_loop().time()
+    for seconds in range(0, 20, 5):
+        receiver.look_at_clock(now + seconds)
+    receiver.pause_writing()
+    receiver.resume_writing()
+    assert transport.said.count(b"421 4.4.2 the content of the message takes too long") == 1
+    assert transport.ended
+    assert not transport.closing, "a reset would overtake what was said"
+    receiver.eof_received()
+    assert transport.closing
+
+
+async def test_a_session_goes_on_by_the_times_that_it_began_with():
+    connection = await sending(max_data_seconds=600, idle_seconds=300)
+    reception, now = connection.reception, asyncio.get_running_loop().time()
+    Listener(reception).adopt(replace(reception.site.settings, max_data_seconds=1, idle_seconds=3000))
+    for seconds in range(0, 250, 5):
+        connection.receiver.look_at_clock(now + seconds)
+    assert not connection.transport.over
+    assert connection.receiver.silence(now) < 1
+    assert Connection(reception=reception).receiver.deadline > now + 2900
+
+
+async def sending(**limits: Any) -> Connection:
+    """A peer within the content of a message."""
+    connection = Connection(**limits)
+    await connection.feed(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<fast@x>\r\nDATA\r\nx")
+    return connection
 
 
 async def test_chunks_without_a_transaction_are_not_read_for_ever(start):

@@ -17,7 +17,7 @@ from mailstack.errors import NotFound
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.envelope import UNBOUNDED, Envelope
 from mailstack.mail.trace import Arrival
-from mailstack.store import events, housekeeping, runs, story
+from mailstack.store import accounts, domains, events, housekeeping, runs, story
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.events import Kind
@@ -132,6 +132,37 @@ async def test_a_refused_message_names_a_hundred_of_its_recipients_and_counts_th
     assert len(row.about) + len(row.told) < 10_000
     assert "jo+4@example.org and 995 more: 452 4.3.1" in "\n".join(trace_words.lines(found))
     database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Subject: one\r\nMessage-ID: <1@example.net>\r\n\r\nhello\r\n", "<1@example.net>"),
+        (b"Message-ID: <1@example.net>\r\n\r\n", "<1@example.net>"),
+        (b"Subject: one\r\n\r\nMessage-ID: <quoted@example.net>\r\n", None),
+        (b"Subject: one\r\n\r\n> you said\r\nMessage-ID: <quoted@example.net>\r\n", None),
+    ],
+    ids=["in the header", "on top", "the body begins with one", "a body"],
+)
+async def test_an_accepted_message_is_known_by_the_id_of_its_own_header(
+    database: Database, tmp_path: Path, content: bytes, expected: str | None
+) -> None:
+    path = parse_mailbox("jones@example.org")
+    with database.writing() as connection:
+        domains.add_domain(connection, path.domain)
+        accounts.add_account(connection, path, password_hash="")
+        account_id = accounts.find_account(connection, path).id
+    envelope = Envelope(path)
+    envelope.add(path, {account_id: UNBOUNDED})
+    async with opened(database, tmp_path) as store:
+        delivery = Delivery(store, hostname="mx", spool_dir=tmp_path, max_message_octets=1000)
+        intake = delivery.begin(envelope, Arrival("mx", "192.0.2.1", "ESMTP", None), "abcdefgh")
+        intake.write(content)
+        await delivery.deliver(intake)
+        intake.close()
+    with database.reading() as connection:
+        told = json.loads(connection.execute(select(event.c.told)).scalar_one())
+    assert told.get("message_id") == expected
 
 
 async def test_what_the_database_refuses_is_written_later(database: Database, tmp_path: Path) -> None:
