@@ -1,0 +1,57 @@
+"""What strangers learn of who has an account here: nothing, by any answer, salt or time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from passlib.hash import sha512_crypt
+
+from mailstack.auth.logins import KEYS_SECONDS
+from mailstack.mail.address import Mailbox
+from mailstack.store import accounts
+from tests.auth.rig import HERE, THERE, history, refused, running
+
+
+async def test_a_stranger_has_one_salt_whatever_process_is_asked(start) -> None:  # RFC 5802 §9
+    salts = set()
+    for _ in range(2):
+        async with start() as server:
+            for name in ("nobody", "Nobody@example.ORG"):
+                began = time.monotonic()
+                salts.add((await server.find_keys(name, HERE)).keys.salt)
+                assert time.monotonic() - began >= KEYS_SECONDS
+            nonces = {(await server.find_keys("nobody", HERE)).nonce for _ in range(3)}
+            assert len(nonces) == 3
+    assert len(salts) == 1
+
+
+async def test_unknown_names_are_counted_like_known_ones(start) -> None:
+    async with start() as server:
+        for _ in range(2):
+            await refused(server, "Nobody@Example.ORG", "wrong")
+        assert await history(server, "nobody@example.org", HERE) == (2, 2, None)
+
+
+async def test_a_refusal_takes_as_long_whatever_was_wrong(sqlite_url: str, tmp_path: Path) -> None:
+    """An unknown name, a wrong password and a scheme of another speed are told apart by nothing."""
+    async with running(sqlite_url, tmp_path, refusal_seconds=0.5) as server:
+        await server.log_in("jo", "pencil", HERE)  # argon2 is warm
+        slow = sha512_crypt.using(rounds=20_000).hash("chalk")
+        with server._store.database.writing() as connection:
+            accounts.set_password(connection, Mailbox("al", "example.org"), slow)
+        took = {}
+        for _ in range(3):  # a check that a busy machine makes slow tells the others how slow to be
+            for name in ("jo", "al", "nobody", "di", "@@"):
+                began = time.monotonic()
+                await refused(server, name, "wrong", THERE)
+                took[name] = time.monotonic() - began
+            assert min(took.values()) >= 0.5
+            if max(took.values()) - min(took.values()) < 0.25:  # the step of the grid is twice that
+                break
+        else:
+            pytest.fail(f"the time tells: {took}")
+        began = time.monotonic()
+        await refused(server, "jo", "wrong", THERE._replace(failures=1))
+        assert time.monotonic() - began >= 1.0
