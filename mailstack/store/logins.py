@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Insert, bindparam, case, delete, func, or_, s
 
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
-from mailstack.store import routes, upsert
+from mailstack.store import routes, routing, upsert
 from mailstack.store.clock import SECOND
 from mailstack.store.prepared import Prepared
 from mailstack.store.routes import Credentials
@@ -77,7 +77,8 @@ def look_up(connection: Connection, name: str, spellings: Sequence[Mailbox], add
             key, own = credentials.name, _folded(mailbox)
             said = f"{own.local_part}@{own.domain}" if str(own) == key else ""
             return Claim(key, credentials, history(connection, key, address, at), said)
-    key = str(_folded(spellings[-1])) if spellings else _printable(name)  # as if it were somebody's
+    # As if it were somebody's: by all names that lead to one account failures are counted together.
+    key = str(routing.presumed(connection, _folded(spellings[-1]))) if spellings else _printable(name)
     return Claim(key, None, history(connection, key, address, at))
 
 

@@ -102,11 +102,23 @@ def expansion(connection: Connection, places: Iterable[Place], *, catch_all: boo
 
 def _candidates(wanted: Place, *, catch_all: bool) -> Iterator[Place]:
     yield wanted
-    base, plus, _ = wanted.local_part.partition("+")
-    if plus and base:
+    if base := _base(wanted.local_part):
         yield Place(wanted.domain_id, base)
     if catch_all:
         yield Place(wanted.domain_id, CATCH_ALL)
+
+
+def _base(local_part: str) -> str:
+    """What stands before the first `+`; "" where there is none, or nothing before it."""
+    base, plus, _ = local_part.partition("+")
+    return base if plus else ""
+
+
+def presumed(connection: Connection, folded: Mailbox) -> Mailbox:
+    """Whose a name that is nobody's would be: without a `+` and the rest, in its domain's present name."""
+    row = _PRESENT_NAME.row(connection, folded.domain)
+    local_part = _base(folded.local_part) or folded.local_part
+    return Mailbox(local_part, folded.domain if row is None else row[0])
 
 
 def _at(
@@ -139,6 +151,13 @@ def _reached(row: Sequence[Any]) -> Reached:
 
 _DOMAIN = Prepared(
     select(func.coalesce(domain.c.alias_of, domain.c.id)).where(domain.c.name == bindparam("name")), "name"
+)
+_PRESENT = domain.alias("present")
+_PRESENT_NAME = Prepared(
+    select(_PRESENT.c.name)
+    .join(domain, _PRESENT.c.id == func.coalesce(domain.c.alias_of, domain.c.id))
+    .where(domain.c.name == bindparam("name")),
+    "name",
 )
 _ACCOUNT = select(
     account.c.id,

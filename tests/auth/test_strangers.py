@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from passlib.hash import sha512_crypt
 
-from mailstack.auth.logins import KEYS_SECONDS
+from mailstack.auth import throttle
+from mailstack.auth.logins import KEYS_SECONDS, Logins
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts
+from mailstack.store import accounts, domains
+from mailstack.store.clock import now
 from tests.auth.rig import HERE, THERE, history, refused, running
 
 
@@ -25,6 +27,40 @@ async def test_a_stranger_has_one_salt_whatever_process_is_asked(start) -> None:
             nonces = {(await server.find_keys("nobody", HERE)).nonce for _ in range(3)}
             assert len(nonces) == 3
     assert len(salts) == 1
+
+
+NAMES_OF_ONE = ("{}", "{}@old.example", "{}+@example.org", '"{}+shop"@Example.ORG', "{}+a+b@old.example")
+
+
+async def renamed(server: Logins) -> None:
+    """Give accounts in example.org to the domain old.example, which then is an old name of it."""
+    with server._store.database.writing() as connection:
+        domains.rename_domain(connection, "example.org", "old.example")
+        domains.rename_domain(connection, "old.example", "example.org")
+
+
+async def test_a_strangers_names_have_one_salt_as_an_accounts_have(start) -> None:
+    """Else two questions for a salt, with and without a plus, tell whether there is such an account."""
+    async with start() as server:
+        await renamed(server)
+        for who in ("jo", "nobody"):
+            found = [await server.find_keys(name.format(who), HERE) for name in NAMES_OF_ONE]
+            assert len({each.keys.salt for each in found}) == 1
+            assert {each.whose.key for each in found} == {f"{who}@example.org"}
+        others = "nobody@example.net", "+nobody@example.org", "nobody@elsewhere.example"
+        assert len({(await server.find_keys(name, HERE)).keys.salt for name in (*others, "nobody")}) == 4
+
+
+async def test_failures_by_a_strangers_names_count_together_as_an_accounts_do(start) -> None:
+    """Else the sixth refusal, which comes later for an account alone, tells that there is one."""
+    async with start() as server:
+        await renamed(server)
+        for who in ("jo", "nobody"):
+            for name in NAMES_OF_ONE:
+                await refused(server, name.format(who), "wrong")
+            counted = await history(server, f"{who}@example.org", HERE)
+            assert counted == (len(NAMES_OF_ONE), len(NAMES_OF_ONE), None)
+            assert throttle.wait_seconds(counted, now()) == 1
 
 
 async def test_unknown_names_are_counted_like_known_ones(start) -> None:
