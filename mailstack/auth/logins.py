@@ -160,16 +160,19 @@ class Logins:
     async def find_keys(self, name: str, guest: Guest, *, acting_as: str = "") -> Found:
         """The keys of a name; of a stranger such as fit no password, always the same ones."""
         began = time.monotonic()
-        claim = await self._claim(name, acting_as, guest)
+        address = throttle.device(guest.peer)
+        claim = await self._store.read(logins.look_up, name, self._spellings(name), address, now())
         if self._scram_secret is None:
             self._scram_secret = await self._store.read(logins.scram_secret)
             await self._verifier.load_scram()
+        # Whoever is acted as: a salt that changes with that would tell that the name is somebody's.
         if claim.credentials and claim.credentials.scram_keys:
             keys = scram.parse(claim.credentials.scram_keys)
         else:
             keys = scram.nobodys_keys(claim.key, self._scram_secret, iterations=self._iterations)
+        whose = await self._acting(claim, acting_as)
         await _until(began + KEYS_SECONDS)
-        return Found(keys, secrets.token_urlsafe(18), claim)
+        return Found(keys, secrets.token_urlsafe(18), whose)
 
     async def judge(self, found: Found, guest: Guest, *, proven: bool) -> Known:
         """The account whose password a proof has shown; raises LoginRefused or TooManyGuesses."""
@@ -191,6 +194,10 @@ class Logins:
     async def _claim(self, name: str, acting_as: str, guest: Guest) -> Claim:
         address = throttle.device(guest.peer)
         claim = await self._store.read(logins.look_up, name, self._spellings(name), address, now())
+        return await self._acting(claim, acting_as)
+
+    async def _acting(self, claim: Claim, acting_as: str) -> Claim:
+        """What is left of a claim that says whom it acts as."""
         if acting_as:
             owner = await self._store.read(logins.owner, self._spellings(acting_as))
             if claim.credentials is None or owner != claim.credentials.account_id:

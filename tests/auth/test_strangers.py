@@ -63,6 +63,14 @@ async def test_failures_by_a_strangers_names_count_together_as_an_accounts_do(st
             assert throttle.wait_seconds(counted, now()) == 1
 
 
+async def test_a_salt_does_not_depend_on_whom_somebody_acts_as(start) -> None:
+    """Else an authorization identity that is somebody else's tells whether the name is anybody's."""
+    async with start() as server:
+        for who in ("jo", "nobody"):
+            found = [await server.find_keys(who, HERE, acting_as=other) for other in ("", who, "al", "@@")]
+            assert len({each.keys for each in found}) == 1
+
+
 async def test_unknown_names_are_counted_like_known_ones(start) -> None:
     async with start() as server:
         for _ in range(2):
