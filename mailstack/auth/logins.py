@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 from mailstack.auth import prepare, scram, throttle
@@ -160,16 +161,18 @@ class Logins:
     async def find_keys(self, name: str, guest: Guest, *, acting_as: str = "") -> Found:
         """The keys of a name; of a stranger such as fit no password, always the same ones."""
         began = time.monotonic()
-        address = throttle.device(guest.peer)
-        claim = await self._store.read(logins.look_up, name, self._spellings(name), address, now())
         if self._scram_secret is None:
             self._scram_secret = await self._store.read(logins.scram_secret)
             await self._verifier.load_scram()
+        number = partial(scram.nobodys_number, server_secret=self._scram_secret)
+        asked = name, self._spellings(name), throttle.device(guest.peer), now()
+        claim, lent = await self._store.read(logins.look_up_keys, *asked, number=number)
         # Whoever is acted as: a salt that changes with that would tell that the name is somebody's.
         if claim.credentials and claim.credentials.scram_keys:
             keys = scram.parse(claim.credentials.scram_keys)
         else:
-            keys = scram.nobodys_keys(claim.key, self._scram_secret, iterations=self._iterations)
+            iterations = scram.parse(lent).iterations if lent else self._iterations
+            keys = scram.nobodys_keys(claim.key, self._scram_secret, iterations=iterations)
         whose = await self._acting(claim, acting_as)
         await _until(began + KEYS_SECONDS)
         return Found(keys, secrets.token_urlsafe(18), whose)

@@ -76,9 +76,17 @@ def keys(secret: str, *, iterations: int = ITERATIONS, salt: bytes | None = None
 
 
 def nobodys_keys(name: str, server_secret: bytes, *, iterations: int = ITERATIONS) -> Keys:
-    """Keys that no password fits, the same each time for the same name (RFC 5802 §9)."""
-    salt = hmac.digest(server_secret, name.encode("utf-8"), "sha256")[:_SALT_OCTETS]
+    """Keys that no password fits, the same each time for the same name and iterations (RFC 5802 §9).
+
+    With other iterations comes another salt, as it does for those who change their password.
+    """
+    salt = hmac.digest(server_secret, f"{iterations}\0{name}".encode(), "sha256")[:_SALT_OCTETS]
     return Keys(salt, hashlib.sha256(server_secret).digest(), server_secret, iterations)
+
+
+def nobodys_number(name: str, server_secret: bytes) -> int:
+    """A number of 64 bits, the same each time for the same name; only who has the secret can tell it."""
+    return int.from_bytes(hmac.digest(server_secret, f"number\0{name}".encode(), "sha256")[:8])
 
 
 class First(NamedTuple):

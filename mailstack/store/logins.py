@@ -6,10 +6,10 @@ together. An `address` is where a device is, as `auth/throttle.py` writes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Insert, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Insert, bindparam, case, delete, func, literal_column, or_, select, update
 
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
@@ -80,6 +80,40 @@ def look_up(connection: Connection, name: str, spellings: Sequence[Mailbox], add
     # As if it were somebody's: by all names that lead to one account failures are counted together.
     key = str(routing.presumed(connection, _folded(spellings[-1]))) if spellings else _printable(name)
     return Claim(key, None, history(connection, key, address, at))
+
+
+def look_up_keys(
+    connection: Connection,
+    name: str,
+    spellings: Sequence[Mailbox],
+    address: str,
+    at: int,
+    *,
+    number: Callable[[str], int],
+) -> tuple[Claim, str | None]:
+    """As `look_up`; and for whom has no SCRAM keys those of an account, whose iterations may be shown."""
+    claim = look_up(connection, name, spellings, address, at)
+    if claim.credentials and claim.credentials.scram_keys:
+        return claim, None
+    return claim, lent_keys(connection, number(claim.key))
+
+
+def lent_keys(connection: Connection, number: int) -> str | None:
+    """The SCRAM keys of an account, by and large the same one for the same number; None: nobody has any.
+
+    Linear hashing gives the ids their shares of the numbers: an account more or less changes the
+    answer to its own share. So any iterations are about as frequent among strangers as among accounts.
+    """
+    last = _LAST_WITH_KEYS.row(connection)
+    if last is None:
+        return None
+    shares: int = last[0]
+    mask = (1 << shares.bit_length()) - 1
+    share = number & mask
+    if share >= shares:
+        share &= mask >> 1
+    row = _KEYS_FROM.row(connection, share + 1)
+    return None if row is None else row[0]
 
 
 def owner(connection: Connection, spellings: Sequence[Mailbox]) -> int | None:
@@ -210,6 +244,25 @@ def _forget(connection: Connection, at: int) -> None:
 
 
 _LACKING: Final = (account.c.disabled_at.is_(None), account.c.scram_keys.is_(None))
+
+_WITH_KEYS: Final = account.c.scram_keys.is_not(None)
+
+_LAST_WITH_KEYS: Final = Prepared(
+    select(account.c.id)
+    .where(_WITH_KEYS)
+    .order_by(account.c.id.desc())
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
+)
+
+_KEYS_FROM: Final = Prepared(
+    select(account.c.scram_keys)
+    .where(_WITH_KEYS, account.c.id >= bindparam("least"))
+    .order_by(account.c.id)
+    .limit(literal_column("1"))
+    .offset(literal_column("0")),
+    "least",
+)
 
 _ROWS: Final = Prepared(
     select(login.c.address, login.c.failures, login.c.failed_at, login.c.succeeded_at).where(

@@ -29,7 +29,9 @@ def stored(secret: str) -> passwords.Stored:
 
 
 @asynccontextmanager
-async def running(url: str, directory: Path, *, refusal_seconds: float = 0.01) -> AsyncIterator[Logins]:
+async def running(
+    url: str, directory: Path, *, refusal_seconds: float = 0.01, scram_iterations: int = ITERATIONS
+) -> AsyncIterator[Logins]:
     database = Database(url)
     with database.writing() as connection:
         if not domains.list_domains(connection):
@@ -48,7 +50,7 @@ async def running(url: str, directory: Path, *, refusal_seconds: float = 0.01) -
             verifier,
             default_domain="example.org",
             refusal_seconds=refusal_seconds,
-            scram_iterations=ITERATIONS,
+            scram_iterations=scram_iterations,
         )
     finally:
         await store.close()

@@ -154,11 +154,12 @@ def test_keys_are_kept_as_text() -> None:
             scram.parse(wrong)
 
 
-def test_a_strangers_salt_depends_on_the_name_and_the_servers_secret_alone() -> None:  # RFC 5802 §9
+def test_a_strangers_salt_depends_on_name_secret_and_iterations_alone() -> None:  # RFC 5802 §9
     salt = scram.nobodys_keys("jo@example.org", b"one").salt
     assert salt == scram.nobodys_keys("jo@example.org", b"one").salt
     assert salt != scram.nobodys_keys("al@example.org", b"one").salt
     assert salt != scram.nobodys_keys("jo@example.org", b"two").salt
+    assert salt != scram.nobodys_keys("jo@example.org", b"one", iterations=ITERATIONS).salt
     assert len(salt) == len(scram.keys("pencil", iterations=ITERATIONS).salt)
 
 

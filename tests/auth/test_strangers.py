@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from passlib.hash import sha512_crypt
 from mailstack.auth import throttle
 from mailstack.auth.logins import KEYS_SECONDS, Logins
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, domains
+from mailstack.store import accounts, domains, logins
 from mailstack.store.clock import now
-from tests.auth.rig import HERE, THERE, history, refused, running
+from mailstack.store.engine import Database
+from tests.auth.rig import HERE, ITERATIONS, THERE, history, refused, running, stored
 
 
 async def test_a_stranger_has_one_salt_whatever_process_is_asked(start) -> None:  # RFC 5802 §9
@@ -69,6 +71,55 @@ async def test_a_salt_does_not_depend_on_whom_somebody_acts_as(start) -> None:
         for who in ("jo", "nobody"):
             found = [await server.find_keys(who, HERE, acting_as=other) for other in ("", who, "al", "@@")]
             assert len({each.keys for each in found}) == 1
+
+
+async def iterations(server: Logins) -> list[int]:
+    """What some strangers are asked for."""
+    found = await asyncio.gather(*(server.find_keys(f"nobody{n}", HERE) for n in range(40)))
+    return [each.keys.iterations for each in found]
+
+
+async def test_a_stranger_is_asked_for_the_iterations_of_an_account(start) -> None:
+    """Else, once the setting has changed, who is asked for it is nobody."""
+    async with start(scram_iterations=2 * ITERATIONS) as server, start() as unchanged:
+        assert {*await iterations(server)} == {ITERATIONS}  # jo's and di's
+        assert (await server.find_keys("al", HERE)).keys.iterations == ITERATIONS  # who has no keys
+        await server.log_in("al", "rubber", HERE)
+        mixed = await iterations(server)
+        assert {*mixed} == {ITERATIONS, 2 * ITERATIONS}
+        assert await iterations(unchanged) == mixed
+        with server._store.database.writing() as connection:
+            for name, secret in (("jo", "pencil"), ("al", "rubber"), ("di", "ruler")):
+                password_hash = stored(secret).password_hash
+                accounts.set_password(connection, Mailbox(name, "example.org"), password_hash)
+        assert {*await iterations(server)} == {2 * ITERATIONS}
+        assert {*await iterations(unchanged)} == {ITERATIONS}
+
+
+def test_an_account_more_or_less_changes_the_iterations_of_few_strangers(database: Database) -> None:
+    """Else a stranger could be told by iterations that come and go."""
+
+    def lent() -> list[str | None]:
+        with database.reading() as connection:
+            return [logins.lent_keys(connection, number) for number in range(64)]
+
+    def changed(before: list[str | None], after: list[str | None]) -> set[str | None]:
+        return {new for old, new in zip(before, after, strict=True) if new != old}
+
+    with database.writing() as connection:
+        domains.add_domain(connection, "example.org")
+    assert {*lent()} == {None}
+    found = lent()
+    for n in range(20):
+        mailbox = Mailbox(f"u{n}", "example.org")
+        with database.writing() as connection:
+            accounts.add_account(connection, mailbox, password_hash="x", scram_keys=f"keys {n}")
+        before, found = found, lent()
+        assert changed(before, found) == {f"keys {n}"}
+    assert {*found} == {f"keys {n}" for n in range(20)}
+    with database.writing() as connection:
+        accounts.remove_account(connection, Mailbox("u7", "example.org"))
+    assert changed(found, lent()) == {"keys 8"}
 
 
 async def test_unknown_names_are_counted_like_known_ones(start) -> None:
