@@ -8,8 +8,7 @@ import pytest
 
 from mailstack.crowd import Crowd, Limits, Refusal
 from mailstack.peers import peer_at
-from mailstack.service import start
-from mailstack.settings import Pop3, Settings, Smtp
+from mailstack.settings import Settings, Smtp, share
 
 
 class Peer:
@@ -64,16 +63,12 @@ def test_a_peer_on_this_machine_may_have_as_many_as_there_are(address: str) -> N
 
 
 def test_each_worker_has_its_part_of_the_servers_limits():
-    settings = Settings(smtp=Smtp(max_connections=1000, max_octets_in_flight=60 << 20), pop3=Pop3())
-    assert start.share(settings, 3) == {
-        "MAILSTACK_SMTP__MAX_CONNECTIONS": "334",
-        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_ADDRESS": "17",
-        "MAILSTACK_SMTP__MAX_CONNECTIONS_PER_NETWORK": "67",
-        "MAILSTACK_POP3__MAX_CONNECTIONS": "667",
-        "MAILSTACK_POP3__MAX_CONNECTIONS_PER_ADDRESS": "34",
-        "MAILSTACK_POP3__MAX_CONNECTIONS_PER_NETWORK": "134",
-        "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(50 << 20),
-    }
+    whole = Settings(smtp=Smtp(max_connections=1000, max_octets_in_flight=60 << 20))
+    part = share(whole, 3)
+    assert Limits.of(part.smtp) == Limits(334, 17, 67)
+    assert Limits.of(part.pop3) == Limits(667, 34, 134)
+    assert part.smtp.max_octets_in_flight == 50 << 20, "one message of max_message_size has to fit"
+    assert share(whole, 1) == whole
 
 
 def test_who_has_been_silent_for_longest_makes_room_and_leaves_later() -> None:

@@ -25,7 +25,7 @@ from mailstack.service.systemd import Manager
 from mailstack.service.tickets import TicketKeys
 from mailstack.service.watchdog import Watchdog
 from mailstack.service.watching import CertificateWatch
-from mailstack.settings import Settings
+from mailstack.settings import Settings, share
 from mailstack.store import fitness, schema
 from mailstack.store.engine import Database
 from mailstack.store.store import Store
@@ -72,7 +72,8 @@ async def serve(
 ) -> int:
     """Serve on the sockets, as one of so many processes, until SIGTERM or SIGINT; the manager hears of it.
 
-    SIGHUP reads certificate and settings anew. Returns the exit code: 1 where the writing process has died.
+    The settings are those of the whole server, and this process keeps to its share of them. SIGHUP reads
+    them and the certificate anew. Returns the exit code: 1 where the writing process has died.
     """
     loop = asyncio.get_running_loop()
     stop, end = _stopping(loop)
@@ -95,11 +96,11 @@ async def serve(
         if not sockets.keys().isdisjoint(roles.SMTP):
             from mailstack.service import smtp
 
-            smtp_listeners = await smtp.opened(settings, sockets, directory, store, tls)
+            smtp_listeners = await smtp.opened(share(settings, workers), sockets, directory, store, tls)
         if not sockets.keys().isdisjoint(roles.POP3):
             from mailstack.service import pop3
 
-            pop3_listeners = await pop3.opened(settings, sockets, logins, store, pop3_tls)
+            pop3_listeners = await pop3.opened(share(settings, workers), sockets, logins, store, pop3_tls)
         listeners: list[Listener] = [*smtp_listeners, *pop3_listeners]
         control = Control(
             settings.control_dir, answers(store, smtp_listeners, pop3_listeners, sockets=sockets)
@@ -119,9 +120,9 @@ async def serve(
             directory.adopt(default_domain=new.default_domain, postmaster=new.postmaster)
             logins.adopt(default_domain=new.default_domain)
             for smtp_listener in smtp_listeners:
-                smtp_listener.adopt(new.smtp)
+                smtp_listener.adopt(share(new, workers).smtp)
             for pop3_listener in pop3_listeners:
-                pop3_listener.adopt(new.pop3)
+                pop3_listener.adopt(share(new, workers).pop3)
 
         loop.add_signal_handler(signal.SIGHUP, Reload(settings, reread, adopt, heartbeat))
         if keeps_house:

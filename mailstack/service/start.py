@@ -50,8 +50,7 @@ def _served(
         if isinstance(outcome, int):
             return outcome
         manager = outcome
-        os.environ |= share(settings, workers)
-        settings = reread()
+        settings = reread()  # who comes after one that died goes by what they say now
     writing = writing_process.fork(settings.url) if receives else None
     keeps_house = not wanted or "housekeeping" in wanted
     try:
@@ -95,19 +94,3 @@ def _ensure_certificate(settings: Settings) -> None:
         from mailstack.service.tls import ensure  # with a library that is not needed again
 
         ensure(certificate, private_key, settings.hostname)
-
-
-def share(settings: Settings, workers: int) -> dict[str, str]:
-    """One worker's part of what is limited for the whole server, as the environment says it."""
-    smtp, pop3 = settings.smtp, settings.pop3
-    whole = {
-        "SMTP__MAX_CONNECTIONS": smtp.max_connections,
-        "SMTP__MAX_CONNECTIONS_PER_ADDRESS": smtp.max_connections_per_address,
-        "SMTP__MAX_CONNECTIONS_PER_NETWORK": smtp.max_connections_per_network,
-        "POP3__MAX_CONNECTIONS": pop3.max_connections,
-        "POP3__MAX_CONNECTIONS_PER_ADDRESS": pop3.max_connections_per_address,
-        "POP3__MAX_CONNECTIONS_PER_NETWORK": pop3.max_connections_per_network,
-    }
-    parts = {f"MAILSTACK_{name}": str(-(-most // workers)) for name, most in whole.items()}
-    in_flight = max(-(-smtp.max_octets_in_flight // workers), smtp.max_message_octets)
-    return {**parts, "MAILSTACK_SMTP__MAX_IN_FLIGHT": str(in_flight)}

@@ -11,6 +11,7 @@ from mailstack.settings.pop3 import Pop3
 from mailstack.settings.reading import Reading, load, read, unreadable
 from mailstack.settings.smtp import Smtp
 from mailstack.settings.whole import DEFAULT_PATH, KEYS, SECTIONS, Settings
+from mailstack.settings.workers import share
 
 __all__ = [
     "DEFAULT_PATH",
@@ -22,5 +23,6 @@ __all__ = [
     "Smtp",
     "load",
     "read",
+    "share",
     "unreadable",
 ]
