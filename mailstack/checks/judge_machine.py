@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from mailstack.checks.facts import Disk, Facts, Port
+from mailstack.checks.facts import Disk, Facts, Port, Process
 from mailstack.checks.finding import Finding, advice, fine, unknown, warning, wrong
+from mailstack.settings import Settings, share
 
 _MEBIBYTE: Final = 1 << 20
 LEAST_MEMORY_OCTETS: Final = 256 * _MEBIBYTE
@@ -26,7 +27,7 @@ _STOPS: Final = {
 """What a mail server's process is called, and its service in Debian."""
 
 _SPARE_DESCRIPTORS: Final = 512
-"""For the store, for logs and for POP3, which has no limit of its own."""
+"""For the store, for the log, and for large messages, of which each has a file until it is stored."""
 
 
 def memory(facts: Facts) -> Iterator[Finding]:
@@ -179,26 +180,35 @@ def listeners(facts: Facts) -> Iterator[Finding]:
 
 
 def open_files(facts: Facts) -> Iterator[Finding]:
-    """Whether a process may open as many files as the settings allow connections."""
-    processes = facts.service.processes if facts.service else None
-    smtp, pop3 = facts.settings.smtp.max_connections, facts.settings.pop3.max_connections
+    """Whether processes may open as many files as the settings allow them connections."""
+    workers: dict[tuple[str, ...], list[Process]] = {}
+    for process in (facts.service.processes if facts.service else None) or ():
+        workers.setdefault(process.sockets, []).append(process)
+    for alike in workers.values():
+        yield _of_workers(facts.settings, alike)
+
+
+def _of_workers(settings: Settings, workers: Sequence[Process]) -> Finding:
+    """What the one of them may open that may open the fewest; they serve the same, and share its limits."""
+    served = ", ".join(workers[0].sockets) or "housekeeping"
+    subject = f"open files for {served}"  # and no process's number: after a restart it is another one
+    known = [(each.max_open_files, each.pid) for each in workers if each.max_open_files is not None]
+    if not known:
+        return unknown(subject, "the limit of the process could not be read")
+    limit, pid = min(known)
+    part = share(settings, len(workers))
+    smtp, pop3 = part.smtp.max_connections, part.pop3.max_connections
     most = {"smtp": smtp, "lmtp": smtp, "pop3": pop3, "pop3s": pop3}
-    for process in processes or ():
-        connections = sum(most.get(name, 0) for name in process.sockets)
-        needed = connections + _SPARE_DESCRIPTORS
-        subject = f"limit of process {process.pid}"
-        if process.max_open_files is None:
-            yield unknown(subject, "its limit of open files could not be read")
-        elif process.max_open_files < needed:
-            yield warning(
-                "limit of open files",
-                f"process {process.pid} may open {process.max_open_files} files,"
-                f" and max_connections allows {connections} connections to {', '.join(process.sockets)}",
-                "At that limit no connection is taken any more.",
-                f"systemctl edit the unit, and say LimitNOFILE={needed}",
-            )
-        else:
-            yield fine("limit of open files", f"process {process.pid} may open {process.max_open_files}")
+    connections = sum(most.get(name, 0) for name in workers[0].sockets)
+    needed = connections + _SPARE_DESCRIPTORS
+    if limit >= needed:
+        return fine(subject, f"process {pid} may open {limit}")
+    return warning(
+        subject,
+        f"process {pid} may open {limit} files, and max_connections allows it {connections} connections",
+        "At that limit no connection is taken any more.",
+        f"systemctl edit the unit, and say LimitNOFILE={needed}",
+    )
 
 
 def backup_disk(facts: Facts) -> Iterator[Finding]:

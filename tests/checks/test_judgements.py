@@ -205,6 +205,13 @@ def test_a_session_that_holds_a_maildrop_for_a_day_and_is_silent_is_stuck() -> N
     assert levels(judge_machine.open_files, replace(FINE, service=service)) == [Level.FINE]
 
 
+def test_a_worker_needs_files_for_its_part_of_the_connections() -> None:
+    worker = Process(7, ("pop3", "pop3s"), 4000)  # and max_connections allows 2000 to each of the two
+    for workers, level in (((worker,), Level.WARNING), ((worker, worker._replace(pid=8)), Level.FINE)):
+        facts = replace(FINE, service=Service(workers, (), None, {}))
+        assert levels(judge_machine.open_files, facts) == [level]
+
+
 def test_root_is_named_where_it_may_ask_the_service_and_not_where_that_does_not_answer() -> None:
     for problem, why in (
         (Unseen("control: no"), "Root may look: run this as root (sudo)."),
