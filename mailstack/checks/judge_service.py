@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,6 +33,9 @@ _EXPECTED: Final = {
 """What every server needs; another unit that is off is so because somebody wants it."""
 
 _BACK_UP: Final = "mailstack database backup; journalctl -u mailstack-backup.service tells of the nightly one"
+_TOLD_FINDINGS: Final = 5
+"""So many are told in words: a table that is lost takes the counters of all accounts with it."""
+
 _HELD: Final = timedelta(hours=12)
 _IDLE_SECONDS: Final = 60.0
 
@@ -51,6 +55,7 @@ def database(facts: Facts) -> Iterator[Finding]:
             "Mail does not come in, and perhaps not out.",
             "Mend what it says; if it can still be read, mailstack database backup FOLDER on another disk"
             " first, and no restart before that: docs/durability.md",
+            stage=store.problem,
         )
         return
     if store.revision is not None and store.revision > schema.HEAD:
@@ -69,15 +74,22 @@ def database(facts: Facts) -> Iterator[Finding]:
             "mailstack database upgrade",
         )
         return
-    for each in store.findings:
+    if store.findings:
         yield wrong(
             "database",
-            each,
-            "Sizes and counts that are wrong confuse mail programs and quotas.",
-            "mailstack database check --repair",
+            _first(store.findings),
+            "What cannot be read nobody gets, and wrong sizes and counts confuse mail programs and quotas.",
+            "mailstack database check --repair; docs/durability.md tells of what that cannot mend",
+            stage=hashlib.sha256(ascii(store.findings).encode()).hexdigest(),
         )
-    if not store.findings:
-        yield fine("database", f"schema {store.revision}" + (", and it adds up" if store.checked else ""))
+        return
+    yield fine("database", f"schema {store.revision}" + (", and it adds up" if store.checked else ""))
+
+
+def _first(findings: Sequence[str]) -> str:
+    """Some of what does not add up, and how much more there is."""
+    more = len(findings) - _TOLD_FINDINGS
+    return "; ".join(findings[:_TOLD_FINDINGS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _usable(facts: Facts) -> Store | None:

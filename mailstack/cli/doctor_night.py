@@ -66,12 +66,17 @@ def _domain(facts: Facts) -> str:
     return next(iter(facts.domains), default or facts.settings.hostname)
 
 
+def key_of(said: Said) -> Key:
+    """What a finding is compared by; no two of one night have the same."""
+    return f"{said.check} {said.finding.subject}"
+
+
 def compared(before: Mapping[Key, Remembered], said: Sequence[Said]) -> Change:
     """What tonight says, against what the last night said.
 
     What could not be seen tonight stays as it was: a resolver that is down has mended nothing.
     """
-    found = {f"{each.check} {each.finding.subject}": each for each in said}
+    found = {key_of(each): each for each in said}
     seen = {each.check for each in said if each.finding.level is not Level.UNKNOWN}
     bad = {key: each for key, each in found.items() if each.finding.level >= Level.ADVICE}
     now = {
