@@ -129,7 +129,7 @@ def served(facts: Facts) -> Iterator[Finding]:
                 f"certificate at {address}",
                 f"the server shows another certificate than {seen.path} holds",
                 "A renewed certificate helps nobody before the server uses it.",
-                "systemctl reload 'mailstack*'; the journal tells if the new files do not fit together",
+                "systemctl reload 'mailstack@*'; the journal tells if the new files do not fit together",
             )
         else:
             yield fine(f"certificate at {address}", "the one on the disk")

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mailstack.checks import judge_certificate
-from mailstack.checks.facts import Facts
+from mailstack.checks.facts import Facts, Service
 from mailstack.checks.finding import Level
 from mailstack.checks.probes import certificate
 from mailstack.service.tls import write_self_signed
@@ -140,3 +140,11 @@ def test_files_that_hold_no_certificate_are_told_and_missing_ones_are_made_at_th
     assert levels(judge_certificate.validity, seen_certificate(tmp_path)) == [Level.UNKNOWN]
     (tmp_path / "c.pem").write_text("nothing")
     assert levels(judge_certificate.validity, seen_certificate(tmp_path)) == [Level.WRONG]
+
+
+def test_a_certificate_that_is_not_shown_takes_a_reload_of_the_services_alone(tmp_path: Path) -> None:
+    write_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", HOST)
+    facts = replace(seen_certificate(tmp_path), service=Service((), (), None, {"[::]:25": "00"}))
+    (found,) = judge_certificate.served(facts)
+    # Sockets, timers and the target, which mailstack* names, too, refuse one.
+    assert found.mend.startswith("systemctl reload 'mailstack@*';")
