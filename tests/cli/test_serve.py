@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import poplib
+import re
 import signal
 import smtplib
 import ssl
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from mailstack.store.engine import Database
 from tests.cli.conftest import CommandLine
+from tests.support.resolver import free_port
 
 SMTP_PORT, POP3_PORT, POP3S_PORT = 2525, 1110, 1995  # as `init` writes them, on an address of our own
 
@@ -83,6 +86,35 @@ def test_status_sees_it_and_sigterm_ends_it(mailstack: CommandLine, served: subp
     served.send_signal(signal.SIGTERM)
     assert served.wait(20) == 0
     assert mailstack("status").code == 69
+
+
+def test_status_tells_who_serves_where_the_database_tells_nothing(
+    mailstack: CommandLine, served: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(code: int, trouble: str) -> None:
+        found = mailstack("status", "--json")
+        assert found.code == code
+        assert trouble in found.json["database_trouble"]
+        counts = ("domains", "accounts", "messages", "octets", "last_backup_at")
+        assert [found.json[name] for name in counts] == [None] * len(counts)
+        assert [each["answers"] for each in found.json["listeners"]] == [True] * 3
+        assert [each["pid"] for each in found.json["processes"]] == [served.pid]
+        shown = mailstack("status")
+        assert shown.code == code
+        assert shown.out.startswith(f"WARNING: {found.json['database_trouble']}\n")
+        assert re.search(r"^size +unknown$", shown.out, re.MULTILINE)
+        assert re.search(r"^last backup +unknown$", shown.out, re.MULTILINE)
+        assert f"process {served.pid}: serves smtp, pop3, pop3s since " in shown.out
+
+    monkeypatch.setenv("MAILSTACK_DATABASE_URL", f"postgresql://mail@127.0.0.1:{free_port()}/mail")
+    told(os.EX_UNAVAILABLE, "the database cannot be reached: ")
+    monkeypatch.delenv("MAILSTACK_DATABASE_URL")
+    database = Database(mailstack.url)
+    with database.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    database.dispose()
+    told(os.EX_CONFIG, "run: mailstack database upgrade")
+    assert mailstack("status", "--json").json["revision"] == "0000"
 
 
 def test_a_port_in_use_is_said_in_a_sentence(

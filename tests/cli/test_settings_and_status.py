@@ -142,6 +142,16 @@ def test_status_tells_why_scram_is_not_offered(mailstack: CommandLine) -> None:
     assert mailstack("status", "--json").json["accounts_without_scram_keys"] == 1
 
 
+def test_status_tells_of_a_database_that_cannot_be_read(mailstack: CommandLine) -> None:
+    (mailstack.file.parent / "state" / "mail.db").write_bytes(b"no database" * 1000)
+    found = mailstack("status", "--json")
+    assert found.code == 69
+    assert "is damaged" in found.json["database_trouble"]
+    assert found.json["accounts"] is None
+    assert found.json["certificate"]["self_signed"]
+    assert [each["answers"] for each in found.json["listeners"]] == [False] * 3
+
+
 def test_status_tells_of_a_domain_and_a_postmaster_that_are_not_there(mailstack: CommandLine) -> None:
     mailstack.good("account", "add", "jo")
     assert mailstack("status", "--json").json["settings_trouble"] is None
