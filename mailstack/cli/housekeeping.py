@@ -47,7 +47,8 @@ def run(
         return
     print(
         f"{show.counted(report.forgotten, 'removed message')} gone for good,"
-        f" {report.orphans} that belonged to nothing, {show.octets(report.freed_octets)} given back"
+        f" {report.orphans} that belonged to nothing, {show.counted(report.events, 'event')} too old to be"
+        f" traced, {show.octets(report.freed_octets)} given back"
     )
 
 
@@ -68,5 +69,6 @@ def _fields(report: Report, names: dict[int, str]) -> dict[str, Any]:
         "warned": [names.get(account_id) for account_id in report.warned],
         "forgotten": report.forgotten,
         "orphans": report.orphans,
+        "events": report.events,
         "freed_octets": report.freed_octets,
     }

@@ -75,6 +75,7 @@ def tell(report: Report) -> None:
         in_use=len(report.in_use),
         forgotten=report.forgotten,
         orphans=report.orphans,
+        events=report.events,
         freed_octets=report.freed_octets,
         warned=len(report.warned),
     )

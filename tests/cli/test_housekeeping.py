@@ -8,9 +8,13 @@ import re
 import pytest
 from sqlalchemy import update
 
+from mailstack.store import events
+from mailstack.store.clock import SECOND, now
 from mailstack.store.engine import Database
+from mailstack.store.events import Kind
 from mailstack.store.tables import entry
-from tests.cli.conftest import CommandLine
+from mailstack.values import DAY_SECONDS
+from tests.cli.conftest import CommandLine, Outcome
 from tests.support import maildrops
 
 JO = "jo@example.org"
@@ -58,6 +62,19 @@ def test_what_comes_back_where_the_number_is_limited_is_told_to_go_again(filled:
     said = filled.good("maildrop", "restore", JO, "--all")
     assert said.out.endswith(" brought back\n")
     assert said.err.startswith("note: housekeeping keeps the 1 newest message of a maildrop, which are fewer")
+
+
+def test_events_that_are_too_old_to_be_traced_are_counted(filled: CommandLine, store: Database) -> None:
+    def run(*options: str) -> Outcome:
+        """Keep house where two events are 31 days old."""
+        old = now() - 31 * DAY_SECONDS * SECOND
+        rows = [events.Row.of(old + n, f"old{n}", Kind.SESSION, [], {"account_id": 1}) for n in range(2)]
+        with store.writing() as connection:
+            events.write(connection, [rows])
+        return filled.good("housekeeping", "run", *options)
+
+    assert ", 2 events too old to be traced, " in run().out
+    assert run("--json").json["events"] == 2
 
 
 def test_restore_wants_names_or_all(filled: CommandLine) -> None:
