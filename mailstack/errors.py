@@ -187,6 +187,10 @@ class BadPassword(Permanent):
     """A password that is empty, or that no client could send."""
 
 
+class AcmeFailed(Temporary):
+    """The certificate authority gave no certificate; the text says why, as it did."""
+
+
 class CannotListen(Permanent):
     """An address cannot be bound: it is taken, or not ours to take."""
 

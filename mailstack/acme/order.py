@@ -19,7 +19,7 @@ from requests.exceptions import RequestException, SSLError, Timeout
 
 from mailstack import __version__
 from mailstack.acme.challenges import answering
-from mailstack.errors import StoreUnavailable
+from mailstack.errors import AcmeFailed
 from mailstack.files import write_whole
 
 _PATIENCE: Final = timedelta(minutes=2)
@@ -33,10 +33,6 @@ class Issued(NamedTuple):
 
     chain: bytes
     private_key: bytes
-
-
-class AcmeFailed(StoreUnavailable):
-    """The authority gave no certificate; the text says why, as it did."""
 
 
 class _Network(client.ClientNetwork):

@@ -37,6 +37,7 @@ EXITS: dict[type[BaseException], int] = {
     errors.NoSuchMailbox: os.EX_NOUSER,
     errors.StoreUnavailable: os.EX_UNAVAILABLE,
     errors.NotRunning: os.EX_UNAVAILABLE,
+    errors.AcmeFailed: os.EX_UNAVAILABLE,
     errors.CannotListen: os.EX_UNAVAILABLE,
     errors.Temporary: os.EX_TEMPFAIL,
     errors.Permanent: os.EX_DATAERR,
