@@ -294,6 +294,7 @@ class Connection(asyncio.Protocol):
             self._active_at = self._loop.time()
             if self._session.ended is not None:
                 await self._answers.closed()  # whoever reads our last word may log in again at once
+            self._outlet.check()
             await self._send(reply)
             self._end_if_over()
             work = None if self._closing else self._advance()

@@ -26,7 +26,7 @@ class Tally:
 
     @property
     def cut(self) -> bool:
-        """Whether a message was begun and has not been sent whole."""
+        """Whether a message was about to be sent whole, and has not been."""
         return self.sending is not None
 
     def finish_sending(self) -> None:

@@ -34,17 +34,18 @@ def begin(turn: Turn, answers: Answers) -> Reply | Ask:
 async def fulfil(turn: Turn, ask: Ask, answers: Answers, outlet: Outlet) -> Reply:
     """Answer `ask` and all that the turn asks after it; its reply.
 
-    Raises Gone when nobody is there to be answered any more, and what the turn did not foresee.
+    Raises Gone where nobody is there any more and more would be asked for, and what the turn did not
+    foresee. What was asked for already is told to the turn all the same: a commit has removed mail, or
+    failed, whoever has left meanwhile.
     """
     try:
         while True:
+            outlet.check()
             try:
                 answer = await answers.to(ask)
             except Exception as error:
-                outlet.check()
                 ask = turn.throw(error)
             else:
-                outlet.check()
                 ask = turn.send(answer)
     except StopIteration as end:
         reply: Reply = end.value

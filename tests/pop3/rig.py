@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -88,10 +88,13 @@ class Rig:
         assert (await client.log_in()).startswith(b"+OK ")
         return client
 
-    async def until_sessions(self, count: int) -> None:
+    async def until(self, fact: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.listener.sessions != count:  # noqa: ASYNC110 (looks from outside)
+            while not fact():  # noqa: ASYNC110 (looks from outside)
                 await asyncio.sleep(0.005)
+
+    async def until_sessions(self, count: int) -> None:
+        await self.until(lambda: self.listener.sessions == count)
 
 
 class Client:

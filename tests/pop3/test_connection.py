@@ -14,7 +14,8 @@ from mailstack.errors import StoreUnavailable
 from mailstack.log import line
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.pop3.outlet import HIGH_WATER
-from mailstack.store import fetching
+from mailstack.store import fetching, story
+from mailstack.store.events import Kind
 from mailstack.store.listing import PAGE_ENTRIES
 from tests.pop3.transcript import NAME, SECRET, dotted, sized
 
@@ -192,7 +193,8 @@ async def test_quit_is_finished_when_the_client_does_not_wait_for_it(start):  # 
         assert await rig.messages() == 1
 
 
-async def test_a_commit_under_way_survives_the_end_of_its_connection(start, monkeypatch):
+async def test_a_commit_under_way_survives_the_end_of_its_connection(start, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="mailstack")
     async with start() as rig:
         await rig.deliver(sized(50))
         begun, go_on = asyncio.Event(), asyncio.Event()
@@ -212,8 +214,34 @@ async def test_a_commit_under_way_survives_the_end_of_its_connection(start, monk
         assert (await other.log_in()).startswith(b"-ERR [IN-USE]")  # until the commit is done
         go_on.set()
         await rig.until_sessions(1)
+        [fields] = [each.fields for each in caplog.records if each.getMessage() == "pop3.session"]
+        assert (fields["deleted"], fields["deleted_octets"], fields["trouble"]) == (1, 50, None)
+        assert rig.store.counts["deleted"] == 1
+        await rig.store.journal.flush()
+        [session] = (await rig.store.read(story.find, None, 0)).events
+        assert (session.kind, session.told["deleted"]) == (Kind.SESSION, "1")
         assert (await other.log_in()).startswith(b"+OK")
         assert await rig.messages() == 0
+
+
+async def test_why_a_commit_failed_is_logged_where_nobody_waits_for_it_any_more(start, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="mailstack")
+    async with start() as rig:
+        await rig.deliver(sized(50))
+
+        async def fail(account_id, uids, **lock):
+            client.reset()
+            await rig.until(lambda: connection._outlet.lost)
+            raise StoreUnavailable("the disk is on fire")
+
+        monkeypatch.setattr(rig.store, "expunge", fail)
+        client = await rig.log_in()
+        connection = next(iter(rig.listener._crowd))
+        client.send(b"DELE 1\r\nQUIT\r\n")
+        await rig.until_sessions(0)
+        [fields] = [each.fields for each in caplog.records if each.getMessage() == "pop3.session"]
+        assert (fields["deleted"], fields["trouble"]) == (0, "the disk is on fire")
+        assert await rig.messages() == 1
 
 
 async def test_a_quit_whose_commit_fails_says_so_once(start, monkeypatch):
@@ -324,9 +352,7 @@ async def test_a_message_that_was_cut_is_not_logged_as_retrieved(start, caplog):
             client.writer.transport.pause_reading()
             client.send(b"RETR 2\r\n")
             connection = next(iter(rig.listener._crowd))
-            async with asyncio.timeout(5):
-                while not connection._outlet.blocked:  # noqa: ASYNC110 (looks from outside)
-                    await asyncio.sleep(0.005)
+            await rig.until(lambda: connection._outlet.blocked)
             client.reset()
             await rig.until_sessions(0)
     [record] = [record for record in caplog.records if record.getMessage() == "pop3.session"]
