@@ -41,9 +41,9 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_active_at", "_answers", "_began_at", "_closing", "_crowd", "_draining", "_eof", "_inlet", "_loop",
-        "_outlet", "_over", "_peer", "_pulse", "_reason", "_session", "_session_id", "_surroundings",
-        "_task", "_tls", "_transport",
+        "_active_at", "_answers", "_awaiting", "_began_at", "_closing", "_crowd", "_draining", "_eof",
+        "_inlet", "_loop", "_outlet", "_over", "_peer", "_pulse", "_reason", "_session", "_session_id",
+        "_surroundings", "_task", "_tls", "_transport",
     )
     # fmt: on
 
@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._outlet = Outlet(loop)
         self._pulse = tcp.Pulse()
         self._task: asyncio.Task[None] | None = None
+        self._awaiting = False  # an answer for the session, and so the peer for us
         self._tls: str | None = None
         self._reason: str | None = None  # why the connection ends
         self._eof = False  # the peer sends no more
@@ -141,8 +142,8 @@ class Connection(asyncio.Protocol):
             self._close("idle")
 
     def silence(self, now: float) -> float:
-        """For how long nothing was asked; none after the login, when an account has its own right to wait."""
-        return 0.0 if self._session.logged_in else now - self._active_at
+        """For how long the peer has let us wait; none after the login, when an account has a right to."""
+        return 0.0 if self._awaiting or self._session.logged_in else now - self._active_at
 
     def give_way(self) -> None:
         """Make room for somebody else; nothing is said, as in `kick`."""
@@ -300,12 +301,15 @@ class Connection(asyncio.Protocol):
             work = None if self._closing else self._advance()
 
     async def _fulfil(self, turn: Turn, ask: Ask) -> Reply:
+        self._awaiting = True
         try:
             return await turns.fulfil(turn, ask, self._answers, self._outlet)
         except Gone:
             raise
         except Exception as error:
             return self._unforeseen(error)
+        finally:
+            self._awaiting = False
 
     def _unforeseen(self, error: Exception) -> Reply:
         log.failure("pop3.failure", error, session=self._session_id, account=self._answers.account)

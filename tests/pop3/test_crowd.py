@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import Callable
 
 import pytest
 
 from mailstack import crowd
+from mailstack.auth.logins import Logins
 from mailstack.settings import Pop3
+from tests.pop3.transcript import NAME, SECRET
 
+INITIAL = b64encode(f"\0{NAME}\0{SECRET}".encode()).decode()
 FULL = b"-ERR [SYS/TEMP] too many connections, try again later\r\n"
 
 
@@ -58,6 +62,39 @@ async def test_octets_of_a_line_that_does_not_end_are_silence(start, patience):
         newcomer = await rig.connect()
         assert await newcomer.ask(b"NOOP") == b"-ERR log in first\r\n"
         await trickling.ended()
+
+
+@pytest.mark.parametrize(
+    "last_step",
+    [f"USER {NAME}\r\nPASS {SECRET}\r\n", f"AUTH PLAIN {INITIAL}\r\n"],
+    ids=["PASS", "AUTH"],
+)
+async def test_whose_login_is_under_way_makes_no_room(start, patience, monkeypatch, last_step):
+    """A device that nobody knows waits for seconds while somebody guesses, and not by its own choice."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    log_in = Logins.log_in
+
+    async def slow(self, *words, **options):
+        begun.set()
+        await go_on.wait()
+        return await log_in(self, *words, **options)
+
+    monkeypatch.setattr(Logins, "log_in", slow)
+    async with start(max_connections=2) as rig:
+        waiting = await rig.connect()
+        waiting.send(last_step.encode())
+        await begun.wait()
+        silent = await rig.connect()
+        patience(0)
+        await asyncio.sleep(0.01)
+        newcomer = await rig.connect()
+        assert await silent.ended() == b""
+        patience(60)
+        go_on.set()
+        while (line := await waiting.line()) == b"+OK password please\r\n":
+            pass
+        assert line == b"+OK 0 messages (0 octets)\r\n"
+        assert await newcomer.ask(b"NOOP") == b"-ERR log in first\r\n"
 
 
 @pytest.mark.parametrize("implicit_tls", [True, False])
