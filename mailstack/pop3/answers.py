@@ -35,6 +35,9 @@ from mailstack.store.walk import Content, Walk
 _TRIED: Final = 100
 """Characters of a name that are told: by mistake it may be a password, and from strangers anything."""
 
+_LOST: Final = "the lock of the maildrop was lost"
+"""It died with its database connection; another session may work here by now."""
+
 
 class Answers:
     """One connection's way to the mail: it holds the lock from login until `close`."""
@@ -47,6 +50,7 @@ class Answers:
         "_lock",
         "_login_delay_seconds",
         "_logins",
+        "_losses",
         "_peer",
         "_store",
         "_walk",
@@ -65,6 +69,7 @@ class Answers:
         self._peer: Final = peer
         self._lock: MaildropLock | None = None
         self._last_lock: MaildropLock | None = None  # the one that `close` has let go
+        self._losses = 0  # how often the locks were lost, this one or none
         self._last_uid = 0
         self._walk: Walk | None = None  # from the first message that was asked for
         self.account_id = 0
@@ -81,6 +86,13 @@ class Answers:
         if self._lock is not None:
             self._lock.release()
             self._last_lock, self._lock = self._lock, None
+
+    def lose_lock(self) -> bool:
+        """Every lock that was there is lost; whether a maildrop was open under one."""
+        self._losses += 1  # a login under way may have the lock, and the maildrop not yet
+        held = self.holds_lock
+        self.close()
+        return held
 
     async def closed(self) -> None:
         """Let the maildrop go, and wait until the next session can have it."""
@@ -154,8 +166,7 @@ class Answers:
         if isinstance(ask, LogIn | FindKeys | Judge | Enter):
             return await self._authenticated(ask)
         if self._lock is None:
-            # The lock died with its database connection; another session may work here by now.
-            raise StoreUnavailable("the lock of the maildrop was lost")
+            raise StoreUnavailable(_LOST)
         match ask:
             case OpenMessage(uid, peek, behind, surrogates):
                 if self._walk is None:
@@ -235,9 +246,12 @@ class Answers:
         lock = await self._store.lock_maildrop(
             account_id, holder=self._peer, login_delay_seconds=self._login_delay_seconds
         )
+        losses = self._losses
         try:
             # Only now: what another session removed until a moment ago must not be counted.
             snapshot = await self._store.open_maildrop(account_id)
+            if self._losses != losses:
+                raise StoreUnavailable(_LOST)
         except BaseException:
             lock.release()
             raise

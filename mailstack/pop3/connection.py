@@ -201,8 +201,7 @@ class Connection(asyncio.Protocol):
 
     def lose_lock(self) -> None:
         """The lock has gone, and the maildrop may be another session's: this one is over."""
-        if self._answers.holds_lock:
-            self._answers.close()
+        if self._answers.lose_lock():
             self._session.ended = "lock lost"
 
     # -- obeying ---------------------------------------------------------------------------------
