@@ -170,6 +170,9 @@ class Connection(asyncio.Protocol):
         Nothing is said: the client would take it for the answer to its next command. A commit
         under way is still finished, anything else is cut.
         """
+        if self._outlet.lost and self._task is None:  # it has ended since it was chosen
+            await self._answers.closed()
+            return
         if not self._answers.expunging:
             self._answers.close()
         if self._task is None:

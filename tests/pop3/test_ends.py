@@ -31,3 +31,18 @@ async def test_a_lock_that_is_lost_during_the_login_lets_nobody_in(start, rememb
         assert await client.ask(b"STAT") == b"-ERR log in first\r\n"
         rig.store.open_maildrop = look
         assert (await client.log_in()).startswith(b"+OK 1 message ")
+
+
+async def test_a_session_that_ends_by_itself_keeps_no_kick_waiting(start):
+    async with start() as rig:
+        await rig.log_in()
+        connection = next(iter(rig.listener._crowd))
+
+        def wanted(_told):
+            connection.abort("idle")  # its end is told in the next turn of the loop
+            return True
+
+        async with asyncio.timeout(1):
+            await rig.listener.kick(wanted)
+        assert rig.listener.sessions == 0
+        await rig.log_in()
