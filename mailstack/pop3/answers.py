@@ -150,8 +150,12 @@ class Answers:
         if lock is None:
             return None
         snapshot = None
-        with suppress(NoSuchMailbox):
-            snapshot = self._store.open_maildrop_at_once(known.account_id)
+        try:
+            with suppress(NoSuchMailbox):
+                snapshot = self._store.open_maildrop_at_once(known.account_id)
+        except BaseException:
+            lock.release()
+            raise
         if snapshot and snapshot.password_hash == known.password_hash and snapshot.address == known.address:
             return self._entered(known.account_id, known.name, lock, snapshot)
         lock.release()

@@ -49,6 +49,20 @@ async def test_a_poll_asks_no_thread(start):
         assert all(await asyncio.gather(*busy))
 
 
+async def test_a_poll_that_fails_does_not_keep_the_lock(start):
+    async with polling(start) as rig:
+        look = rig.store.open_maildrop_at_once
+
+        def fail(_account_id):
+            raise RuntimeError("a bug")
+
+        rig.store.open_maildrop_at_once = fail
+        client = await rig.connect()
+        assert await client.log_in() == b"-ERR [SYS/TEMP] local error, try again later\r\n"
+        rig.store.open_maildrop_at_once = look
+        assert (await client.log_in()).startswith(b"+OK")
+
+
 async def test_polls_keep_to_the_login_delay(start):  # RFC 2449 §6.5
     async with start(login_delay_seconds=60) as rig:
         await (await rig.log_in()).ask(b"QUIT")
