@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 from mailstack.auth.sasl import encoded
 from mailstack.errors import (
-    BadResponse,
     LoggedInLately,
     LoginRefused,
     MaildropInUse,
@@ -75,7 +74,6 @@ class Row(NamedTuple):
 # RFC 3206 §4 and §5.
 FAILURES: Final[dict[type[BaseException], Row]] = {
     Refused: Row(None, None),
-    BadResponse: Row(None, None),
     LoginRefused: Row("AUTH", "wrong name or password"),
     MaildropInUse: Row("IN-USE", None),
     LoggedInLately: Row("LOGIN-DELAY", None),
