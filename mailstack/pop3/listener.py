@@ -41,8 +41,7 @@ async def serve(
     """Accept POP3 sessions on bound sockets, which belong to the listener from now on.
 
     `tls` is asked at each handshake; with `implicit_tls` (RFC 8314 §3.3) the handshake comes first,
-    else STLS is offered while `tls` has a context. `retention` is what holds for an account that says
-    nothing, for EXPIRE.
+    else STLS is offered. `retention` is what holds for an account that says nothing, for EXPIRE.
     """
     surroundings = Surroundings(
         store=store,
