@@ -12,6 +12,7 @@ from mailstack.auth.memory import Known
 from mailstack.errors import LoginRefused, NoSuchMailbox, StoreUnavailable
 from mailstack.pop3.asks import (
     Ask,
+    Authenticate,
     Enter,
     Expunge,
     FindKeys,
@@ -167,7 +168,7 @@ class Answers:
             return offered(ask.channel, keys=await self._logins.scram_works())
         if isinstance(ask, LoadExpiry):
             return await self._expiry()
-        if isinstance(ask, LogIn | FindKeys | Judge | Enter):
+        if isinstance(ask, Authenticate):
             return await self._authenticated(ask)
         if self._lock is None:
             raise StoreUnavailable(_LOST)
@@ -197,7 +198,7 @@ class Answers:
             return await self._expiries.of_all()
         return await self._expiries.of_account(self.account_id)
 
-    async def _authenticated(self, ask: LogIn | FindKeys | Judge | Enter) -> object:
+    async def _authenticated(self, ask: Authenticate) -> object:
         guest = self._guest
         try:
             match ask:

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mailstack.auth import sasl
 from mailstack.auth.sasl import Channel, Enter, FindKeys, Judge, LogIn
 
-__all__ = ["Ask", "Content", "Enter", "Expunge", "FindKeys", "Judge", "LoadListing", "LoadMechanisms"]
-__all__ += ["LoadExpiry", "LoadLayout", "LoadUniqueIds", "LogIn", "OpenMessage"]
+__all__ = ["Ask", "Authenticate", "Content", "Enter", "Expunge", "FindKeys", "Judge", "LoadListing"]
+__all__ += ["LoadExpiry", "LoadLayout", "LoadMechanisms", "LoadUniqueIds", "LogIn", "OpenMessage"]
 
 
 class Content(Protocol):
@@ -92,7 +93,7 @@ class Expunge:
     uids: Sequence[int]
 
 
-Authenticate = LogIn | FindKeys | Judge | Enter
+Authenticate = sasl.Ask
 """Who is there."""
 
 Announce = LoadMechanisms | LoadExpiry
