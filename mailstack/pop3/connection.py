@@ -24,7 +24,7 @@ from mailstack.pop3.outlet import Gone, Outlet
 from mailstack.pop3.record import SessionInfo
 from mailstack.pop3.replies import Reply, reply_to
 from mailstack.pop3.session import Session, Turn
-from mailstack.pop3.surroundings import Surroundings
+from mailstack.pop3.surroundings import Surroundings, refusal
 from mailstack.tls import Tls, reason_of
 
 _COMMANDS_AT_ONCE: Final = 200
@@ -82,8 +82,9 @@ class Connection(asyncio.Protocol):
         self._peer = peer_of(transport.get_extra_info("peername"))
         self._answers = Answers(self._surroundings, peer=self._peer.address)
         self._begin()
-        if self._tls is None and (refusal := self._crowd.join(self, self._peer, self._loop.time())):
-            self._outlet.write(self._surroundings.refusal(self._peer.address, refusal).text)
+        if self._tls is None and (why := self._crowd.join(self, self._peer, self._loop.time())):
+            self._surroundings.note_refusal(self._peer.address, why)
+            self._outlet.write(refusal(why).text)
             self._close("refused")
         else:
             self._outlet.write(self._session.greeting().text)

@@ -62,7 +62,7 @@ class Handshake(asyncio.Protocol):
         self._began_at = self._loop.time()
         if refusal := self._crowd.arrive(self, self._peer, self._began_at):
             # Without a handshake nothing can be said, and to shake hands first is what costs most.
-            self._surroundings.refusal(self._peer.address, refusal)
+            self._surroundings.note_refusal(self._peer.address, refusal)
             plain.abort()
         else:
             self._under_way.add(self)

@@ -36,11 +36,10 @@ class Surroundings:
         """How long a session may say nothing (RFC 1939 §3, autologout)."""
         return self.settings.idle_seconds if logged_in else self.settings.login_idle_seconds
 
-    def refusal(self, address: str, why: Refusal) -> Reply:
-        """What is said in place of the greeting to a connection that is one too many (RFC 3206 §4)."""
+    def note_refusal(self, address: str, why: Refusal) -> None:
+        """Log and count a connection that is one too many."""
         log.event("pop3.refused", address=address, why=why.value)
         self.store.counts["pop3_connections_refused"] += 1
-        return negative(f"{why.value}, try again later", "SYS/TEMP")
 
     def channel(self, peer: Peer, *, tls: bool, end_point: bytes | None = None) -> Channel:
         """What a session may know of a connection to `peer`."""
@@ -50,6 +49,11 @@ class Surroundings:
             login_delay_seconds=self.settings.login_delay_seconds,
             end_point=end_point,
         )
+
+
+def refusal(why: Refusal) -> Reply:
+    """What is said in place of the greeting to a connection that is one too many (RFC 3206 §4)."""
+    return negative(f"{why.value}, try again later", "SYS/TEMP")
 
 
 _channel: Final = lru_cache(maxsize=1024)(Channel)
