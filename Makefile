@@ -46,8 +46,8 @@ test-appliance: debian-test $(VENV)/test.stamp  ## install the Debian package on
 test-long: debian-test $(VENV)/test.stamp  ## run the tests that take too long for every day
 	@$(BIN)/pytest -m long --timeout 3600
 
-bench: $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5, PEER=sdbox|maildir|both
-	@requirements/install-debian run bench
+bench: debian-run $(VENV)/run.stamp  ## measure it beside Postfix and Dovecot, as root; ROUNDS=5, SCALE=0.5, PEER=sdbox|maildir|both
+	@requirements/install-debian bench
 	@$(BIN)/python -m bench.compare --rounds $(ROUNDS) --scale $(SCALE) --peer $(PEER) --results bench/results.json
 
 lint: debian-test $(VENV)/test.stamp  ## check style, types and the borders between the packages
