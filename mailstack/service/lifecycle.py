@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -23,7 +23,7 @@ from mailstack.service.reload import Reload, Reread
 from mailstack.service.sockets import Sockets
 from mailstack.service.systemd import Manager
 from mailstack.service.tickets import TicketKeys
-from mailstack.service.watchdog import Watchdog
+from mailstack.service.watchdog import WatchdogOfDebug
 from mailstack.service.watching import CertificateWatch
 from mailstack.settings import Settings, share
 from mailstack.store import fitness, schema
@@ -113,10 +113,12 @@ async def serve(
 
             stack.callback(metrics.serve(sockets["metrics"], settings, store))
         heartbeat = Heartbeat(manager, store, list(sockets), listeners)
+        watchdog = stack.enter_context(closing(WatchdogOfDebug(settings.log.level)))
 
         def adopt(new: Settings) -> None:
             watch.follow(new.certificate_files)  # the only one that may refuse, so it comes first
             log.configure(new.log.level)
+            watchdog.adopt(new.log.level)
             directory.adopt(default_domain=new.default_domain, postmaster=new.postmaster)
             logins.adopt(default_domain=new.default_domain)
             for smtp_listener in smtp_listeners:
@@ -127,8 +129,6 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, Reload(settings, reread, adopt, heartbeat))
         if keeps_house:
             await stack.enter_async_context(housekeeping.kept(store, settings))
-        if settings.log.level == "debug":
-            stack.callback(Watchdog().close)
         log.event("serving", on=_described(sockets))
         memory.settle()
         heartbeat.ready()

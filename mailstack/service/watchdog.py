@@ -39,3 +39,24 @@ class Watchdog:
     def close(self) -> None:
         """End the beat."""
         self._timer.cancel()
+
+
+class WatchdogOfDebug:
+    """A watchdog while the log's level is `debug`, which a reload may change."""
+
+    def __init__(self, level: str) -> None:
+        self._watchdog: Watchdog | None = None
+        self.adopt(level)
+
+    def adopt(self, level: str) -> None:
+        """Go by this level from now on."""
+        if level != "debug":
+            self.close()
+        elif self._watchdog is None:
+            self._watchdog = Watchdog()
+
+    def close(self) -> None:
+        """End the beat, if there is one."""
+        if self._watchdog is not None:
+            self._watchdog.close()
+            self._watchdog = None

@@ -8,6 +8,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -155,6 +156,35 @@ def test_a_reload_changes_what_can_be_changed_and_names_the_rest(
     said = [line for line in appliance.said().splitlines() if "event=reloaded" in line]
     assert len(said) == 1
     assert "changed=smtp.max_recipients needs_restart=smtp.max_message_size" in said[0]
+
+
+def test_a_reload_to_debug_listens_for_deafness_and_one_back_does_not(
+    appliance: Appliance, manager: Manager
+) -> None:
+    process = appliance.run(environ=manager.environ(watchdog_seconds=60))
+    process.wait_ready()
+    manager.wait_for("READY")
+    assert not beats(process.pid)
+    levels = ("[store]\n", '[log]\nlevel = "debug"\n[store]\n', '[log]\nlevel = "info"\n[store]\n')
+    for before, after, level in ((*levels[:2], "debug"), (*levels[1:], "info")):
+        change(appliance, before, after)
+        os.kill(process.pid, signal.SIGHUP)
+        manager.wait_for("RELOADING")
+        manager.wait_for("READY")
+        assert beats(process.pid) is (level == "debug")
+
+
+def beats(pid: int) -> bool:
+    """Whether the process wakes up a hundred times a second, as one does that measures its own deafness."""
+
+    def waits() -> int:
+        found = re.search(r"^voluntary_ctxt_switches:\s(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+        assert found is not None
+        return int(found[1])
+
+    before = waits()
+    time.sleep(1)
+    return waits() - before > 20
 
 
 def test_a_reload_of_settings_that_are_wrong_changes_nothing(appliance: Appliance, manager: Manager) -> None:
