@@ -30,6 +30,7 @@ def test_every_command_has_help_with_an_example(mailstack: CommandLine) -> None:
         helped = mailstack.good(*name, "--help")
         assert "Example: " in helped.out, name
         assert " ".join(("mailstack", *name)) in " ".join(helped.out.split()), name
+        assert mailstack.good(*name, "-h") == helped, name
 
 
 def test_help_begins_with_what_is_used_every_day() -> None:
@@ -103,6 +104,7 @@ def test_shells_can_complete_commands(words: str, completed: list[str]) -> None:
         (["account", "add", "serve"], None),
         (["--config", "serve", "status"], None),
         (["serve", "--help"], None),
+        (["serve", "smtp", "-h"], None),
         ([], None),
     ],
 )
