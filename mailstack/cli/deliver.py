@@ -61,6 +61,7 @@ def deliver(
     An address may be whatever RCPT takes. The message is in every maildrop or, where the exit code
     is not 0, in none. 75: try again later. 67: nobody there. 65: not this message.
     """
+    began_as = os.geteuid()
     try:
         settings = admin(context).settings
         with admin(context).database() as database:
@@ -68,8 +69,7 @@ def deliver(
     except Exception as error:
         if admin(context).debug:
             traceback.print_exc()
-        for line in exits.sentence(error).splitlines():
-            print(f"mailstack: {line}", file=sys.stderr)
+        exits.complain(error, began_as)
         return code(error)
     return 0
 

@@ -74,9 +74,14 @@ def obey(command: Callable[[], int], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        for line in (sentence(error) + _advice(error, began_as)).splitlines():
-            print(f"mailstack: {line}", file=sys.stderr)
+        complain(error, began_as)
         return exit_code(error)
+
+
+def complain(error: Exception, began_as: int) -> None:
+    """Say on standard error what went wrong, and what mends it for the user who began the command."""
+    for line in (sentence(error) + _advice(error, began_as)).splitlines():
+        print(f"mailstack: {line}", file=sys.stderr)
 
 
 def _stand_in() -> None:

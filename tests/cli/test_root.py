@@ -98,6 +98,14 @@ def test_the_doctor_of_an_ordinary_user_says_what_root_may_see(root: Root) -> No
     assert "control: Permission denied to the user daemon" in unseen["service"]["what"]
 
 
+def test_mail_of_an_ordinary_user_can_be_delivered_by_root(root: Root) -> None:
+    root.database.parent.chmod(0o700)  # as a packaged state_dir is
+    (root.config.parent / "credentials").chmod(0o755)
+    refused = root("deliver", "jo@example.org", user="daemon")
+    assert refused.returncode == os.EX_TEMPFAIL
+    assert refused.stderr.endswith("Permission denied to the user daemon; run this as root (sudo)\n")
+
+
 def test_it_counts_for_workers_and_after_a_reload(root: Root) -> None:
     process = subprocess.Popen(
         root.words("serve", "smtp", "--workers", 2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,19 @@ from tests.support.appliance import DOMAIN, HOSTNAME, PASSWORD, POP3_PORT, POP3S
 
 pytestmark = pytest.mark.clients
 
+PAGE = (Path(__file__).parents[2] / "docs" / "accounts.md").read_text()
+
 COUNT = 5
+
+
+def of_page(pattern: str, appliance: Appliance, *, quoted: bool = False) -> str:
+    """What an administrator copies from the page on accounts, for this checkout and its server."""
+    found = re.search(pattern, PAGE, re.MULTILINE)
+    assert found is not None
+    program, *arguments = delivering(appliance)
+    words = ", ".join(f'"{each}"' for each in arguments) if quoted else " ".join(arguments)
+    text = found[1].replace('"deliver"' if quoted else "deliver", words, 1)
+    return text.replace("/usr/bin/mailstack", program).replace("jo@example.org", f"ben@{DOMAIN}")
 
 
 def delivering(appliance: Appliance, *arguments: str) -> list[str]:
@@ -24,8 +38,7 @@ def delivering(appliance: Appliance, *arguments: str) -> list[str]:
 
 def test_getmail(appliance: Appliance, tmp_path: Path) -> None:
     fill(appliance)
-    python, *arguments = delivering(appliance, "--sender", "%(sender)", f"ben@{DOMAIN}")
-    quoted = ", ".join(f'"{each}"' for each in arguments)
+    destination = of_page(r"^```ini\n(\[destination\](?:.|\n)+?)^```", appliance, quoted=True)
     (tmp_path / "rc").write_text(
         f"""
 [retriever]
@@ -36,11 +49,7 @@ username = anna
 password = {PASSWORD}
 ca_certs = {appliance.certificate}
 ssl_cert_hostname = {HOSTNAME}
-[destination]
-type = MDA_external
-path = {python}
-arguments = ({quoted})
-allow_root_commands = true
+{destination}
 [options]
 delete = true
 """
@@ -57,18 +66,19 @@ delete = true
 @pytest.mark.skipif(shutil.which("fetchmail") is None, reason="fetchmail is not installed")
 def test_fetchmail(appliance: Appliance, tmp_path: Path) -> None:
     fill(appliance)
-    mda = " ".join(delivering(appliance, "--sender", "%F", f"ben@{DOMAIN}"))
+    mda = of_page(r'^(mda ".+")$', appliance)
     (tmp_path / "rc").write_text(
         f"""
 set no bouncemail
 set invisible
 poll {appliance.host} protocol pop3 service {POP3_PORT} timeout 60
-  user "anna" password "{PASSWORD}" sslproto "" no rewrite pass8bits fetchall no keep mda "{mda}"
+  user "anna" password "{PASSWORD}" sslproto "" no rewrite pass8bits fetchall no keep {mda}
 """
     )
     (tmp_path / "rc").chmod(0o600)
     command = ["fetchmail", "--fetchmailrc", tmp_path / "rc", "--pidfile", tmp_path / "pid"]
-    done = subprocess.run(command, capture_output=True, timeout=100)
+    as_root = {**os.environ, "FETCHMAILUSER": "root"}
+    done = subprocess.run(command, capture_output=True, timeout=100, env=as_root)
     assert done.returncode == 0, done.stdout + done.stderr
     moved(appliance)
 
