@@ -120,7 +120,12 @@ def _place(config: Path, directory: Path | None, base_port: int) -> Place:
         return places.folder(directory, places.above(base_port))
     if os.geteuid() != 0:
         raise Usage("setup makes a system user and units, so it is for root; or try it with --directory DIR")
-    return places.machine(config)
+    if config.resolve() != settings.DEFAULT_PATH.resolve():
+        raise Usage(
+            f"the units read {settings.DEFAULT_PATH} and would not know {config}; leave out --config and"
+            " MAILSTACK_CONFIG, or put everything elsewhere with --directory DIR"
+        )
+    return places.machine(settings.DEFAULT_PATH)
 
 
 def _hostname(given: str | None, domain: str) -> str:

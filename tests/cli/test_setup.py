@@ -226,6 +226,15 @@ def test_who_is_not_root_is_told_the_other_way(command: CommandLine) -> None:
     assert "--directory DIR" in refused.err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets up a machine")
+def test_settings_where_the_units_do_not_look_are_refused(command: CommandLine) -> None:
+    refused = command("setup", ADDRESS, "--offline")
+    assert refused.code == 64
+    assert f"the units read /etc/mailstack/mailstack.toml and would not know {command.file};" in refused.err
+    assert "--directory DIR" in refused.err
+    assert not command.file.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_what_is_made_for_the_service_belongs_to_it() -> None:
     nobody = pwd.getpwnam("nobody")
