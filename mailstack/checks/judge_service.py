@@ -11,7 +11,7 @@ from mailstack.checks.facts import Backups, Facts, Store, Unit, Unseen
 from mailstack.checks.finding import Finding, advice, fine, unknown, unseen, warning, wrong
 from mailstack.errors import BadAddress
 from mailstack.mail.address import fold_domain, fold_local_part, parse_mailbox
-from mailstack.settings import Settings
+from mailstack.settings import LISTENING, Settings
 from mailstack.store import schema
 
 _BACKUP_AGE: Final = timedelta(hours=30)
@@ -31,6 +31,9 @@ _EXPECTED: Final = {
     "mailstack-doctor.timer",
 }
 """What every server needs; another unit that is off is so because somebody wants it."""
+
+_PORTS: Final = ("smtp", "pop3", "pop3s")
+"""What the server listens on unless its settings name no address for it, by the sockets' names."""
 
 _BACK_UP: Final = "mailstack database backup; journalctl -u mailstack-backup.service tells of the nightly one"
 _TOLD_FINDINGS: Final = 5
@@ -261,8 +264,9 @@ def units(facts: Facts) -> Iterator[Finding]:
     found = facts.service.units if facts.service else None
     if found is None:
         return
+    unused = {f"mailstack-{name}.socket": name for name in _PORTS if not facts.settings.listening[name]}
     for unit in found:
-        yield _of_unit(unit)
+        yield _of_unused(unit, unused[unit.name]) if unit.name in unused else _of_unit(unit)
     if not found:
         yield advice(
             "units",
@@ -270,6 +274,18 @@ def units(facts: Facts) -> Iterator[Finding]:
             "After a reboot nobody starts the server.",
             "mailstack setup you@example.org writes them",
         )
+
+
+def _of_unused(unit: Unit, name: str) -> Finding:
+    """Of a port that the settings do without."""
+    if unit.active != "active" and unit.enabled != "enabled":
+        return fine(unit.name, "off")
+    return warning(
+        unit.name,
+        f"it is {unit.enabled} and {unit.active}, and {LISTENING[name]} names no address",
+        "A port is open, or will be after a reboot, that the settings do without.",
+        f"systemctl disable --now {unit.name}; or name its address in the settings",
+    )
 
 
 def _of_unit(unit: Unit) -> Finding:
@@ -292,16 +308,23 @@ def _of_unit(unit: Unit) -> Finding:
             unit.name,
             "it is not enabled",
             "It does not come back after a reboot.",
-            f"systemctl enable --now {unit.name}",
+            _enable(unit.name),
         )
     if not started_by_others and unit.active != "active":
         return warning(
             unit.name,
             f"it is {unit.active}",
             "Nothing waits there for mail or for the hour.",
-            f"systemctl start {unit.name}",
+            f"systemctl restart {unit.name}",
         )
     return fine(unit.name, f"{unit.active}, {unit.sub}")
+
+
+def _enable(name: str) -> str:
+    # systemd opens no port for a service that runs already, as for its other port; a restart ends that first.
+    if name.endswith(".socket"):
+        return f"systemctl enable {name}; systemctl restart {name}"
+    return f"systemctl enable --now {name}"
 
 
 def processes(facts: Facts) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -166,10 +165,12 @@ def install(backups: Path, program: Path | None = None) -> list[Path]:
     return written
 
 
-def start(units: Sequence[str] = (TARGET,)) -> None:
-    """Enable units for every boot from now on and start them; raises NotRunning where one fails."""
-    _told("systemctl", "enable", "--quiet", *units)
-    _told("systemctl", "start", *units)
+def start() -> None:
+    """Start all that is enabled, now and at every boot; raises NotRunning where that fails."""
+    # Enabling the target anew would bring back each part that somebody has switched off.
+    if subprocess.run(["systemctl", "is-enabled", "--quiet", TARGET], check=False).returncode != 0:
+        _told("systemctl", "enable", "--quiet", TARGET)
+    _told("systemctl", "start", TARGET)
 
 
 def is_systemd_running() -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from mailstack.settings.pop3 import Pop3
 from mailstack.settings.reading import Reading, load, read, unreadable
 from mailstack.settings.smtp import Smtp
-from mailstack.settings.whole import DEFAULT_PATH, KEYS, SECTIONS, Settings
+from mailstack.settings.whole import DEFAULT_PATH, KEYS, LISTENING, SECTIONS, Settings
 from mailstack.settings.workers import share
 
 __all__ = [
     "DEFAULT_PATH",
     "KEYS",
+    "LISTENING",
     "SECTIONS",
     "Pop3",
     "Reading",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailstack.service.tls import write_self_signed
+from tests.appliance import changing
 from tests.appliance.box import Box
 from tests.appliance.clients import (
     ADDRESS,
@@ -88,6 +89,10 @@ def test_the_package_on_a_fresh_debian(fresh: MakeBox) -> None:
         a_reload_swaps_the_certificate,
         timers_run,
         a_reboot_comes_back_by_itself,
+        changing.a_service_brings_its_ports_along,
+        changing.each_port_can_be_another,
+        changing.a_port_that_is_switched_off_stays_off,
+        changing.a_protocol_that_is_switched_off_stays_off,
     ):
         check(box)
 
@@ -252,6 +257,8 @@ def test_the_same_package_on_the_next_debian(fresh: MakeBox) -> None:
     services_run_without_any_right(box)
     a_reload_swaps_the_certificate(box)
     timers_run(box)
+    changing.each_port_can_be_another(box)
+    changing.a_port_that_is_switched_off_stays_off(box)
 
 
 def test_upgrades_keep_mail_and_a_purge_leaves_nothing(fresh: MakeBox, tmp_path: Path) -> None:

@@ -185,6 +185,39 @@ def test_each_state_of_a_unit_has_its_verdict(case: str) -> None:
     assert levels(judge_service.units, replace(FINE, service=Service((), (), (Unit(*unit),), {}))) == [level]
 
 
+@pytest.mark.parametrize(
+    ("load", "active", "enabled", "level"),
+    [
+        ("loaded", "inactive", "disabled", Level.FINE),
+        ("masked", "inactive", "masked", Level.FINE),
+        ("loaded", "inactive", "enabled", Level.WARNING),
+        ("loaded", "active", "enabled", Level.WARNING),
+        ("loaded", "active", "disabled", Level.WARNING),
+    ],
+)
+def test_a_port_without_an_address_in_the_settings_is_to_be_off(
+    load: str, active: str, enabled: str, level: Level
+) -> None:
+    service = Service((), (), (Unit("mailstack-smtp.socket", load, active, "", enabled, ""),), {})
+    settings = replace(FINE.settings, smtp=Smtp(listen=()))
+    (found,) = judge_service.units(replace(FINE, settings=settings, service=service))
+    assert found.level is level
+    if level is Level.WARNING:
+        assert "smtp.listen names no address" in found.what
+        assert found.mend.startswith("systemctl disable --now mailstack-smtp.socket; ")
+
+
+def test_a_socket_is_opened_together_with_a_start_of_its_service() -> None:
+    # systemd opens none for a service that runs, as that of the other port of POP3 does.
+    socket_unit = Unit("mailstack-smtp.socket", "loaded", "inactive", "dead", "disabled", "")
+    timer = socket_unit._replace(name="mailstack-backup.timer")
+    found = judge_service.units(replace(FINE, service=Service((), (), (socket_unit, timer), {})))
+    assert [each.mend for each in found] == [
+        "systemctl enable mailstack-smtp.socket; systemctl restart mailstack-smtp.socket",
+        "systemctl enable --now mailstack-backup.timer",
+    ]
+
+
 def test_what_systemctl_shows_is_read_in_any_order() -> None:
     shown = "Id=mailstack.target\nActiveState=active\n\nActiveState=failed\nId=a.service\nResult=x=y\n"
     assert [(each.name, each.active, each.result) for each in units.read(shown)] == [

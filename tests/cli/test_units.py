@@ -112,6 +112,20 @@ def test_each_socket_is_handed_over_by_the_name_of_its_role() -> None:
         assert role[1] in ROLES
 
 
+def test_a_service_starts_the_sockets_that_are_enabled_and_no_other() -> None:
+    for name in names(".socket"):
+        if (service := parsed(name)["Socket"]["Service"]).startswith("mailstack@"):
+            assert parsed(name)["Install"]["WantedBy"].split() == ["mailstack.target", service]
+    for name in ("mailstack@.service", "pop3.conf"):  # these would open a port that was switched off
+        assert not re.search(r"^(Sockets|Wants|Requires|BindsTo)=.*socket", (SOURCE / name).read_text(), re.M)
+
+
+def test_a_service_ends_with_each_of_its_sockets() -> None:
+    # A process that runs keeps the port that it has, and systemd opens no other for it.
+    assert "mailstack-%i.socket" in parsed("mailstack@.service")["Unit"]["PartOf"].split()
+    assert parsed("pop3.conf")["Unit"]["PartOf"] == "mailstack-pop3s.socket"
+
+
 def test_no_socket_goes_down_with_its_service() -> None:
     # A restart would close it: what waits in the kernel's queue would be refused.
     for name in names(".socket"):
