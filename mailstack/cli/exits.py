@@ -161,6 +161,8 @@ def _advice(error: Exception, began_as: int) -> str:
     """What mends it where a file or folder was refused; root's commands become the owner of the mail."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str):
         return ""
+    if error.errno == errno.EROFS:
+        return "; if the disk is not, the service's unit keeps it from writing there: docs/systemd.md"
     if error.strerror != os.strerror(errno.EACCES):  # or it comes with an advice of its own: see `advised`
         return ""
     if began_as != 0:

@@ -102,6 +102,14 @@ def a_protocol_that_is_switched_off_stays_off(box: Box) -> None:
     assert unique_ids(box)
 
 
+def a_backup_elsewhere_needs_no_usual_folder(box: Box) -> None:
+    say(box, r'^folder = "/var/backups/mailstack"', 'folder = "/srv/copies"')
+    _set_up_again(box)
+    shutil.rmtree(box.root / "var/backups/mailstack")
+    box.good("systemctl", "start", "mailstack-backup.service")
+    assert len(box.good("mailstack", "backup", "list").splitlines()) >= 2
+
+
 def _set_up_again(box: Box) -> None:
     assert "the server is started" in box.good("mailstack", "setup", ADDRESS, "--offline")
 

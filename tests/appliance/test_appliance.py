@@ -93,6 +93,7 @@ def test_the_package_on_a_fresh_debian(fresh: MakeBox) -> None:
         changing.each_port_can_be_another,
         changing.a_port_that_is_switched_off_stays_off,
         changing.a_protocol_that_is_switched_off_stays_off,
+        changing.a_backup_elsewhere_needs_no_usual_folder,
     ):
         check(box)
 

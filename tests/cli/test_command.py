@@ -211,6 +211,13 @@ def test_what_mends_a_refusal_is_said(
     assert told(0, tmp_path).endswith(f"denied to the user {name}\n")
 
 
+def test_a_service_that_may_not_write_says_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    # As systemd has it (ProtectSystem=), though the disk can be written.
+    exits.complain(OSError(errno.EROFS, os.strerror(errno.EROFS), "/srv/copies"), 0)
+    said = "/srv/copies: Read-only file system; if the disk is not, the service's unit keeps it from writing"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [

@@ -167,6 +167,11 @@ def test_the_nightly_backup_takes_folder_and_number_from_the_settings() -> None:
     assert lines == ["/usr/bin/mailstack database backup", "/usr/bin/mailstack backup verify"]
 
 
+def test_the_nightly_backup_needs_no_folder_that_it_does_not_write_to() -> None:
+    # Without the hyphen systemd does not start it where there is none (226/NAMESPACE).
+    assert parsed("mailstack-backup.service")["Service"]["ReadWritePaths"] == "-/var/backups/mailstack"
+
+
 def test_the_nightly_backup_may_write_where_the_settings_send_it(tmp_path: Path) -> None:
     places = Places.of_administrator(tmp_path)
     units.write(places)
