@@ -34,6 +34,9 @@ def surroundings(backups: Path, told: Told) -> bool:
     try:
         written = units.install(backups)
         told(f"{len(written)} files for systemd are written" if written else "systemd has all its files")
+        if left := " ".join(map(str, units.leftovers())):
+            told("files of an installation without the package hide the package's own; remove them:")
+            told(f"  rm {left} && systemctl daemon-reload && systemctl restart mailstack.target")
         managed = units.is_systemd_running()
     except NotRunning as error:
         told(f"no units: {error}")

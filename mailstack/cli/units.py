@@ -23,6 +23,9 @@ TARGET: Final = "mailstack.target"
 _SERVICES: Final = ("mailstack@.service.d", "mailstack-.service.d")
 """Drop-ins here are for every service of ours: the template's instances, and all with the prefix."""
 
+_PROGRAM_DROP_IN: Final = "20-program.conf"
+"""Beside the sandbox's: for a program that the sandbox would hide or not let run."""
+
 _DROP_INS: Final = {
     "sandbox.conf": tuple(f"{folder}/10-sandbox.conf" for folder in _SERVICES),
     "pop3.conf": ("mailstack@pop3.service.d/20-pop3.conf",),
@@ -97,6 +100,17 @@ def packaged(root: Path = Path("/")) -> bool:
     return (Places.of_package(root).units / TARGET).exists()
 
 
+def leftovers(root: Path = Path("/")) -> list[Path]:
+    """What an installation without the package has left that hides the package's units and command."""
+    if not packaged(root):
+        return []
+    places = Places.of_administrator(root)
+    units = {*unit_files(), *(f"{each}/{_PROGRAM_DROP_IN}" for each in _SERVICES)}
+    ours = [*(places.units / name for name in sorted(units)), root / "usr/local/bin/mailstack"]
+    ours += [places.sysusers / "mailstack.conf", places.tmpfiles / "mailstack.conf"]
+    return [each for each in ours if each.is_file()]  # which a link to /dev/null is not: that masks
+
+
 def write(places: Places, program: Path = Path(PROGRAM)) -> list[Path]:
     """Write every unit, drop-in, the system user and the folders; return the files that changed.
 
@@ -120,7 +134,7 @@ def unit_files(program: Path = Path(PROGRAM)) -> dict[str, str]:
     if program != Path(PROGRAM):
         files = {name: text.replace(PROGRAM, str(program)) for name, text in files.items()}
         if text := _elsewhere():
-            files |= {f"{each}/20-program.conf": text for each in _SERVICES}
+            files |= {f"{each}/{_PROGRAM_DROP_IN}": text for each in _SERVICES}
     return files
 
 

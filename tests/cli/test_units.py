@@ -205,6 +205,23 @@ def test_a_program_of_the_system_needs_no_drop_in(tmp_path: Path, monkeypatch: p
     assert "mailstack-.service.d/20-program.conf" not in units.unit_files()
 
 
+def test_what_hides_the_files_of_the_package_is_found(tmp_path: Path) -> None:
+    ours = Places.of_administrator(tmp_path)
+    units.write(ours, Path("/opt/mailstack/bin/mailstack"))
+    command = tmp_path / "usr/local/bin/mailstack"
+    command.parent.mkdir(parents=True)
+    command.touch()
+    written = {each for each in tmp_path.rglob("*") if each.is_file()}
+    assert units.leftovers(tmp_path) == []  # there is no package to hide
+    units.write(Places.of_package(tmp_path))
+    assert set(units.leftovers(tmp_path)) == written
+    for each in written:
+        each.unlink()
+    (ours.units / "mailstack-pop3.socket").symlink_to("/dev/null")  # masked
+    (ours.units / "mailstack@.service.d/override.conf").touch()
+    assert units.leftovers(tmp_path) == []
+
+
 def test_writing_again_changes_nothing_and_leaves_no_drafts(root: Path) -> None:
     before = {each: each.read_bytes() for each in root.rglob("*") if each.is_file()}
     assert units.write(Places.of_package(root)) == []
