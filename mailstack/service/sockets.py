@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -116,4 +117,6 @@ def _remove_dead_socket(path: str) -> None:
 def _reason(address: Listen, error: OSError) -> str:
     if isinstance(error, PermissionError) and isinstance(address, TcpAddress):
         return "ports below 1024 need systemd's socket units, or CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EAFNOSUPPORT:  # as in the sandbox of our units
+        return "no such address can be had here; under systemd the port's socket unit is off, or has failed"
     return (error.strerror or str(error)).lower()  # a name that is not known has an errno of its own kind

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 import pytest
 
 from mailstack import values
@@ -27,3 +31,11 @@ def test_it_is_told_why_an_address_cannot_be_listened_on(address: str, why: str)
 
 def test_who_may_not_make_a_unix_socket_is_told_nothing_of_ports() -> None:
     assert why_not("unix:/sys/lmtp").endswith(("operation not permitted", "permission denied"))
+
+
+def test_a_service_that_got_no_socket_is_told_of_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # as RestrictAddressFamilies= does
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert why_not("[::]:25").endswith("the port's socket unit is off, or has failed")
