@@ -8,30 +8,38 @@ from typing import Annotated, Any
 import typer
 
 from mailstack.cli import show
+from mailstack.cli.exits import Usage
 from mailstack.cli.locked import opened
 from mailstack.cli.options import Json, admin
 from mailstack.settings import Settings
 from mailstack.store import accounts, housekeeping
 from mailstack.store.engine import Database
-from mailstack.store.housekeeping import Report, Rules
+from mailstack.store.housekeeping import Report, Rules, Sweep
 
 app = typer.Typer(
     name="housekeeping", help="Old mail goes, space comes back; for timers.", no_args_is_help=True
 )
 
 
-@app.command("run", epilog="Example: mailstack housekeeping run --dry-run")
+@app.command("run", epilog="Example: mailstack housekeeping run --dry-run, or --sweep --json")
 def run(
     context: typer.Context,
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    sweep: Annotated[
+        bool,
+        typer.Option("--sweep", help="Look through the whole store now, which is else done once a day."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Remove what is kept no longer, warn owners of full maildrops, give space back; beside the service."""
+    if dry_run and sweep:
+        raise Usage("--dry-run looks for nothing that --sweep would remove; leave one of them out")
     settings = admin(context).settings
     with admin(context).database() as database:
         with database.reading() as connection:
             names = {each.id: str(each.mailbox) for each in accounts.list_accounts(connection)}
-        report = asyncio.run(_run(database, settings, dry_run=dry_run))
+        report = asyncio.run(_run(database, settings, dry_run=dry_run, sweep=sweep))
     if json:
         show.as_json(_fields(report, names) | {"dry_run": dry_run})
         return
@@ -45,18 +53,20 @@ def run(
     if dry_run:
         print("nothing was changed" if report.maildrops else "there is nothing to remove")
         return
+    orphans = f" {report.orphans} that belonged to nothing," if report.swept else ""
     print(
-        f"{show.counted(report.forgotten, 'removed message')} gone for good,"
-        f" {report.orphans} that belonged to nothing, {show.counted(report.events, 'event')} too old to be"
-        f" traced, {show.octets(report.freed_octets)} given back"
+        f"{show.counted(report.forgotten, 'removed message')} gone for good,{orphans}"
+        f" {show.counted(report.events, 'event')} too old to be traced,"
+        f" {show.octets(report.freed_octets)} given back"
     )
 
 
-async def _run(database: Database, settings: Settings, *, dry_run: bool) -> Report:
+async def _run(database: Database, settings: Settings, *, dry_run: bool, sweep: bool) -> Report:
+    rules, when = Rules.of(settings), Sweep.NOW if sweep else Sweep.DAILY
     async with opened(database, settings) as store:
         if dry_run:
-            return await housekeeping.preview(store, Rules.of(settings))
-        return await housekeeping.run(store, Rules.of(settings), postmaster=settings.postmaster)
+            return await housekeeping.preview(store, rules)
+        return await housekeeping.run(store, rules, postmaster=settings.postmaster, sweep=when)
 
 
 def _fields(report: Report, names: dict[int, str]) -> dict[str, Any]:
@@ -68,6 +78,7 @@ def _fields(report: Report, names: dict[int, str]) -> dict[str, Any]:
         "in_use": [names.get(account_id) for account_id in report.in_use],
         "warned": [names.get(account_id) for account_id in report.warned],
         "forgotten": report.forgotten,
+        "swept": report.swept,
         "orphans": report.orphans,
         "events": report.events,
         "freed_octets": report.freed_octets,

@@ -12,9 +12,8 @@ from mailstack.errors import MaildropInUse
 from mailstack.settings import Settings
 from mailstack.store import facts, housekeeping, space
 from mailstack.store.clock import SECOND, now
-from mailstack.store.housekeeping import Report, Rules
+from mailstack.store.housekeeping import Report, Rules, Sweep
 from mailstack.store.store import Store
-from mailstack.values import DAY_SECONDS
 
 _QUIET_SECONDS: Final = 30.0
 """After once or twice so long without a commit the log is copied back into the database."""
@@ -34,18 +33,18 @@ async def kept(store: Store, settings: Settings) -> AsyncIterator[None]:
 
 async def _runs(store: Store, settings: Settings) -> None:
     every = settings.housekeeping.every_seconds
-    swept_at = now()  # a start is no moment for a look through the whole store
+    began = now()
     while True:
         await asyncio.sleep(every / 10)
         try:
             if not await _is_due(store, every):
                 continue
-            sweep = now() - swept_at > DAY_SECONDS * SECOND  # once a day
+            # A start is no moment for a look through the whole store.
+            sweep = Sweep.DAILY if now() - began >= every * SECOND else Sweep.NOT_NOW
             with suppress(MaildropInUse):  # another process keeps house now
                 done = await housekeeping.run(
                     store, Rules.of(settings), postmaster=settings.postmaster, sweep=sweep
                 )
-                swept_at = now() if sweep else swept_at
                 tell(done)
         except Exception as error:  # the next time may go better, and nobody waits for this one
             log.failure("housekeeping", error)

@@ -19,6 +19,7 @@ IDENTITY: Final = "store identity"
 LAST_BACKUP: Final = "last good backup"
 LAST_VERIFIED: Final = "last verified backup"
 LAST_HOUSEKEEPING: Final = "last housekeeping"
+LAST_SWEEP: Final = "last sweep"
 """When these ended, in microseconds since the epoch."""
 
 

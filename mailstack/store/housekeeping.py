@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from enum import Enum, auto
+from typing import Final, NamedTuple, Self
 
 from sqlalchemy import Connection
 
@@ -27,10 +28,20 @@ from mailstack.store.retention import Doomed
 from mailstack.store.runs import Runs
 from mailstack.store.store import Store
 from mailstack.store.tables import REMOVED_BY_ADMIN, REMOVED_BY_CLIENT, REMOVED_BY_HOUSEKEEPING
+from mailstack.values import DAY_SECONDS
 
 _HOLDER: Final = "housekeeping"
 _PAUSE_SECONDS: Final = 0.01
 """Between two slices of work: who has been waiting for the writer comes first."""
+
+
+class Sweep(Enum):
+    """When the whole store is looked through for what belongs to nothing: gigabytes, where it is large."""
+
+    DAILY = auto()
+    """If the last time, whoever did it, was a day ago."""
+    NOW = auto()
+    NOT_NOW = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,8 @@ class Report:
     """Accounts that were passed over because somebody was there."""
     forgotten: int = 0
     """Removed messages that can no longer be brought back."""
+    swept: bool = False
+    """Whether the whole store was looked through."""
     orphans: int = 0
     """Messages and content that belonged to nothing."""
     events: int = 0
@@ -89,11 +102,17 @@ async def preview(store: Store, rules: Rules) -> Report:
     return report
 
 
-async def run(store: Store, rules: Rules, *, postmaster: str | None = None, sweep: bool = True) -> Report:
-    """Do all of it once; raises MaildropInUse where another process keeps house now.
+class _Ended(NamedTuple):
+    """What the store is to remember: the name of a fact, and when it was."""
 
-    `sweep` also looks through the whole store for what belongs to nothing.
-    """
+    name: str
+    at: int
+
+
+async def run(
+    store: Store, rules: Rules, *, postmaster: str | None = None, sweep: Sweep = Sweep.DAILY
+) -> Report:
+    """Do all of it once; raises MaildropInUse where another process keeps house now."""
     lock = await store.lock_maildrop(HOUSEKEEPING, holder=_HOLDER)
     try:
         report = Report()
@@ -102,12 +121,14 @@ async def run(store: Store, rules: Rules, *, postmaster: str | None = None, swee
         await _forget(store, rules, report)
         await _forget_events(store, rules, report)
         report.warned = await store.write(fullness.warn, fullness.Warn(postmaster, now()))
-        if sweep:
+        if await _is_to_be_swept(store, sweep):
             report.orphans = await asyncio.to_thread(_swept, store)
+            report.swept = True
+            await store.write(_remember, _Ended(facts.LAST_SWEEP, now()))
         await store.leftovers.finish()
         report.freed_octets = await _reclaimed(store)
         await asyncio.to_thread(space.checkpoint, store.database)
-        await store.write(_done, now())
+        await store.write(_remember, _Ended(facts.LAST_HOUSEKEEPING, now()))
         return report
     finally:
         lock.release()
@@ -172,6 +193,14 @@ async def _forget_events(store: Store, rules: Rules, report: Report) -> None:
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
+async def _is_to_be_swept(store: Store, sweep: Sweep) -> bool:
+    if sweep is not Sweep.DAILY:
+        return sweep is Sweep.NOW
+    last = await store.read(facts.get, facts.LAST_SWEEP)
+    # A time to come, from a clock that was wrong, puts nothing off for years.
+    return last is None or abs(now() - last) >= DAY_SECONDS * SECOND
+
+
 def _swept(store: Store) -> int:
     total = 0
     for count in integrity.sweep(store.database):
@@ -195,6 +224,7 @@ def _shorten_log(store: Store) -> None:
     space.checkpoint(store.database, from_octets=LARGE_LOG_OCTETS)
 
 
-def _done(connection: Connection, jobs: Sequence[int]) -> list[None]:
-    facts.put(connection, facts.LAST_HOUSEKEEPING, max(jobs))
+def _remember(connection: Connection, jobs: Sequence[_Ended]) -> list[None]:
+    for name, at in jobs:
+        facts.put(connection, name, at)
     return [None] * len(jobs)

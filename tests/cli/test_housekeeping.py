@@ -119,6 +119,14 @@ def test_a_nearly_full_mailbox_is_told_once(filled: CommandLine) -> None:
     assert len(filled.good("maildrop", "list", JO, "--json").json) == 4
 
 
+def test_the_whole_store_is_looked_through_once_a_day_or_when_asked(filled: CommandLine) -> None:
+    assert filled.good("housekeeping", "run", "--json").json["swept"] is True
+    assert filled.good("housekeeping", "run", "--json").json["swept"] is False
+    assert "belonged to nothing" not in filled.good("housekeeping", "run").out
+    assert ", 0 that belonged to nothing, " in filled.good("housekeeping", "run", "--sweep").out
+    assert filled("housekeeping", "run", "--sweep", "--dry-run").code == os.EX_USAGE
+
+
 @pytest.mark.parametrize(
     "words", [("account", "keep", JO, "--for", "soon"), ("domain", "quota", "example.org", "much")]
 )

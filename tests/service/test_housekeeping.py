@@ -1,15 +1,18 @@
-"""The process that keeps house leaves the log of a busy store alone, and copies that of a quiet one."""
+"""The process that keeps house: when it copies the log back, and when it looks through the whole store."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mailstack import settings
 from mailstack.service import housekeeping
+from mailstack.settings.keeping import Housekeeping
 from mailstack.store.engine import Database
+from mailstack.store.housekeeping import Report
 from tests.support import maildrops
 from tests.support.stores import opened
 
@@ -49,3 +52,15 @@ async def test_only_a_quiet_log_is_copied_back(
         await asyncio.wait_for(database.was_copied.wait(), 20)
         await asyncio.sleep(1.1)
         assert database.copied == 1
+
+
+async def test_a_start_is_no_moment_for_a_look_through_the_whole_store(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: asyncio.Queue[Report] = asyncio.Queue()
+    monkeypatch.setattr(housekeeping, "tell", told.put_nowait)
+    found = settings.load(None, {"MAILSTACK_STATE_DIR": str(tmp_path)})
+    found = replace(found, housekeeping=Housekeeping(every_seconds=2))
+    async with opened(Database(sqlite_url), tmp_path) as store, housekeeping.kept(store, found):
+        reports = [await asyncio.wait_for(told.get(), 20) for _ in range(2)]
+    assert [each.swept for each in reports] == [False, True]

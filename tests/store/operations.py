@@ -44,7 +44,7 @@ from mailstack.store.backups.restore import Restoration
 from mailstack.store.backups.verify import Verification
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
-from mailstack.store.housekeeping import Rules
+from mailstack.store.housekeeping import Rules, Sweep
 from mailstack.store.leftovers import Slice
 from mailstack.store.limits import Limits
 from mailstack.store.messages import Deposit, Recipient
@@ -172,7 +172,7 @@ def _housekeeping(database: Database, folder: Path) -> None:
     async def run() -> None:
         store = Store(database, state_dir=folder, reserve_octets=0)
         try:
-            await housekeeping.run(store, RULES)
+            await housekeeping.run(store, RULES, sweep=Sweep.NOW)
         finally:
             await store.close()
 

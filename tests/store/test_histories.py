@@ -30,7 +30,7 @@ from mailstack.store.backups.folder import Folder
 from mailstack.store.backups.make import Backup
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
-from mailstack.store.housekeeping import Rules
+from mailstack.store.housekeeping import Rules, Sweep
 from mailstack.store.leftovers import Slice
 from mailstack.store.limits import Limits
 from mailstack.store.locks import MaildropLock
@@ -192,7 +192,7 @@ class Histories(RuleBasedStateMachine):
         """The newest stay; a maildrop in use is left alone; what goes can be brought back."""
         week = 7 * 86_400
         rules = Rules(default=Limits(keep_messages=most), undo_seconds=week, undo_deleted_seconds=week)
-        self._run(housekeeping.run(self._store, rules))
+        self._run(housekeeping.run(self._store, rules, sweep=Sweep.NOW))
         for owner, there in self._there.items():
             found = self._found(owner)
             if owner in self._sessions:

@@ -11,7 +11,18 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, browse, fullness, housekeeping, limits, removal, retention, space, undo
+from mailstack.store import (
+    accounts,
+    browse,
+    facts,
+    fullness,
+    housekeeping,
+    limits,
+    removal,
+    retention,
+    space,
+    undo,
+)
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
@@ -230,6 +241,15 @@ async def test_litter_is_swept(filled: Database, tmp_path: Path) -> None:
         connection.execute(insert(content).values(id=content_id(99), octets=b"left"))
     assert (await keep_house(filled, tmp_path)).orphans == 1
     assert findings(filled) == []
+
+
+async def test_the_whole_store_is_looked_through_once_a_day(filled: Database, tmp_path: Path) -> None:
+    assert (await keep_house(filled, tmp_path)).swept
+    assert not (await keep_house(filled, tmp_path)).swept
+    for hours, swept in ((23, False), (24, True), (-48, True)):  # the last by a clock that was wrong
+        with filled.writing() as connection:
+            facts.put(connection, facts.LAST_SWEEP, now() - hours * 3_600_000_000)
+        assert (await keep_house(filled, tmp_path)).swept is swept
 
 
 def test_space_is_given_back_in_slices(sqlite_url: str) -> None:

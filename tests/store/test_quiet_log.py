@@ -10,7 +10,7 @@ import pytest
 
 from mailstack.store import housekeeping, space
 from mailstack.store.engine import Database
-from mailstack.store.housekeeping import Rules
+from mailstack.store.housekeeping import Rules, Sweep
 from mailstack.store.limits import Limits
 from mailstack.store.parts import content_id
 from mailstack.store.sqlite import log_path
@@ -89,7 +89,7 @@ async def test_no_log_grows_long_while_space_is_given_back(
     log = log_path(str(database.path))
     database.dispose()  # the last one removes it
     async with opened(Database(sqlite_url), tmp_path) as store:
-        report = await housekeeping.run(store, NOTHING_GOES, sweep=False)
+        report = await housekeeping.run(store, NOTHING_GOES, sweep=Sweep.NOT_NOW)
         assert report.freed_octets > 0
         assert os.stat(log).st_size < 8 * 1024 * 1024
 

@@ -31,7 +31,7 @@ def the_seed() -> int:
 
 BESIDE = (
     ("serve", "housekeeping"),
-    ("housekeeping", "run"),
+    ("housekeeping", "run", "--sweep"),
     ("database", "backup", "backups"),
     ("database", "check"),
     ("database", "upgrade"),
@@ -89,7 +89,7 @@ async def killed_often(appliance: Appliance, times: int, beside: Sequence[Sequen
 
 def check_pruned(appliance: Appliance, record: Record) -> None:
     """Housekeeping took the oldest messages, whole, whenever it was killed; all that it took comes back."""
-    appliance.command("housekeeping", "run")
+    appliance.command("housekeeping", "run", "--sweep")
     assert appliance.snapshot(PRUNED).messages <= NEWEST
     appliance.command("maildrop", "restore", PRUNED, "--all")
     session = appliance.pop3(PRUNED)
