@@ -28,7 +28,7 @@ def add(
     password_stdin: PasswordStdin = False,
     quota: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="How much mail it may hold, like 2GiB; else what the domain says."),
+        typer.Option(metavar="SIZE", help="Like 2GiB; none is no limit; without it, what the domain says."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -205,10 +205,10 @@ app.command("keep", epilog=limits.ACCOUNT_KEEP)(limits.account_keep)
 
 
 def _quota(size: str | None) -> int | None:
-    if size is None or size == "none":
+    if size is None:
         return None
     try:
-        return limits.quota_octets(size)
+        return limits.parsed_quota(size)
     except ValueError as error:
         raise Usage(f"the quota {error}") from error
 

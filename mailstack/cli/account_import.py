@@ -123,7 +123,7 @@ def _row(line: int, cells: dict[str, str | None], settings: Settings) -> _Row:
     named = {name.strip().lower(): cell for name, cell in cells.items()}
     address, quota = (named["address"] or "").strip(), (named.get("quota") or "").strip()
     secret = _secret(named.get("password") or "", named.get("password_hash") or "")
-    return _Row(line, ask.mailbox(address, settings), secret, limits.quota_octets(quota) if quota else None)
+    return _Row(line, ask.mailbox(address, settings), secret, limits.parsed_quota(quota) if quota else None)
 
 
 def _secret(password: str, password_hash: str) -> str | Stored:

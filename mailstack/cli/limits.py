@@ -42,8 +42,7 @@ Newest = Annotated[
 _NO_MAIL_IN = "no mail would come in; none is no limit"
 _NONE_KEPT = "no mail would be kept; none is no limit"
 
-quota_octets = values.at_least(1, values.quota, _NO_MAIL_IN)
-"""A quota as it is written: people who mean no limit write 0."""
+_quota_octets = values.at_least(1, values.quota, _NO_MAIL_IN)  # people who mean no limit write 0
 
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
 
@@ -96,6 +95,18 @@ def domain_keep(
 ) -> None:
     """Change how long mail is kept of a domain's accounts that say nothing themselves. Shows it, too."""
     _domain(context, name, _keeping(for_, read, messages), json=json, keep=True)
+
+
+def parsed(written: str, parse: Callable[[str], int]) -> int | None:
+    """A limit as people write it: UNLIMITED for none or forever, None for default; raises ValueError."""
+    if written in ("none", "forever"):
+        return UNLIMITED
+    return None if written == "default" else parse(written)
+
+
+def parsed_quota(written: str) -> int | None:
+    """The same of a quota in octets."""
+    return parsed(written, _quota_octets)
 
 
 def fullness(account: Account) -> str:
@@ -245,7 +256,7 @@ _DOMAIN_SAYS: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
 
 def _quotas(size: str | None, messages: str | None) -> dict[str, int | None]:
     return _changes(
-        ("quota_octets", size, quota_octets, "quota"),
+        ("quota_octets", size, _quota_octets, "quota"),
         ("quota_messages", messages, values.at_least(1, values.count, _NO_MAIL_IN), "number"),
     )
 
@@ -258,17 +269,14 @@ def _keeping(for_: str | None, read: str | None, messages: str | None) -> dict[s
     )
 
 
-def _changes(*given: tuple[str, str | None, Any, str]) -> dict[str, int | None]:
+def _changes(*given: tuple[str, str | None, Callable[[str], int], str]) -> dict[str, int | None]:
     """The columns to be changed; what was not given stays."""
     found: dict[str, int | None] = {}
     for name, written, parse, what in given:
-        if written in ("none", "forever"):
-            found[name] = UNLIMITED
-        elif written == "default":
-            found[name] = None
-        elif written is not None:
-            try:
-                found[name] = parse(written)
-            except ValueError as error:
-                raise Usage(f"the {what} {error}") from error
+        if written is None:
+            continue
+        try:
+            found[name] = parsed(written, parse)
+        except ValueError as error:
+            raise Usage(f"the {what} {error}") from error
     return found

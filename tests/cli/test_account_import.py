@@ -32,6 +32,21 @@ def test_import_takes_quotas_and_what_spreadsheets_write(mailstack: CommandLine,
     assert [each["quota_octets"] for each in listed] == [2 << 30, None]
 
 
+def test_a_quota_of_none_is_no_limit_however_it_is_given(mailstack: CommandLine, tmp_path: Path) -> None:
+    mailstack.good("domain", "quota", "example.org", "1GiB")
+    for name, words in {"a": (), "b": ("--quota", "none"), "c": ("--quota", "default")}.items():
+        mailstack.good("account", "add", name, *words)
+    text = "address,password,quota\nd,secret,\ne,secret,none\nf,secret, default \n"
+    mailstack.good("account", "import", csv(tmp_path, text))
+    for name, word in {"g": "none", "h": "default"}.items():
+        mailstack.good("account", "add", name, "--quota", "2GiB")
+        mailstack.good("account", "quota", name, word)
+    listed = mailstack.good("account", "list", "--json").json
+    unlimited = {each["address"][0] for each in listed if each["quota_octets"] is None}
+    assert (len(listed), unlimited) == (8, {"b", "e", "g"})
+    assert {each["quota_octets"] for each in listed} == {None, 1 << 30}
+
+
 def test_import_takes_semicolons_where_spreadsheets_write_them(
     mailstack: CommandLine, tmp_path: Path
 ) -> None:
