@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+_TRIAL_OCTETS: Final = 16 * 1024
+"""More than a small file has: a disk that takes them has room for it."""
 
 _DRAFT_SECONDS: Final = 3600
 """A draft is under way for less; an older one was left by a process that was killed, or by a power cut."""
@@ -22,6 +27,31 @@ def write_whole(path: Path, octets: bytes, *, mode: int) -> None:
     with drafted(path, octets, mode=mode) as draft:
         draft.replace(path)
     sync(path.parent)
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise OSError, which names `path`, where `write_whole` would; what is there stays as it is.
+
+    For whoever is about to fetch what cannot be had twice.
+    """
+    with drafted(path, bytes(_TRIAL_OCTETS), mode=0o600) as draft:
+        draft.unlink()
+    sync(path.parent)
+    if number := _kept_by(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+
+def _kept_by(path: Path) -> int:
+    """The number of the error by which a name does not change hands in a folder that can be written; or 0."""
+    if not os.path.lexists(path):
+        return 0
+    there, folder = path.lstat(), path.parent.stat()
+    if stat.S_ISDIR(there.st_mode):
+        return errno.EISDIR
+    if os.path.ismount(path):  # as a container is given a single file
+        return errno.EBUSY
+    sticky = folder.st_mode & stat.S_ISVTX
+    return errno.EPERM if sticky and os.geteuid() not in (0, there.st_uid, folder.st_uid) else 0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.files import drafted, publish, sync, write_whole
+from mailstack.files import drafted, publish, require_replaceable, sync, write_whole
 from tests.support.small_files import files_of_at_most
 
 OLD, NEW = b"old", b"new" * 100_000
@@ -243,6 +243,43 @@ def test_it_goes_before_a_new_draft_needs_the_space(path: Path) -> None:
     with files_of_at_most(1), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
         write_whole(path, NEW, mode=0o600)
     assert beside(path) == []
+
+
+# -- before it is written ----------------------------------------------------------------------------
+
+
+def test_to_ask_whether_a_file_can_be_replaced_changes_nothing(path: Path) -> None:
+    for each in (path, path.with_name("not there yet")):
+        require_replaceable(each)
+    assert (path.read_bytes(), beside(path)) == (OLD, [])
+
+
+def test_what_will_refuse_is_known_before(path: Path, tmp_path: Path) -> None:
+    for place, number in ((path.parent, errno.EISDIR), (tmp_path / "none" / "file", errno.ENOENT)):
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            require_replaceable(place)
+        assert (caught.value.errno, caught.value.filename) == (number, str(place))
+    with files_of_at_most(1), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        require_replaceable(path)
+    assert (path.read_bytes(), beside(path)) == (OLD, [])
+
+
+@pytest.mark.parametrize(("mode", "number"), [(0o555, errno.EACCES), (0o1777, errno.EPERM)])
+def test_what_is_somebody_elses_is_known_before(mode: int, number: int) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    folder = Path(tempfile.mkdtemp(prefix="mailstack-files-"))  # tmp_path is root's alone
+    try:
+        (folder / "file").write_bytes(OLD)
+        folder.chmod(mode)
+        with as_nobody():
+            for work in (require_replaceable, lambda path: write_whole(path, NEW, mode=0o600)):
+                with pytest.raises(PermissionError) as caught:
+                    work(folder / "file")
+                assert (caught.value.errno, caught.value.filename) == (number, str(folder / "file"))
+        assert [each.name for each in folder.iterdir()] == ["file"]
+    finally:
+        shutil.rmtree(folder)
 
 
 # -- what is written by others -----------------------------------------------------------------------

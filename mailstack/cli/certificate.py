@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,15 +15,18 @@ import typer
 
 from mailstack.cli import ask, show
 from mailstack.cli.admin import become_owner
+from mailstack.cli.exits import myself
 from mailstack.cli.options import Json, admin
 from mailstack.errors import BadSetting, StillInUse
-from mailstack.files import write_whole
-from mailstack.settings import Settings
+from mailstack.files import require_replaceable, write_whole
+from mailstack.settings import Reading, Settings
 
 app = typer.Typer(name="certificate", help="The certificate of all listeners.", no_args_is_help=True)
 
 _OURS: Final = "obtained"
-"""The file beside the certificate that says which one we have obtained, and may so replace."""
+"""The file beside the certificate with the digests of those that we have obtained, and may so replace."""
+
+_UNASKED: Final = "no authority was asked"
 
 
 @app.command("show", epilog="Example: mailstack certificate show --json")
@@ -68,7 +72,7 @@ def obtain(
     names = [ask.host_name(each, "--name") for each in name or [settings.hostname]]
     if email is not None:
         email = str(ask.parsed(email))
-    _issue(settings, names, email, force=force)
+    _issue(admin(context).reading, names, email, force=force)
 
 
 @app.command("renew", epilog="Example: mailstack certificate renew")
@@ -89,29 +93,29 @@ def renew(
     if left > whole / 3 and not force:
         print(f"{file} is good until {show.moment(found.not_after)}; nothing is done")
         return
-    _issue(settings, found.names, None, force=False)
+    _issue(admin(context).reading, found.names, None, force=False)
 
 
-def _issue(settings: Settings, names: Sequence[str], email: str | None, *, force: bool) -> None:
+def _issue(reading: Reading, names: Sequence[str], email: str | None, *, force: bool) -> None:
     from mailstack.acme.order import issue
     from mailstack.service.tls import replace
 
+    settings = reading.settings
     certificate, private_key = settings.certificate_files
-    bound = _sockets(settings)  # port 80 is root's, so this comes before we are somebody else
-    become_owner(settings.state_dir)
-    if not force:
-        _refuse_foreign(certificate)
-    folder = settings.state_dir / "tls"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    show.note(f"asking {settings.acme.directory} for a certificate for {', '.join(names)}")
-    directory = settings.acme.directory
-    try:
+    with ExitStack() as closing:
+        # Port 80 is root's, so this comes before we are somebody else.
+        bound = [closing.enter_context(each) for each in _sockets(settings)]
+        become_owner(settings.state_dir)
+        folder = settings.state_dir / "tls"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _require_place(reading)
+        if not force:
+            _refuse_foreign(certificate)
+        directory = settings.acme.directory
+        show.note(f"asking {directory} for a certificate for {', '.join(names)}")
         issued = issue(names, directory_url=directory, email=email, folder=folder, sockets=bound)
-    finally:
-        for each in bound:
-            each.close()
+    _claim(certificate, issued.chain)
     replace(certificate, private_key, issued.chain, issued.private_key)
-    _mark(certificate)
     print(f"{certificate} is for {', '.join(names)}; the running service takes it within seconds")
 
 
@@ -122,13 +126,38 @@ def _sockets(settings: Settings) -> list[socket.socket]:
     return list(inherited or sockets.bind({"acme": settings.acme.listen})["acme"])
 
 
+def _require_place(reading: Reading) -> None:
+    """Raise BadSetting where both files could not be put in place: an authority counts what it has issued."""
+    settings = reading.settings
+    if len(set(settings.certificate_files)) < 2:
+        raise BadSetting("tls.private_key: a file of its own is needed, not the certificate's; " + _UNASKED)
+    for name, file in zip(("certificate", "private_key"), settings.certificate_files, strict=True):
+        try:
+            require_replaceable(file)
+        except OSError as error:
+            refused = f"{file} cannot be replaced by the user {myself()}: {error.strerror}; {_UNASKED}"
+            origin = reading.origins.get(f"tls.{name}")
+            if origin is None:
+                raise BadSetting(f"{refused}. {file.parent} has to be that user's") from error
+            raise BadSetting(
+                f"{origin}: tls.{name}: {refused}. Where neither tls.certificate nor tls.private_key is set,"
+                f" both are in {settings.state_dir / 'tls'}, which is that user's: take them out and restart"
+                " the service"
+            ) from error
+
+
 def _refuse_foreign(certificate: Path) -> None:
     from mailstack import certificates
 
     try:
         found = certificates.standing(certificate)
-    except BadSetting:  # there is none, or it is of no use
-        return
+    except BadSetting as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise StillInUse(
+                f"{certificate} is somebody else's, and the user {myself()} may not even read it;"
+                " --force takes its place"
+            ) from error
+        return  # there is none, or it is of no use
     if not found.self_signed and not _is_ours(certificate):
         raise StillInUse(
             f"{certificate} was issued by {found.issuer}, and not by way of this command: whoever looks"
@@ -138,14 +167,23 @@ def _refuse_foreign(certificate: Path) -> None:
 
 def _is_ours(certificate: Path) -> bool:
     try:
-        return (certificate.parent / _OURS).read_text().strip() == _digest(certificate)
+        return _digest(certificate.read_bytes()) in (certificate.parent / _OURS).read_text().split()
     except FileNotFoundError:
         return False
 
 
-def _mark(certificate: Path) -> None:
-    write_whole(certificate.parent / _OURS, f"{_digest(certificate)}\n".encode(), mode=0o600)
+def _claim(certificate: Path, chain: bytes) -> None:
+    """Have the new certificate known as ours before it is there, and the old one for as long as it is.
+
+    Whoever is killed in between leaves one of the two, and either can be renewed.
+    """
+    ours = [chain]
+    with suppress(OSError):  # of what cannot be read nobody knows that it is ours
+        if _is_ours(certificate):
+            ours.append(certificate.read_bytes())
+    lines = "".join(f"{_digest(each)}\n" for each in ours)
+    write_whole(certificate.parent / _OURS, lines.encode(), mode=0o600)
 
 
-def _digest(certificate: Path) -> str:
-    return hashlib.sha256(certificate.read_bytes()).hexdigest()
+def _digest(chain: bytes) -> str:
+    return hashlib.sha256(chain).hexdigest()

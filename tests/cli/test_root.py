@@ -145,3 +145,31 @@ def test_to_look_at_a_database_that_is_not_there_makes_none(
     told = mailstack(*command)
     assert "there is no database" in told.out + told.err
     assert not file.exists()
+
+
+def test_no_certificate_is_asked_for_that_the_owner_of_the_mail_could_not_put_in_place(root: Root) -> None:
+    folder = root.config.parent
+    places = {"certificate": folder / "ssl" / "c.pem", "private_key": folder / "ssl" / "k.pem"}
+    (folder / "ssl").mkdir(mode=0o755)
+    text = root.config.read_text() + '[acme]\nlisten = ["127.0.0.1:0"]\ndirectory = "https://127.0.0.1:1/"\n'
+    named = "".join(f'{key} = "{file}"\n' for key, file in places.items())
+    root.config.write_text(f"{text}[tls]\n{named}")
+    refused = root("certificate", "obtain")
+    said = f"{places['certificate']} cannot be replaced by the user {NAME}: Permission denied; no authority"
+    assert (refused.returncode, "asking" in refused.stderr) == (78, False)
+    assert f"{root.config}: tls.certificate: {said}" in refused.stderr
+    # The folder is given to the user; then what is there is root's.
+    shutil.chown(folder / "ssl", NAME)
+    places["certificate"].touch(mode=0o600)
+    refused = root("certificate", "obtain")
+    assert (refused.returncode, "asking" in refused.stderr) == (65, False)
+    assert f"the user {NAME} may not even read it" in refused.stderr
+    assert "asking" in root("certificate", "obtain", "--force").stderr
+    # Credentials are root's alone.
+    root.config.write_text(text)
+    for key in places:
+        (folder / "credentials" / f"tls.{key}").touch(mode=0o600)
+    refused = root("certificate", "obtain")
+    place = folder / "credentials" / "tls.certificate"
+    assert (refused.returncode, "asking" in refused.stderr) == (78, False)
+    assert f"{place}: tls.certificate: {place} cannot be replaced" in refused.stderr
