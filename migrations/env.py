@@ -9,12 +9,13 @@ from alembic import context
 from sqlalchemy import Connection, event
 
 from mailstack.errors import StoreUnavailable
+from mailstack.store import sqlite
 from mailstack.store.tables import metadata
 
 
 def migrate(connection: Connection) -> None:
-    """Run what is asked for, in one transaction that takes the write lock at once."""
-    sqlite = connection.dialect.name == "sqlite"
+    """Run what is asked for, in one transaction; SQLite's has the write lock from its beginning."""
+    on_sqlite = connection.dialect.name == "sqlite"
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -22,14 +23,13 @@ def migrate(connection: Connection) -> None:
         transactional_ddl=True,
         compare_type=True,
     )
-    writing = connection.execution_options(mailstack_writing=True)
-    with writing.begin():
-        if sqlite:
-            event.listen(writing, "before_cursor_execute", _still_in_transaction)
+    with sqlite.write_transaction(connection) if on_sqlite else connection.begin():
+        if on_sqlite:
+            event.listen(connection, "before_cursor_execute", _still_in_transaction)
         else:
-            writing.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
         context.run_migrations()
-        if sqlite and (broken := writing.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
+        if on_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
             raise RuntimeError(f"the migration would leave rows without their parent: {broken[:5]}")
 
 

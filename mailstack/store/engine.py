@@ -35,10 +35,10 @@ class Database:
             if self.is_sqlite
             else postgresql.engine_of(self.url, _CONNECTIONS)
         )
-        # PostgreSQL lets many write at once; SQLite has one pen, handed round in order.
-        self._pen: AbstractContextManager[None] = (
+        self.pen: Final[AbstractContextManager[None]] = (
             Turnstile(str(self.url.database)) if self.is_sqlite else nullcontext()
         )
+        """Whoever writes holds it: PostgreSQL lets many write at once, SQLite's is handed round in order."""
         self._at_pen: Connection | None = None  # SQLite's connection of whoever holds the pen
 
     @property
@@ -65,7 +65,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a write transaction: committed and synced when the block ends, else undone."""
-        with self.translated(), self._pen:
+        with self.translated(), self.pen:
             if self.is_sqlite:
                 yield from self._written_at_pen()
             else:
@@ -106,7 +106,7 @@ class Database:
         return not done.busy and done.copied == done.logged
 
     def _checkpoint(self, kind: str) -> sqlite.Checkpoint:
-        with self.translated(), self._pen if kind != "PASSIVE" else nullcontext():
+        with self.translated(), self.pen if kind != "PASSIVE" else nullcontext():
             connection = self.engine.raw_connection()
             try:
                 done = sqlite.checkpoint(connection.cursor(), kind)
@@ -146,8 +146,8 @@ class Database:
         if connection is not None:
             connection.close()
         self.engine.dispose()
-        if isinstance(self._pen, Turnstile):
-            self._pen.close()
+        if isinstance(self.pen, Turnstile):
+            self.pen.close()
 
 
 class Reading:

@@ -115,7 +115,8 @@ def _migrate(
                 # The switch does nothing inside a transaction, so it goes past SQLAlchemy's BEGIN.
                 _outside_transaction(connection, "PRAGMA foreign_keys=OFF")
             try:
-                way(_config(connection), revision)
+                with database.pen:
+                    way(_config(connection), revision)
             except CommandError as error:  # alembic misses a row of its own that was there before
                 raise StoreUnavailable(f"the schema was not changed: {error}") from error
         with database.reading() as connection:

@@ -175,6 +175,19 @@ def _connected(engine: Engine, cache_octets: int) -> Connection:
 
 
 @contextmanager
+def write_transaction(connection: Connection) -> Iterator[None]:
+    """A transaction that has the write lock from its beginning; the connection is for no other kind.
+
+    Whoever begins as a reader and writes later is refused at once where somebody else writes, or has
+    since: for that SQLite does not wait.
+    """
+    connection.execution_options(**{_BEGUN: True})
+    with connection.begin():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
 def given_up_on_error(connection: Connection) -> Iterator[None]:
     """Close a connection where the block fails, and whatever it was in, of which SQLAlchemy need not know.
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, inspect, select, text
+from sqlalchemy import event, insert, inspect, select, text
 
 from mailstack.errors import SchemaMismatch, StoreUnavailable
 from mailstack.store import browse, integrity, logins, migrate, schema
@@ -77,6 +82,68 @@ def test_a_second_upgrade_waits_for_the_first_and_says_so(database: Database) ->
     other.dispose()
     assert first_said == [f"the schema went from nothing to {schema.HEAD}"]
     assert second_said == ["another upgrade of this database is running; waiting for it"]
+
+
+@contextmanager
+def writing_past_the_pen(database: Database) -> Iterator[None]:
+    """A write transaction as any program makes it that opens the file."""
+    with closing(sqlite3.connect(str(database.path), isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("COMMIT")
+
+
+@pytest.mark.parametrize("writing", [Database.writing, writing_past_the_pen])
+def test_an_upgrade_waits_for_whoever_writes(
+    sqlite_url: str, writing: Callable[[Database], AbstractContextManager[object]]
+) -> None:
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    migrate.downgrade(database, lambda said: None, revision="0007")
+    begun, ended = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with writing(other):
+            begun.set()
+            time.sleep(0.3)
+            ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert begun.wait(30)
+    assert migrate.upgrade(database, lambda said: None)
+    assert ended.is_set()
+    thread.join()
+    for each in (database, other):
+        each.dispose()
+
+
+def test_nobody_commits_between_what_an_upgrade_has_read_and_what_it_changes(sqlite_url: str) -> None:
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    migrate.downgrade(database, lambda said: None, revision="0007")
+    soon, committed = threading.Event(), threading.Event()
+
+    def commit() -> None:
+        with other.writing() as connection:
+            connection.execute(insert(domain).values(id=1, name="example.org", created_at=0))
+        committed.set()
+
+    thread = threading.Thread(target=commit)
+
+    def asked(connection: object, cursor: object, statement: str, *_: Any) -> None:
+        if soon.is_set() and "FROM alembic_version" in statement:
+            soon.clear()
+            thread.start()
+            committed.wait(0.3)  # it would be through long before that
+
+    event.listen(database.engine, "after_cursor_execute", asked)
+    assert migrate.upgrade(database, lambda said: None, first=lambda found: soon.set())
+    thread.join()
+    assert committed.is_set()
+    with database.reading() as connection:
+        assert schema.revision(connection) == schema.HEAD
+        assert connection.execute(select(domain.c.name)).scalar_one() == "example.org"
+    for each in (database, other):
+        each.dispose()
 
 
 def test_a_migration_that_would_orphan_rows_is_undone(
