@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from mailstack.errors import SchemaMismatch
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The newest revision in `migrations/versions`; a test compares the two."""
 
 

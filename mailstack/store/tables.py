@@ -187,7 +187,7 @@ removed = Table(  # entries that can still be brought back; no session sees them
     Column("removed_at", BigInteger, nullable=False),
     Column("removed_by", Text, nullable=False),  # one of REMOVED_BY_...
     Index("ix_removed_message_id", "message_id"),
-    Index("ix_removed_removed_at", "removed_at"),
+    Index("ix_removed_removed_by_removed_at", "removed_by", "removed_at"),
     sqlite_with_rowid=False,
 )
 

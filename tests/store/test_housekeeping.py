@@ -11,41 +11,19 @@ from sqlalchemy import insert, select, update
 
 from mailstack.errors import MaildropInUse, NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import (
-    accounts,
-    browse,
-    facts,
-    fullness,
-    housekeeping,
-    limits,
-    removal,
-    retention,
-    space,
-    undo,
-)
+from mailstack.store import accounts, browse, facts, fullness, housekeeping, limits, retention, space, undo
 from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.housekeeping import Report, Rules
 from mailstack.store.limits import Limits
 from mailstack.store.parts import content_id
-from mailstack.store.removal import Expunge
 from mailstack.store.retention import Doomed, Read
 from mailstack.store.runs import Runs
 from mailstack.store.store import Store
-from mailstack.store.tables import (
-    REMOVED_BY_CLIENT,
-    UNLIMITED,
-    account,
-    content,
-    entry,
-    message,
-    removed,
-)
-from mailstack.store.undo import Forget
+from mailstack.store.tables import UNLIMITED, account, content, entry, message
 from tests.support import maildrops
 from tests.support.contents import findings
 from tests.support.fetched import whole
-from tests.support.steps import steps
 from tests.support.stores import opened
 
 JO, KIM = "jo@example.org", "kim@example.org"
@@ -376,20 +354,3 @@ def test_a_limit_on_the_number_of_messages_promises_no_days(database: Database) 
         assert limits.expiry(connection, Limits(), JO_ID) == (None, False)
         assert limits.expiry(connection, Limits(), KIM_ID) is None
         assert limits.expiry(connection, Limits()) is None
-
-
-def test_forgetting_does_not_take_longer_where_much_can_be_brought_back(sqlite_url: str) -> None:
-    database = Database(sqlite_url)
-    maildrops.add_accounts(database, JO)
-    costs = []
-    for kept in (0, 300):
-        for _ in range(kept + 3):
-            maildrops.deposit(database, b"Subject: x\r\n\r\n", JO)
-        with database.writing() as connection:
-            new = [each.uid for each in browse.walk(database, JO_ID)]
-            removal.expunge(connection, [Expunge(JO_ID, new, REMOVED_BY_CLIENT)])
-            connection.execute(update(removed).where(removed.c.uid.in_(new[-3:])).values(removed_at=1))
-            costs.append(steps(connection, lambda: undo.forget(connection, [Forget(REMOVED_BY_CLIENT, 2)])))
-            assert undo.counted(connection, JO_ID)[0] == kept
-    assert costs[1] < costs[0] + 20  # a row more is looked at here and there
-    database.dispose()
