@@ -252,9 +252,10 @@ def test_damage_is_told_and_the_code_says_so(filled: CommandLine, store: Databas
     with store.writing() as connection:
         mine = content.c.id == content_id(1)
         connection.execute(update(content).where(mine).values(octets=b"Subject: X\r\n\r\n"))
-    made = filled("database", "backup", folder, "--json")
-    assert made.code == os.EX_DATAERR
-    assert made.json["damaged"] == ["message 1 is damaged: its content is not what was deposited"]
+    for _ in range(2):
+        made = filled("database", "backup", folder, "--json")
+        assert made.code == os.EX_DATAERR
+        assert made.json["damaged"] == ["message 1 is damaged: its content is not what was deposited"]
     assert filled("backup", "verify", folder).code == os.EX_DATAERR
 
 

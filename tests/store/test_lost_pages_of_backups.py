@@ -145,6 +145,7 @@ def test_a_store_with_a_lost_page_is_backed_up_but_for_what_lies_on_it(
     damaged = back_up(store, folder).damaged
     lost = named(damaged)
     assert 1 <= len(lost) == len(damaged) <= 2
+    assert back_up(store, folder).damaged == damaged
     assert verify(folder) == damaged
     assert restore(empty, folder, tmp_path) == damaged
     expunge(empty, 1, *lost)

@@ -1,10 +1,15 @@
-"""One archive: some thousand messages with their content, in a SQLite file that is written once."""
+"""One archive: some thousand messages with their content, in a SQLite file that is written once.
+
+Of a message that was damaged when it was backed up it has what was left, and the number in a table
+`damaged`, which no other archive has; a later one may have that message whole.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +50,12 @@ class Writer:
         for number, octets in parts:
             file.execute("INSERT INTO content VALUES (?, ?)", (number, octets))
             self._octets += len(octets)
+
+    def note_damaged(self, message_id: int) -> None:
+        """Of this message, which was written last, not everything is there as it was."""
+        file = self._opened()
+        file.execute("CREATE TABLE IF NOT EXISTS damaged (id INTEGER PRIMARY KEY)")
+        file.execute("INSERT INTO damaged VALUES (?)", (message_id,))
 
     def turn(self) -> None:
         """Finish the archive if it is large enough; call it only between messages."""
@@ -89,6 +100,34 @@ def last_id(archives: Sequence[Path]) -> int:
             (found,) = file.execute("SELECT max(id) FROM message").fetchone()
             highest = max(highest, found or 0)
     return highest
+
+
+def damaged(archives: Sequence[Path]) -> set[int]:
+    """The messages that archives have, and none of them whole; raises BadData."""
+    found: set[int] = set()
+    for path in archives:
+        with legible(path), closing(connected(path)) as file:
+            found |= noted_damaged(file)
+    for path in archives:
+        found -= whole(path, found)
+    return found
+
+
+def whole(path: Path, message_ids: Collection[int]) -> set[int]:
+    """Those of the messages that an archive has, and not as damaged; raises BadData."""
+    if not message_ids:
+        return set()
+    with legible(path), closing(connected(path)) as file:
+        wanted = "SELECT id FROM message WHERE id IN (SELECT value FROM json_each(?))"
+        found = {number for (number,) in file.execute(wanted, (json.dumps(list(message_ids)),))}
+        return found - noted_damaged(file)
+
+
+def noted_damaged(file: sqlite3.Connection, name: str = "main") -> set[int]:
+    """The messages that the archive attached under this name has as damaged."""
+    if not file.execute(f"SELECT 1 FROM {name}.sqlite_master WHERE name = 'damaged'").fetchone():
+        return set()
+    return {number for (number,) in file.execute(f"SELECT id FROM {name}.damaged")}
 
 
 def parts(file: sqlite3.Connection, message_id: int) -> Iterator[tuple[int, bytes]]:

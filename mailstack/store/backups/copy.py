@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailstack.errors import BadData, StoreDamaged
 from mailstack.store import migrate, schema
+from mailstack.store.backups import archive
 from mailstack.store.backups.folder import Folder, Made, attached, connected, legible
 from mailstack.store.bulk import Stored
 from mailstack.store.engine import Database
@@ -46,15 +47,17 @@ class Copy:
     def contents(self, unreadable: list[str]) -> Iterator[Found]:
         """The messages whose ids are in `wanted`, archive by archive; those that none has stay there.
 
-        An archive that cannot be read is told in `unreadable` and passed over. Of a message parts of
-        which cannot be read there are rows missing.
+        What one archive has as damaged is looked for in the others first. An archive that cannot be read
+        is told in `unreadable` and passed over. Of a message parts of which cannot be read there are
+        rows missing.
         """
+        remains: dict[int, tuple[Path, Stored]] = {}
         for path in self._folder.archives():
-            try:
-                with legible(path), attached(self._file, path):
-                    yield from self._in_archive(path, unreadable)
-            except BadData as error:
-                unreadable.append(str(error))
+            yield from self._attached(path, self._whole(path, unreadable, remains), unreadable)
+        still_wanted = set(self.not_found())
+        for number, (path, each) in remains.items():
+            if number in still_wanted:
+                yield from self._attached(path, self._found([each]), unreadable)
 
     def want(self, condition: str = "true", *values: object) -> int:
         """Ask for the content of the messages that fit the condition; return how many octets that is."""
@@ -70,21 +73,46 @@ class Copy:
         """The messages that were wanted and that no archive had."""
         return [number for (number,) in self._file.execute("SELECT id FROM wanted ORDER BY id")]
 
-    def _in_archive(self, path: Path, unreadable: list[str]) -> Iterator[Found]:
-        for row in self._listed(path, unreadable):
-            message = Stored(*row)
+    def _attached(self, path: Path, found: Iterator[Found], unreadable: list[str]) -> Iterator[Found]:
+        """What is found, while this archive is attached."""
+        try:
+            with legible(path), attached(self._file, path):
+                yield from found
+        except BadData as error:
+            unreadable.append(str(error))
+
+    def _whole(
+        self, path: Path, unreadable: list[str], remains: dict[int, tuple[Path, Stored]]
+    ) -> Iterator[Found]:
+        """What the attached archive has and not as damaged; that is added to `remains`."""
+        listed = self._listed(path, unreadable)
+        damaged = self._noted_damaged(path, unreadable)
+        remains |= {each.id: (path, each) for each in listed if each.id in damaged}
+        yield from self._found(each for each in listed if each.id not in damaged)
+
+    def _found(self, listed: Iterable[Stored]) -> Iterator[Found]:
+        for message in listed:
             yield Found(message, self._parts(message))
             self._file.execute("DELETE FROM wanted WHERE id = ?", (message.id,))
 
-    def _listed(self, path: Path, unreadable: list[str]) -> list[Any]:
+    def _listed(self, path: Path, unreadable: list[str]) -> list[Stored]:
         wanted = "SELECT w.id, w.octets, w.digests FROM wanted AS w"
         try:
             with legible(path):
-                return self._file.execute(f"{wanted} JOIN archive.message USING (id) ORDER BY id").fetchall()
+                rows = self._file.execute(f"{wanted} JOIN archive.message USING (id) ORDER BY id").fetchall()
         except BadData as error:
             unreadable.append(str(error))
-        first = f"SELECT 1 FROM archive.content AS c WHERE c.id = w.id * {PARTS_A_MESSAGE}"
-        return self._file.execute(f"{wanted} WHERE EXISTS ({first}) ORDER BY id").fetchall()
+            first = f"SELECT 1 FROM archive.content AS c WHERE c.id = w.id * {PARTS_A_MESSAGE}"
+            rows = self._file.execute(f"{wanted} WHERE EXISTS ({first}) ORDER BY id").fetchall()
+        return [Stored(*row) for row in rows]
+
+    def _noted_damaged(self, path: Path, unreadable: list[str]) -> set[int]:
+        try:
+            with legible(path):
+                return archive.noted_damaged(self._file, "archive")
+        except BadData as error:
+            unreadable.append(str(error))
+            return set()
 
     def _parts(self, message: Stored) -> Iterator[tuple[int, bytes]]:
         for number in content_ids(message.id, message.octets):

@@ -51,7 +51,7 @@ class Backup:
         self.made: Made | None = None
         self._suspected: dict[int, str] = {}
         self.damaged: list[str] = []
-        """Messages that were damaged in the store already; what is left of them is in the backup."""
+        """Messages that are damaged in the store; what was left of them is in the backup."""
         self.copied = 0
         """Octets of content that this run added."""
         self.unnoted: str | None = None
@@ -94,6 +94,8 @@ class Backup:
     def _new_content(self, writer: Writer) -> Iterator[Progress]:
         with _advised():
             last = archive.last_id(self._folder.archives())
+            damaged = archive.damaged(self._folder.archives())
+        self._once_more(writer, damaged)
         with self._database.reading() as connection:
             total = connection.execute(
                 select(func.coalesce(func.sum(message.c.octets), 0)).where(message.c.id > last)
@@ -111,6 +113,21 @@ class Backup:
                     self._keep(writer, [each], _one_by_one(self._database.reading, each))
             last = group[-1].id
             yield Progress(self.copied, max(self.copied, int(total)))  # mail goes on coming
+
+    def _once_more(self, writer: Writer, message_ids: Iterable[int]) -> None:
+        """Try what was damaged when it was backed up: a cable, a controller or its memory may be mended."""
+        wanted = select(message.c.id, message.c.octets, message.c.digests)
+        for number in sorted(message_ids):
+            with self._database.reading() as connection:
+                found = [Stored(*row) for row in connection.execute(wanted.where(message.c.id == number))]
+            for each in found:  # or nothing, where it has gone since
+                inspection = Inspection(*each)
+                for part in _one_by_one(self._database.reading, each):
+                    inspection.see(*part)
+                if inspection.damage:  # what is left is in an archive already
+                    self._suspected[number] = inspection.damage
+                else:
+                    self._keep(writer, [each], _one_by_one(self._database.reading, each))
 
     def _together(self, group: Sequence[Stored]) -> list[tuple[int, bytes]] | None:
         """The content of a group in one query; None where that is damaged, or one that may be large."""
@@ -134,8 +151,11 @@ class Backup:
                     yield number, octets
 
         writer.write(group, inspected())
+        for number, inspection in inspections.items():
+            if inspection.damage:
+                writer.note_damaged(number)
+                self._suspected[number] = inspection.damage
         writer.turn()
-        self._suspected |= {number: each.damage for number, each in inspections.items() if each.damage}
 
     def _rest(self, begun: Path) -> Generator[Progress, None, Facts]:
         """Copy all but content into a new store of SQLite; return what there is to say of it."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mailstack.errors import BadData
 from mailstack.files import sync
-from mailstack.store.backups.archive import Writer, parts
+from mailstack.store.backups import archive
+from mailstack.store.backups.archive import Writer
 from mailstack.store.backups.folder import Damaged, Folder, attached, connected, filling, legible
 from mailstack.store.bulk import Stored
 
@@ -49,6 +51,8 @@ def _shrink(folder: Folder, path: Path, kept: Sequence[Path], doubtful: Sequence
     The last archive stays: its numbers tell the next backup where to go on.
     """
     with legible(path), closing(connected(path)) as file:
+        damaged = archive.noted_damaged(file)
+        outdated = _whole_elsewhere(folder, path, damaged)
         file.execute("CREATE TEMP TABLE used (id INTEGER PRIMARY KEY)")
         for each in kept:
             _mark(file, each)
@@ -61,12 +65,13 @@ def _shrink(folder: Folder, path: Path, kept: Sequence[Path], doubtful: Sequence
             for row in file.execute(
                 "SELECT id, octets, digests FROM message WHERE id IN (SELECT id FROM used) ORDER BY id"
             )
+            if row[0] not in outdated
         ]
     left = sum(each.octets for each in used)
     if used and left >= total * _WORTH_REWRITING:
         return 0
     if used:
-        _rewrite(folder, path, used)
+        _rewrite(folder, path, used, damaged)
     path.unlink()
     sync(path.parent)
     return int(total) - left
@@ -81,7 +86,17 @@ def _mark(file: sqlite3.Connection, backup: Path) -> None:
         )
 
 
-def _rewrite(folder: Folder, path: Path, used: list[Stored]) -> None:
+def _whole_elsewhere(folder: Folder, path: Path, damaged: Collection[int]) -> set[int]:
+    """Those of an archive's damaged messages that another one has whole."""
+    found: set[int] = set()
+    for other in folder.archives():
+        if other != path:
+            with suppress(BadData):  # of one that cannot be read nothing is sure
+                found |= archive.whole(other, damaged)
+    return found
+
+
+def _rewrite(folder: Folder, path: Path, used: list[Stored], damaged: Collection[int]) -> None:
     """Copy what is in use into a new archive; both have it until the old one is removed."""
     with (
         legible(path),
@@ -90,4 +105,6 @@ def _rewrite(folder: Folder, path: Path, used: list[Stored]) -> None:
         Writer(folder) as writer,
     ):
         for each in used:
-            writer.write([each], parts(nothing, each.id))
+            writer.write([each], archive.parts(nothing, each.id))
+            if each.id in damaged:
+                writer.note_damaged(each.id)
