@@ -26,6 +26,12 @@ from mailstack.store.engine import Database
 _OTHERS: Final = 4
 """How many transactions of others are open when we look again; a pooler gives what was free last first."""
 
+_WAITING: Final = {
+    "synchronous_commit": "ALTER DATABASE ... SET synchronous_commit = on",
+    "fsync": "ALTER SYSTEM SET fsync = on, SELECT pg_reload_conf(), then once the command sync",
+}
+"""The settings of a server that waits for its disk, and what switches them on."""
+
 _SESSION: Final = select(func.pg_backend_pid())
 
 
@@ -42,11 +48,12 @@ def check(database: Database) -> None:
                 "database_url leads to a pooler that pools by transaction, where two readers could have"
                 " one maildrop; let it pool by session (PgBouncer: pool_mode = session)"
             )
-        if mine.scalar(select(func.current_setting("synchronous_commit"))) == "off":
-            raise BadSetting(
-                "the database is set to say that mail is on the disk before it is; let it wait"
-                " (PostgreSQL: ALTER DATABASE ... SET synchronous_commit = on)"
-            )
+        for name, mending in _WAITING.items():
+            if mine.scalar(select(func.current_setting(name, True))) == "off":  # NULL: it has no such setting
+                raise BadSetting(
+                    "the database is set to say that mail is on the disk before it is; let it wait"
+                    f" (PostgreSQL: {mending})"
+                )
 
 
 def require_writable(database: Database) -> None:

@@ -101,6 +101,14 @@ def test_a_database_that_waits_for_no_disk_is_refused(postgresql_url: str) -> No
     database.dispose()
 
 
+def test_a_server_that_waits_for_no_disk_is_refused(folder: Path) -> None:
+    with postgresql.server(folder, fsync="off") as server:
+        database = Database(server.url)
+        with pytest.raises(BadSetting, match="fsync = on"):
+            fitness.check(database)
+        database.dispose()
+
+
 def test_a_server_behind_one_that_pools_by_transaction_does_not_start(
     appliance_on_postgresql: Appliance, folder: Path
 ) -> None:
