@@ -133,6 +133,32 @@ def test_removing_old_backups_names_the_archive(filled: Database, folder: Folder
         prune.prune(folder, 1)
 
 
+def test_removing_old_backups_names_the_backup_that_cannot_be_read(filled: Database, folder: Folder) -> None:
+    back_up(filled, folder)
+    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
+    kept = back_up(filled, folder).made
+    assert kept is not None
+    lose_page(kept.path / "mail.db", "message")
+    with pytest.raises(BadData, match=f"^{kept.path / 'mail.db'} cannot be read: "):
+        prune.prune(folder, 1)
+    assert len(folder.archives()) == 2
+
+
+def test_a_damaged_backup_that_cannot_be_read_keeps_no_old_one_from_going(
+    filled: Database, folder: Folder
+) -> None:
+    damaged = back_up(filled, folder).made
+    back_up(filled, folder)
+    expunge(filled, 1, *range(1, MESSAGES + 1))
+    maildrops.deposit(filled, b"Subject: new\r\n\r\n", JO)
+    back_up(filled, folder)
+    assert damaged is not None
+    (damaged.path / "backup.json").unlink()
+    lose_page(damaged.path / "mail.db", "message")
+    done = prune.prune(folder, 1)
+    assert (done.backups, [each.path for each in done.damaged]) == (1, [damaged.path])
+
+
 def test_a_store_with_a_lost_page_is_backed_up_but_for_what_lies_on_it(
     sqlite_url: str, folder: Folder, empty: Database, tmp_path: Path
 ) -> None:

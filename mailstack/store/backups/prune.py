@@ -57,7 +57,7 @@ def _shrink(folder: Folder, path: Path, kept: Sequence[Path], doubtful: Sequence
         for each in kept:
             _mark(file, each)
         for each in doubtful:
-            with suppress(sqlite3.DatabaseError):
+            with suppress(BadData):
                 _mark(file, each)
         (total,) = file.execute("SELECT coalesce(sum(octets), 0) FROM message").fetchone()
         used = [
@@ -78,11 +78,12 @@ def _shrink(folder: Folder, path: Path, kept: Sequence[Path], doubtful: Sequence
 
 
 def _mark(file: sqlite3.Connection, backup: Path) -> None:
-    """Note which messages of an archive this backup has."""
-    with attached(file, backup):
+    """Note which messages this backup has, of those whose numbers an archive may have; raises BadData."""
+    ends = file.execute("SELECT min(id), max(id) FROM main.message").fetchone()
+    # Nothing of the archive is read within: what is damaged is the file that is named.
+    with legible(backup), attached(file, backup):
         file.execute(
-            "INSERT OR IGNORE INTO used SELECT id FROM main.message"
-            " WHERE id IN (SELECT id FROM archive.message)"
+            "INSERT OR IGNORE INTO used SELECT id FROM archive.message WHERE id BETWEEN ? AND ?", ends
         )
 
 
