@@ -15,7 +15,7 @@ from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
 from mailstack.store.engine import Database
 from mailstack.store.removal import Expunge
-from mailstack.store.tables import content, entry, message
+from mailstack.store.tables import REMOVED_BY_ADMIN, content, entry, message
 from tests.store import operations
 from tests.support import maildrops
 from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, expunge, mail, validity
@@ -211,3 +211,19 @@ def test_a_damaged_message_gets_its_content_back(
         assert there == [], "nobody needs the damaged one any more"
         uids = connection.execute(select(entry.c.uid).where(entry.c.account_id == 2).order_by(entry.c.uid))
         assert uids.scalars().all() == list(range(1, 22))
+
+
+def test_a_damaged_message_that_was_removed_leaves_nothing_behind(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
+        connection.execute(update(content).where(content.c.id == 21 << 16).values(octets=b"\r\n"))
+        removal.expunge(connection, [Expunge(2, [21], REMOVED_BY_ADMIN)])
+    findings(two_maildrops)  # notes the damage
+    assert bring_back(two_maildrops, folder, tmp_path, "kim") == 1
+    with two_maildrops.writing() as connection:
+        maildrops.sweep(connection)
+    assert findings(two_maildrops) == []
+    assert mail(two_maildrops, "kim") == before

@@ -46,7 +46,7 @@ class _Ready(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """The entries that have their message back, and the damaged messages that nobody may need any more."""
+    """The entries that have their message back, and the messages that nobody may need any more."""
 
     uids: list[int]
     outdated: list[int]
@@ -149,7 +149,10 @@ class Return:
         there = [kept for kept in each.entries if kept.unique_id in self._plan.damaged]
         mended = [self._mend(connection, kept, message_id) for kept in there]
         added = self._add(connection, [kept for kept in each.entries if kept not in there], message_id)
-        return _Entered([*(uid for uid, _ in mended), *added], [*outdated, *(number for _, number in mended)])
+        return _Entered(
+            [*(uid for uid, _ in mended), *added.uids],
+            [*outdated, *(number for _, number in mended), *added.outdated],
+        )
 
     def _placed(
         self, connection: Connection, original: _Message, twin: _Message | None
@@ -179,16 +182,15 @@ class Return:
         connection.execute(update(entry).where(mine).values(shown | {"message_id": message_id}))
         return int(uid), int(outdated)
 
-    def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> list[int]:
-        """Enter what is missing; the uids that they have now."""
+    def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> _Entered:
+        """Enter what is missing, in place of what could have been brought back."""
         mine = account.c.id == self._target.id
         next_uid = connection.execute(select(account.c.next_uid).where(mine).with_for_update()).scalar_one()
-        unique_ids = [each.unique_id for each in kept]
-        connection.execute(
-            delete(removed).where(
-                removed.c.account_id == self._target.id, removed.c.unique_id.in_(unique_ids)
-            )
+        replaced = (removed.c.account_id == self._target.id) & removed.c.unique_id.in_(
+            [each.unique_id for each in kept]
         )
+        outdated = connection.execute(select(removed.c.message_id).where(replaced)).scalars().all()
+        connection.execute(delete(removed).where(replaced))
         taken = _uids(connection, self._target.id, [each.uid for each in kept])
         uids = []
         for each in kept:
@@ -198,7 +200,7 @@ class Return:
             values = each._asdict() | {"uid": uid, "message_id": message_id, "account_id": self._target.id}
             connection.execute(insert(entry).values(values))
         connection.execute(update(account).where(mine).values(next_uid=next_uid))
-        return uids
+        return _Entered(uids, [*outdated])
 
     def _message(self, number: int) -> dict[str, Any]:
         here_only = ("id", "damaged_at", "surrogate_id")  # the store's own numbers
