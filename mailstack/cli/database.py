@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mailstack.cli import backup, show
+from mailstack.cli.locked import with_lock
 from mailstack.cli.options import Json, admin
 from mailstack.cli.progress import watched
 from mailstack.errors import StoreDamaged
+from mailstack.settings import Settings
 from mailstack.store import damage, integrity, legible, schema
 from mailstack.store.damage import Harmed
 from mailstack.store.engine import Database
 from mailstack.store.finding import Finding
+from mailstack.store.locks import HOUSEKEEPING
 from mailstack.store.progress import Progress
 
 if TYPE_CHECKING:
@@ -97,19 +100,11 @@ def check(
 ) -> None:
     """Recount every account, look for what belongs to nothing, read every message: beside the service.
 
+    With --repair it keeps out housekeeping and a restore of everything; it is refused while they are at work.
     The exit code is 0 if all is well, or is now; 65 if something is wrong.
     """
-    from mailstack.store import migrate
-
     with admin(context).database() as database:
-        found = [Finding(said, mendable=False) for said in migrate.differences(database)]
-
-        def steps() -> Iterator[Progress]:
-            for step in integrity.check(database, repair=repair):
-                found.extend(step.findings)
-                yield step.progress
-
-        watched("checking", steps())
+        found = _found(database, admin(context).settings, repair=repair)
         left = [finding for finding in found if not (repair and finding.mendable)]
         harmed = _harmed(database) if left else []
     if json:
@@ -123,6 +118,28 @@ def check(
             show.note(advice)
     if left:
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _found(database: Database, settings: Settings, *, repair: bool) -> list[Finding]:
+    """What a check finds, and mends if `repair`; raises AlreadyRunning."""
+    from mailstack.store import migrate
+
+    found = [Finding(said, mendable=False) for said in migrate.differences(database)]
+
+    def steps() -> Iterator[Progress]:
+        for step in integrity.check(database, repair=repair):
+            found.extend(step.findings)
+            yield step.progress
+
+    def looked_through() -> None:
+        watched("checking", steps())
+
+    if repair:
+        # It takes content without messages for litter, which is all that a restore has brought at first.
+        with_lock(database, settings, HOUSEKEEPING, looked_through, holder="mailstack database check")
+    else:
+        looked_through()
+    return found
 
 
 def _harmed(database: Database) -> list[Harmed]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 
+from mailstack import settings
 from mailstack.store import schema
 from mailstack.store.engine import Database
-from mailstack.store.tables import account
+from mailstack.store.file_locks import FileLocks
+from mailstack.store.locks import HOUSEKEEPING
+from mailstack.store.parts import content_id
+from mailstack.store.tables import account, content
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
 
@@ -57,6 +63,23 @@ def test_check_finds_and_repair_mends(mailstack: CommandLine, store: Database) -
     mended = mailstack.good("database", "check", "--repair")
     assert mended.out == f"mended: {said}\n1 finding, all mended\n"
     assert mailstack.good("database", "check", "--json").json == {"findings": [], "damaged": []}
+
+
+async def test_repair_leaves_alone_what_is_being_restored(mailstack: CommandLine, store: Database) -> None:
+    with store.writing() as connection:  # content comes first, its messages when all of it is there
+        connection.execute(insert(content).values(id=content_id(9), octets=b"Subject: x\r\n\r\n"))
+    locks = FileLocks(settings.load(mailstack.file, {}).state_dir / "maildrops.lock")
+    lock = await locks.hold(HOUSEKEEPING, holder="mailstack backup restore")
+    refused = await asyncio.to_thread(mailstack, "database", "check", "--repair")
+    assert refused.code == os.EX_TEMPFAIL
+    assert "housekeeping is at work, held since" in refused.err
+    assert "mailstack backup restore; try again later" in refused.err
+    told = (await asyncio.to_thread(mailstack, "database", "check")).out
+    assert told.startswith("content is left of message 9, which is not there\n")
+    await lock.released()
+    mended = await asyncio.to_thread(mailstack, "database", "check", "--repair")
+    assert (mended.code, mended.out.startswith("mended: content is left of message 9")) == (0, True)
+    locks.close()
 
 
 def test_what_cannot_be_mended_is_said(mailstack: CommandLine, store: Database) -> None:
