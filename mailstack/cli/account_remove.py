@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from mailstack.cli.locked import locked, opened
@@ -27,19 +26,15 @@ def remove(database: Database, settings: Settings, account: Account) -> Changed:
     ended meanwhile, the service removes it.
     """
 
-    def in_one_transaction() -> Changed:
-        with database.writing() as connection:
-            named = accounts.remove_account(connection, account.mailbox)
-            left = [
-                each for each in named if aliases.targets(connection, aliases.source_place(connection, each))
-            ]
-        return Changed(left, [each for each in named if each not in left])
+    with opened(database, settings) as (runner, store):
+        with locked(runner, store, account.id, "mailstack account remove"):
+            changed = _without(database, account)
+        runner.run(store.leftovers.finish())
+        return changed
 
-    async def removed() -> Changed:
-        async with opened(database, settings) as store:
-            async with locked(store, account.id, "mailstack account remove"):
-                named = await asyncio.to_thread(in_one_transaction)
-            await store.leftovers.finish()
-            return named
 
-    return asyncio.run(removed())
+def _without(database: Database, account: Account) -> Changed:
+    with database.writing() as connection:
+        named = accounts.remove_account(connection, account.mailbox)
+        left = [each for each in named if aliases.targets(connection, aliases.source_place(connection, each))]
+    return Changed(left, [each for each in named if each not in left])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +38,7 @@ def run(
     with admin(context).database() as database:
         with database.reading() as connection:
             names = {each.id: str(each.mailbox) for each in accounts.list_accounts(connection)}
-        report = asyncio.run(_run(database, settings, dry_run=dry_run, sweep=sweep))
+        report = _run(database, settings, dry_run=dry_run, sweep=sweep)
     if json:
         show.as_json(_fields(report, names) | {"dry_run": dry_run})
         return
@@ -61,12 +60,12 @@ def run(
     )
 
 
-async def _run(database: Database, settings: Settings, *, dry_run: bool, sweep: bool) -> Report:
+def _run(database: Database, settings: Settings, *, dry_run: bool, sweep: bool) -> Report:
     rules, when = Rules.of(settings), Sweep.NOW if sweep else Sweep.DAILY
-    async with opened(database, settings) as store:
+    with opened(database, settings) as (runner, store):
         if dry_run:
-            return await housekeeping.preview(store, rules)
-        return await housekeeping.run(store, rules, postmaster=settings.postmaster, sweep=when)
+            return runner.run(housekeeping.preview(store, rules))
+        return runner.run(housekeeping.run(store, rules, postmaster=settings.postmaster, sweep=when))
 
 
 def _fields(report: Report, names: dict[int, str]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def remove(
 def _taken(database: Database, account_id: int, uids: list[int], undo_seconds: int) -> Iterator[Expunged]:
     """Some at a time: nobody waits long for the writer."""
     for start in range(0, len(uids), SLICE):
+        some = uids[start : start + SLICE]
         with database.writing() as connection:
-            some = uids[start : start + SLICE]
-            yield discard.discard(connection, account_id, some, undo_seconds=undo_seconds)
+            gone = discard.discard(connection, account_id, some, undo_seconds=undo_seconds)
+        yield gone

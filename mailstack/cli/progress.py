@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -15,6 +15,9 @@ T = TypeVar("T")
 def watched(task: str, steps: Iterable[Progress]) -> None:
     """Go through all steps, with a bar that shows how far each says it is."""
     with ExitStack() as stack:
+        if isinstance(steps, Generator):
+            # After a Ctrl-C between two of them it would end once nobody remembers the trace.
+            stack.callback(steps.close)
         bar = None
         if sys.stderr.isatty():
             from rich import progress
