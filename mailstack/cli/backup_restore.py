@@ -140,14 +140,18 @@ def _restore_maildrop(
             yes=yes,
         )
         target, made_again = _target(database, mailbox, plan)
-        run = maildrop.Return(database, copy, plan, target)
-        with_lock(
-            database,
-            settings,
-            target.id,
-            lambda: watched("restoring", run.run()),
-            holder="mailstack backup restore",
-            octets=plan.octets,
+
+        def brought_back() -> tuple[missing.Plan, maildrop.Return]:
+            # While a person thought about it the owner has fetched mail, or somebody else brought it back.
+            with database.reading() as connection:
+                accounts.find_account(connection, target.mailbox)  # or NotFound: it was removed, or renamed
+                found = missing.plan(connection, copy, source, unique_ids, target=target.mailbox)
+            run = maildrop.Return(database, copy, found.of_those_in(plan), target)
+            watched("restoring", run.run())
+            return found, run
+
+        found, run = with_lock(
+            database, settings, target.id, brought_back, holder="mailstack backup restore", octets=plan.octets
         )
     if mailbox != source:
         show.note(f"{source} of the backup is {mailbox} now")
@@ -156,7 +160,10 @@ def _restore_maildrop(
             f"{mailbox} is an account again, with the password and limits it had;"
             " aliases that led to it have to be added again"
         )
-    return {"restored": run.restored, "present": plan.present, "findings": run.findings}
+    if gone := len(found.missing) - len(found.of_those_in(plan).missing):
+        what = show.counted(gone, "message")
+        show.note(f"{what} went after the question; say the same again to bring back that, too")
+    return {"restored": run.restored, "present": found.present + run.stayed, "findings": run.findings}
 
 
 def _target(database: Database, mailbox: Mailbox, plan: missing.Plan) -> tuple[accounts.Account, bool]:

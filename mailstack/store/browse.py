@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from mailstack.errors import NotFound
+from mailstack.mail import unique_id as unique_ids
 from mailstack.store import digests, fetching
 from mailstack.store.clock import moment
 from mailstack.store.engine import Database
 from mailstack.store.parts import parts_in
-from mailstack.store.tables import entry, message
+from mailstack.store.tables import IS_FOREIGN, entry, message
 
 _PAGE = 1000
 
@@ -58,6 +59,16 @@ def entries(
         Entry(row.uid, row.unique_id, row.octets, moment(row.delivered_at), row.reverse_path, row.mail_id)
         for row in rows
     ]
+
+
+def there(connection: Connection, account_id: int, wanted: Sequence[str]) -> set[str]:
+    """Those of the unique-ids that entries of the maildrop have."""
+    found: set[str] = set()
+    mine = select(entry.c.unique_id).where(entry.c.account_id == account_id, entry.c.unique_id.in_(wanted))
+    uids = [uid for uid in map(unique_ids.uid_at_end, wanted) if uid is not None]
+    for way in (IS_FOREIGN, entry.c.uid.in_(uids)):  # by the index of those, and by the key
+        found.update(connection.execute(mine.where(way)).scalars())
+    return found
 
 
 def walk(database: Database, account_id: int) -> Iterator[Entry]:

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, func, insert, select
 from mailstack.errors import AlreadyRunning, MessageGone, NoSuchMailbox
 from mailstack.mail import unique_id as unique_ids
 from mailstack.mail.spool import Spool
-from mailstack.store import accounts, events, messages, undo
+from mailstack.store import accounts, browse, events, messages, undo
 from mailstack.store.events import Kind
 from mailstack.store.messages import Deposit, Recipient
 from mailstack.store.prepared import Prepared
-from mailstack.store.tables import FORGOTTEN, IS_FOREIGN, account, entry, imported, removed
+from mailstack.store.tables import FORGOTTEN, account, entry, imported, removed
 
 MAX_UID_VALIDITY: Final = (1 << 32) - 1  # RFC 3501 §2.3.1.1
 """Of a foreign unique-id that looks like ours: what comes after it must still be a number of that kind."""
@@ -291,11 +291,8 @@ def _kept(each: Item, next_uid: int, uid_validity: int) -> Item:
 
 def _come_again(connection: Connection, account_id: int, kept: Sequence[str]) -> None:
     """What enters under the unique-id that it had is not brought back as well; raises AlreadyRunning."""
-    there = select(entry.c.uid).where(entry.c.account_id == account_id, entry.c.unique_id.in_(kept))
-    uids = [uid for uid in map(unique_ids.uid_at_end, kept) if uid is not None]
-    for way in (IS_FOREIGN, entry.c.uid.in_(uids)):  # by the index of those, and by the key
-        if connection.execute(there.where(way)).first():  # `undo` has just brought it back
-            raise AlreadyRunning(_CHANGED_MEANWHILE)
+    if browse.there(connection, account_id, kept):  # `undo` has just brought it back
+        raise AlreadyRunning(_CHANGED_MEANWHILE)
     undo.give_up(connection, account_id, kept)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import pwd
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -234,6 +239,48 @@ def test_nothing_happens_without_a_yes(filled: CommandLine, folder: Path) -> Non
     asked = filled("backup", "restore", folder, "--account", JO)
     assert asked.code == os.EX_USAGE
     assert "0 messages (0 B)" in asked.err
+
+
+@contextmanager
+def asked(mailstack: CommandLine, *words: object) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits for a person's answer on its standard input."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "mailstack", "--config", str(mailstack.file), *map(str, words)]
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith("[y/N]\n")
+        yield process
+        os.write(master, b"y\n")
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+
+
+def test_a_restore_that_waits_for_its_answer_brings_only_what_is_missing_still(
+    filled: CommandLine, store: Database, folder: Path
+) -> None:
+    filled.good("database", "backup", folder)
+    before = filled.good("maildrop", "list", JO, "--json").json
+    one, two, three = (each["unique_id"] for each in before)
+    filled.good("maildrop", "remove", JO, one, two, "--yes")
+    restore = ("backup", "restore", folder, "--account", JO)
+    with asked(filled, *restore) as waiting:
+        filled.good(*restore, "--message", two, "--yes")
+        filled.good("maildrop", "remove", JO, three, "--yes")
+    out, err = waiting.communicate()
+    assert (waiting.returncode, out.startswith("1 message restored")) == (0, True)
+    assert out.endswith("; 1 message had stayed\n")
+    assert err == "1 message went after the question; say the same again to bring back that, too\n"
+    assert [each["unique_id"] for each in filled.good("maildrop", "list", JO, "--json").json] == [one, two]
+    filled.good(*restore, "--yes")
+    assert filled.good("maildrop", "list", JO, "--json").json == before
+    assert filled.good("database", "check").out == "the store adds up\n"
 
 
 def test_a_message_alone_needs_its_account(filled: CommandLine, folder: Path) -> None:

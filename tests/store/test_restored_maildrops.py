@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
-from mailstack.store import accounts, removal
+from mailstack.store import accounts, removal, undo
 from mailstack.store.backups import maildrop, missing
 from mailstack.store.backups.copy import upgraded
 from mailstack.store.backups.folder import Folder
@@ -18,7 +19,7 @@ from mailstack.store.removal import Expunge
 from mailstack.store.tables import REMOVED_BY_ADMIN, content, entry, message
 from tests.store import operations
 from tests.support import maildrops
-from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, expunge, mail, validity
+from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, exhaust, expunge, mail, validity
 from tests.support.contents import Contents, contents, findings
 from tests.support.fetched import whole
 
@@ -226,4 +227,71 @@ def test_a_damaged_message_that_was_removed_leaves_nothing_behind(
     with two_maildrops.writing() as connection:
         maildrops.sweep(connection)
     assert findings(two_maildrops) == []
+    assert mail(two_maildrops, "kim") == before
+
+
+def late(
+    database: Database, folder: Folder, working: Path, name: str, since_the_plan: Callable[[], object]
+) -> maildrop.Return:
+    """Restore one account's mail by a plan from before something else happened."""
+    with upgraded(folder, folder.find(None), working) as copy:
+        with database.reading() as connection:
+            found = missing.plan(connection, copy, Mailbox(name, "example.org"))
+            target = accounts.find_account(connection, Mailbox(name, "example.org"))
+        since_the_plan()
+        run = maildrop.Return(database, copy, found, target)
+        exhaust(run.run())
+    assert run.findings == []
+    assert findings(database) == []
+    return run
+
+
+def test_what_somebody_else_brought_back_does_not_come_twice(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:  # RFC 1939 §7
+    before = mail(two_maildrops, "kim")
+    names = list(before)
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
+        removal.expunge(connection, [Expunge(2, [1, 2, 21], REMOVED_BY_ADMIN)])
+
+    def undone() -> None:
+        with two_maildrops.writing() as connection:
+            undo.bring_back(connection, 2, [names[1], names[20]])
+
+    run = late(two_maildrops, folder, tmp_path, "kim", undone)
+    assert (run.restored, run.stayed) == (1, 2)
+    assert mail(two_maildrops, "kim") == before
+
+
+def test_what_an_import_brought_under_its_old_unique_id_stays(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:
+    def name(uid: int) -> None:
+        with two_maildrops.writing() as connection:
+            mine = (entry.c.account_id == 2) & (entry.c.uid == uid)
+            connection.execute(update(entry).where(mine).values(unique_id="000000016b0388a7"))
+
+    def imported() -> None:
+        maildrops.deposit(two_maildrops, LARGE, KIM)
+        name(22)
+
+    name(21)
+    back_up(two_maildrops, folder)
+    expunge(two_maildrops, 2, 21)
+    run = late(two_maildrops, folder, tmp_path, "kim", imported)
+    assert (run.restored, run.stayed) == (0, 1)
+    assert list(mail(two_maildrops, "kim"))[20:] == ["000000016b0388a7"]
+
+
+def test_a_damaged_message_whose_owner_has_deleted_it_comes_back(
+    two_maildrops: Database, folder: Folder, tmp_path: Path
+) -> None:
+    before = mail(two_maildrops, "kim")
+    back_up(two_maildrops, folder)
+    with two_maildrops.writing() as connection:
+        connection.execute(update(content).where(content.c.id == 21 << 16).values(octets=b"\r\n"))
+    assert len(findings(two_maildrops)) == 1  # and notes it
+    run = late(two_maildrops, folder, tmp_path, "kim", lambda: expunge(two_maildrops, 2, 21))
+    assert (run.restored, run.stayed) == (1, 0)
     assert mail(two_maildrops, "kim") == before

@@ -1,7 +1,7 @@
 """Brings back what a maildrop is missing, from a backup into the store that is in service.
 
 What it lacks comes back under its old unique-id, and what is damaged there gets its content back. The
-caller holds the maildrop's lock.
+caller holds the maildrop's lock; who enters mail does so without.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from mailstack.store import accounts, counters, events, messages, removal
+from mailstack.store import accounts, browse, counters, events, messages, removal
 from mailstack.store.accounts import Account
 from mailstack.store.backups.copy import Copy
 from mailstack.store.backups.missing import Kept, Plan
@@ -46,10 +46,12 @@ class _Ready(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """The entries that have their message back, and the messages that nobody may need any more."""
+    """The uids of entries that have their message back, and the messages that nobody may need any more."""
 
     uids: list[int]
     outdated: list[int]
+    stayed: int = 0
+    """How many entries had it already."""
 
 
 class Return:
@@ -62,6 +64,8 @@ class Return:
         self._target = target
         self.findings: list[str] = []
         self.restored = 0
+        self.stayed = 0
+        """How many came back otherwise since the plan, by an import say."""
         self._uids = Runs()
 
     def run(self) -> Iterator[Progress]:
@@ -134,25 +138,31 @@ class Return:
 
     def _return(self, ready: list[_Ready]) -> None:
         with self._database.writing() as connection:
-            messages.numbering(connection, [self._target.id])  # nobody else changes the account's sums now
+            messages.numbering(connection, [self._target.id])  # nobody else enters anything now
+            unique_ids = [kept.unique_id for each in ready for kept in each.entries]
+            there = browse.there(connection, self._target.id, unique_ids)
             # By the ids of messages, as everybody who locks several.
-            entered = [self._enter(connection, each) for each in sorted(ready)]
+            entered = [self._enter(connection, each, there) for each in sorted(ready)]
             counters.recount(connection, self._target.id)
             removal.note(connection, [number for each in entered for number in each.outdated])
         for each in entered:
             self.restored += len(each.uids)
+            self.stayed += each.stayed
             self._uids.extend(each.uids)
 
-    def _enter(self, connection: Connection, each: _Ready) -> _Entered:
-        """Give entries their message."""
+    def _enter(self, connection: Connection, each: _Ready, there: set[str]) -> _Entered:
+        """Give entries their message, but for those that are `there` whole: no unique-id is given twice."""
+        damaged = [kept for kept in each.entries if kept.unique_id in there & self._plan.damaged]
+        missing = {kept.unique_id: kept for kept in each.entries if kept.unique_id not in there}
+        stayed = len(each.entries) - len(damaged) - len(missing)
+        if not damaged and not missing:
+            return _Entered([], [], stayed)
+        there.update(missing)
         message_id, outdated = self._placed(connection, each.original, each.twin)
-        there = [kept for kept in each.entries if kept.unique_id in self._plan.damaged]
-        mended = [self._mend(connection, kept, message_id) for kept in there]
-        added = self._add(connection, [kept for kept in each.entries if kept not in there], message_id)
-        return _Entered(
-            [*(uid for uid, _ in mended), *added.uids],
-            [*outdated, *(number for _, number in mended), *added.outdated],
-        )
+        done = [self._mend(connection, kept, message_id) for kept in damaged]
+        done.append(self._add(connection, list(missing.values()), message_id))
+        outdated += [number for some in done for number in some.outdated]
+        return _Entered([uid for some in done for uid in some.uids], outdated, stayed)
 
     def _placed(
         self, connection: Connection, original: _Message, twin: _Message | None
@@ -174,13 +184,14 @@ class Return:
         connection.execute(update(message).where(mine).values(surrogate_id=made))
         return message_id, [] if outdated is None else [outdated]
 
-    def _mend(self, connection: Connection, kept: Kept, message_id: int) -> tuple[int, int]:
-        """Give an entry its new message; its uid, and the id of the message that it had."""
+    def _mend(self, connection: Connection, kept: Kept, message_id: int) -> _Entered:
+        """Give an entry its new message in place of the one that it had."""
         mine = (entry.c.account_id == self._target.id) & (entry.c.unique_id == kept.unique_id)
-        uid, outdated = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).one()
+        # More than one where a unique-id stands for two messages, of which `database check` tells.
+        rows = connection.execute(select(entry.c.uid, entry.c.message_id).where(mine)).all()
         shown = {name: getattr(kept, name) for name in ("surrogate_octets", "surrogate_prefix")}
         connection.execute(update(entry).where(mine).values(shown | {"message_id": message_id}))
-        return int(uid), int(outdated)
+        return _Entered([row.uid for row in rows], [row.message_id for row in rows])
 
     def _add(self, connection: Connection, kept: Sequence[Kept], message_id: int) -> _Entered:
         """Enter what is missing, in place of what could have been brought back."""

@@ -45,6 +45,11 @@ class Plan(NamedTuple):
     damaged: frozenset[str]
     """Unique-ids of those missing whose entries are there, but not their content, or their surrogate's."""
 
+    def of_those_in(self, earlier: Plan) -> Plan:
+        """Without what was not missing yet: nobody has said yes to that."""
+        known = {each.unique_id for each in earlier.missing}
+        return self._replace(missing=tuple(each for each in self.missing if each.unique_id in known))
+
     @property
     def octets(self) -> int:
         """How much mail that is."""
