@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from mailstack.certificates import standing
 from mailstack.checks import records
 from mailstack.checks.facts import Facts
 from mailstack.cli import dns
@@ -39,7 +40,7 @@ def programs(settings: Settings, mailbox: Mailbox) -> Iterator[str]:
     }
     yield from (f"    {name:<18} {value}" for name, value in rows.items())
     file = settings.certificate_files[0]
-    if settings.tls.certificate is None and file.exists():
+    if settings.tls.certificate is None and file.exists() and standing(file).self_signed:
         yield ""
         yield "The certificate is self-signed, so mail programs ask about it. Its SHA-256 fingerprint:"
         yield f"    {fingerprint(file)}"

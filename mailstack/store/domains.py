@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mailstack.errors import AlreadyThere, BadAddress, NotFound, StillInUse
 from mailstack.mail.address import domain_key, ends_with_number
+from mailstack.store import logins
 from mailstack.store.clock import moment, now
 from mailstack.store.tables import account, alias, domain
 
@@ -124,6 +125,7 @@ def rename_domain(connection: Connection, old: str, new: str) -> str:
         connection.execute(insert(domain).values(name=row.name, alias_of=row.id, created_at=now()))
     except IntegrityError as error:
         raise AlreadyThere(f"{folded} is one of our domains already") from error
+    logins.rename_domain(connection, row.name, folded)
     return folded
 
 

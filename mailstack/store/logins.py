@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Insert, bindparam, case, delete, func, literal_column, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Insert,
+    Text,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from mailstack.errors import BadAddress
 from mailstack.mail.address import Mailbox, fold_domain, fold_local_part
@@ -185,6 +197,15 @@ def rename(connection: Connection, old: str, new: str) -> None:
     """Let the devices of an account be known by its new name, too."""
     forget(connection, new)
     connection.execute(update(login).where(login.c.name == old).values(name=new))
+
+
+def rename_domain(connection: Connection, old: str, new: str) -> None:
+    """Let all that is known of names in a domain be known by its new name: of accounts, and of strangers."""
+    connection.execute(delete(login).where(login.c.name.endswith(f"@{new}", autoescape=True)))
+    before = func.substr(login.c.name, 1, func.length(login.c.name) - len(old), type_=Text)
+    connection.execute(
+        update(login).where(login.c.name.endswith(f"@{old}", autoescape=True)).values(name=before.concat(new))
+    )
 
 
 def lacking_keys(connection: Connection) -> int:

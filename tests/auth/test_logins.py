@@ -14,7 +14,7 @@ from mailstack.auth import passwords, scram, throttle
 from mailstack.auth.logins import Guest, Logins
 from mailstack.errors import LoginRefused
 from mailstack.mail.address import Mailbox, parse_mailbox
-from mailstack.store import accounts, aliases, logins, routes
+from mailstack.store import accounts, aliases, domains, logins, routes
 from mailstack.store.clock import now
 from tests.auth.rig import HERE, ITERATIONS, THERE, history, refused
 
@@ -218,6 +218,22 @@ async def test_many_connections_of_one_device_guess_no_faster(start) -> None:
         began = time.monotonic()
         await asyncio.gather(*(refused(server, "nobody", f"guess {n}") for n in range(8)))
         assert time.monotonic() - began >= 0.05 * 4  # two at a time, and the last of them wait
+
+
+async def test_devices_and_failures_follow_a_rename_of_their_domain(start) -> None:
+    async with start() as server:
+        await server.log_in("jo", "pencil", HERE)
+        for name in ("jo", "nobody", "jo@example.net"):
+            await refused(server, name, "guess", THERE)
+        with server._store.database.writing() as connection:
+            domains.rename_domain(connection, "example.org", "new.example")
+        assert (await history(server, "jo@new.example", HERE)).succeeded_at is not None
+        for name in ("jo@new.example", "nobody@new.example", "jo@example.net"):
+            assert (await history(server, name, THERE)).failures == 1
+        assert await history(server, "jo@example.org", THERE) == (0, 0, None)
+        with server._store.database.writing() as connection:
+            domains.rename_domain(connection, "new.example", "example.org")
+        assert (await history(server, "jo@example.org", THERE)).failures == 1
 
 
 async def test_devices_follow_a_rename_and_go_with_the_account(start) -> None:
