@@ -15,6 +15,10 @@ from cryptography.x509.oid import NameOID
 
 from mailstack.acme import order
 from mailstack.acme.order import Issued
+from mailstack.cli import setup_words
+from mailstack.mail.address import Mailbox
+from mailstack.service.tls import ensure
+from mailstack.settings import Settings
 from tests.cli.conftest import CommandLine
 from tests.support.resolver import free_port
 
@@ -170,3 +174,15 @@ def test_somebody_elses_certificate_is_theirs_until_ours_is_in_its_place(
     assert "--force takes its place" in mailstack("certificate", "obtain").err
     mailstack.good("certificate", "obtain", "--force")
     mailstack.good("certificate", "obtain")
+
+
+def test_setup_calls_self_signed_what_is_so(tmp_path: Path) -> None:
+    settings = Settings(hostname="mail.example.org", state_dir=tmp_path)
+
+    def said() -> str:
+        return "\n".join(setup_words.programs(settings, Mailbox("jo", "example.org")))
+
+    ensure(*settings.certificate_files, settings.hostname)
+    assert "The certificate is self-signed" in said()
+    settings.certificate_files[0].write_bytes(Authority().issue([settings.hostname]).chain)
+    assert "certificate" not in said()
