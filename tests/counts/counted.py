@@ -21,14 +21,16 @@ from typing import Any, Final
 import psycopg
 import uvloop
 
-from mailstack.store import leftovers, writing_process
+from mailstack.store import events, leftovers, writing_process
 from mailstack.store.engine import Database
 
 COUNTS_SOCKET: Final = "COUNTS_SOCKET"
 TRACE_FILE: Final = "COUNTS_TRACE_FILE"
 _BELOW_STRACE: Final = "COUNTS_BELOW_STRACE"
 
-_QUIET_SECONDS: Final = 0.5
+_QUIET_SECONDS: Final = 1.0
+_EVENTS_SECONDS: Final = 0.8
+"""Events that wait are objects, too: they are written while a quiet moment is awaited."""
 
 _SYSTEM_CALLS: Final = "fsync,fdatasync,sync_file_range,write,writev,sendto,sendmsg"
 
@@ -146,6 +148,7 @@ def _exec_below_strace() -> None:
 
 def _count() -> None:
     leftovers.QUIET_SECONDS = _QUIET_SECONDS  # type: ignore[misc]
+    events._SECONDS = _EVENTS_SECONDS  # type: ignore[misc]
     writing_process._serve = _serve
     writing_process.fork = _fork
     sqlite3.connect = sqlite3.dbapi2.connect = _connect

@@ -24,12 +24,15 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     # What a crash of the whole machine does is tested elsewhere; these tests are about statements.
     "full_page_writes": "off",
+    # Its log lies in memory, see below, and there is one of each test process.
+    "max_wal_size": "64MB",
+    "min_wal_size": "32MB",
 }
 
 
 _MEMORY = Path("/dev/shm")
-_ROOM_OCTETS = 4 * 1024 * 1024 * 1024
-"""For the servers of some test processes at once, each with its log."""
+_ROOM_OCTETS = 1024 * 1024 * 1024
+"""For the servers of some test processes at once, each of which takes up to 200 MB."""
 
 
 def binaries() -> Path | None:
