@@ -18,7 +18,7 @@ _MOST_OF_AUTO: Final = 4
 _WANTED: Final = "--workers takes auto or a number of processes from 1 to 64"
 
 _OPTIONS_WITH_VALUE: Final = frozenset({"--config"})
-_CRIES: Final = frozenset({"-h", "--help"})
+_HELP: Final = frozenset({"-h", "--help"})
 
 
 class Serve(NamedTuple):
@@ -34,7 +34,7 @@ def understood(arguments: Sequence[str]) -> Serve | None:
     place = 0
     while place < len(arguments) and arguments[place].startswith("-"):
         place += 2 if arguments[place] in _OPTIONS_WITH_VALUE else 1
-    if "serve" not in arguments[place : place + 1] or not _CRIES.isdisjoint(arguments):
+    if "serve" not in arguments[place : place + 1] or not _HELP.isdisjoint(arguments):
         return None
     options = _globals().parse_args(arguments[:place])
     command = _command(arguments[place + 1 :])

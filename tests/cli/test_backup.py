@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete
 
 from mailstack import settings
 from mailstack.cli import show
@@ -26,9 +26,8 @@ from mailstack.store.backups.folder import Folder
 from mailstack.store.clock import moment, now
 from mailstack.store.engine import Database
 from mailstack.store.file_locks import FileLocks
-from mailstack.store.parts import content_id
 from mailstack.store.sqlite import log_path
-from mailstack.store.tables import content, entry
+from mailstack.store.tables import entry
 from tests.cli.conftest import CommandLine
 from tests.support import maildrops
 from tests.support.appliance import Appliance
@@ -296,9 +295,7 @@ def test_what_is_no_backup_is_told(mailstack: CommandLine, tmp_path: Path) -> No
 
 
 def test_damage_is_told_and_the_code_says_so(filled: CommandLine, store: Database, folder: Path) -> None:
-    with store.writing() as connection:
-        mine = content.c.id == content_id(1)
-        connection.execute(update(content).where(mine).values(octets=b"Subject: X\r\n\r\n"))
+    maildrops.overwrite(store, 1, b"Subject: X\r\n\r\n")
     for _ in range(2):
         made = filled("database", "backup", folder, "--json")
         assert made.code == os.EX_DATAERR

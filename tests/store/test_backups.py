@@ -257,8 +257,7 @@ def test_a_damaged_backup_restores_what_it_has_and_names_the_rest(
 
 
 def test_damage_in_the_store_is_told_by_the_backup(two_maildrops: Database, folder: Folder) -> None:
-    with two_maildrops.writing() as connection:
-        connection.execute(update(content).where(content.c.id == 2 << 16).values(octets=b"?"))
+    maildrops.overwrite(two_maildrops, 2, b"?")
     assert back_up(two_maildrops, folder).damaged == ["message 2 is damaged: of its 17 octets 1 are there"]
 
 

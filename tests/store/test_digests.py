@@ -34,10 +34,10 @@ def filled(database: Database) -> Database:
 def decay(database: Database, message_id: int, part: int) -> None:
     """Change one octet of a part, as a disk does."""
     mine = content.c.id == content_id(message_id, part)
-    with database.writing() as connection:
+    with database.reading() as connection:
         octets = bytearray(connection.execute(select(content.c.octets).where(mine)).scalar_one())
-        octets[len(octets) // 2] ^= 1
-        connection.execute(update(content).where(mine).values(octets=bytes(octets)))
+    octets[len(octets) // 2] ^= 1
+    maildrops.overwrite(database, message_id, bytes(octets), part=part)
 
 
 def test_a_digest_is_the_crc_32_of_every_other_program():

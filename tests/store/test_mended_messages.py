@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from mailstack.mail.spool import PART_OCTETS
 from mailstack.store import migrate
@@ -34,10 +34,10 @@ def empty(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
 
 def change(database: Database, octets: bytes) -> bytes:
     """Change a part of Kim's large message; what it was."""
-    with database.writing() as connection:
+    with database.reading() as connection:
         mine = content.c.id == content_id(LARGE_ID, 1)
         before = connection.execute(select(content.c.octets).where(mine)).scalar_one()
-        connection.execute(update(content).where(mine).values(octets=octets))
+    maildrops.overwrite(database, LARGE_ID, octets, part=1)
     return bytes(before)
 
 

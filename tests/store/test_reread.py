@@ -31,17 +31,11 @@ def filled(database: Database) -> Database:
     return database
 
 
-def put(database: Database, number: int, octets: bytes) -> None:
-    with database.writing() as connection:
-        mine = content.c.id == content_id(number)
-        connection.execute(update(content).where(mine).values(octets=octets))
-
-
 def test_a_changed_octet_is_found_noted_and_forgotten_once_it_is_right_again(filled: Database) -> None:
     said = ["message 2 is damaged: its content is not what was deposited"]
-    put(filled, 2, b"Subject: X\r\n\r\n")
+    maildrops.overwrite(filled, 2, b"Subject: X\r\n\r\n")
     assert findings(filled) == said
-    put(filled, 2, b"Subject: 1\r\n\r\n")
+    maildrops.overwrite(filled, 2, b"Subject: 1\r\n\r\n")
     with filled.reading() as connection, pytest.raises(MessageDamaged):
         fetching.open_message(connection, 1, 2)  # as the note says, until somebody looks again
     assert findings(filled) == []
@@ -61,7 +55,7 @@ def test_messages_from_before_digests_get_theirs(filled: Database) -> None:
 
 def test_lines_without_crlf_are_found(filled: Database) -> None:
     octets = b"Subject: 1\n\r\n"
-    put(filled, 2, octets)
+    maildrops.overwrite(filled, 2, octets)
     with filled.writing() as connection:
         connection.execute(update(message).where(message.c.id == 2).values(digests=None, octets=len(octets)))
         connection.execute(update(entry).where(entry.c.uid == 2).values(octets=len(octets) + 32))

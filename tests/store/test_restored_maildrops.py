@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from mailstack.errors import NotFound
 from mailstack.mail.address import Mailbox
@@ -19,7 +19,7 @@ from mailstack.store.removal import Expunge
 from mailstack.store.tables import REMOVED_BY_ADMIN, content, entry, message
 from tests.store import operations
 from tests.support import maildrops
-from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, exhaust, expunge, mail, validity
+from tests.support.backups import JO, KIM, LARGE, back_up, bring_back, expunge, mail, restored, validity
 from tests.support.contents import Contents, contents, findings
 from tests.support.fetched import whole
 
@@ -108,6 +108,11 @@ def seen(database: Database) -> Contents:
     return found._replace(accounts=[row[:6] + row[7:] for row in found.accounts])
 
 
+def newest(connection: Connection) -> int:
+    """The id of the message that came last."""
+    return connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
+
+
 @pytest.mark.parametrize("still_there_for", [(), (1,)])
 def test_a_surrogate_comes_back_with_its_message(
     in_two_views: Database, folder: Folder, tmp_path: Path, still_there_for: tuple[int, ...]
@@ -134,7 +139,7 @@ def test_a_message_whose_surrogate_is_lost_comes_back_as_it_came(
     in_two_views: Database, folder: Folder, tmp_path: Path
 ) -> None:
     with in_two_views.writing() as connection:
-        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
+        twin = newest(connection)
         connection.execute(delete(content).where(content.c.id == (twin << 16) + 1))
     back_up(in_two_views, folder)
     expunge(in_two_views, 2, 1)
@@ -157,9 +162,9 @@ def test_a_damaged_surrogate_gets_its_content_back(
 ) -> None:
     before = seen(in_two_views)
     back_up(in_two_views, folder)
-    with in_two_views.writing() as connection:
-        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
-        connection.execute(update(content).where(content.c.id == twin << 16).values(octets=b"\r\n"))
+    with in_two_views.reading() as connection:
+        twin = newest(connection)
+    maildrops.overwrite(in_two_views, twin, b"\r\n")
     assert len(findings(in_two_views)) == 1  # and notes it
     assert bring_back(in_two_views, folder, tmp_path, "kim") == 1
     assert findings(in_two_views) == []
@@ -172,9 +177,9 @@ def test_a_damaged_surrogate_gets_its_content_back(
 def test_a_surrogate_that_is_damaged_in_the_backup_too_is_done_without(
     in_two_views: Database, folder: Folder, tmp_path: Path
 ) -> None:
-    with in_two_views.writing() as connection:
-        twin = connection.execute(select(message.c.id).order_by(message.c.id.desc()).limit(1)).scalar_one()
-        connection.execute(update(content).where(content.c.id == twin << 16).values(octets=b"\r\n"))
+    with in_two_views.reading() as connection:
+        twin = newest(connection)
+    maildrops.overwrite(in_two_views, twin, b"\r\n")
     (said,) = findings(in_two_views)
     back_up(in_two_views, folder)
     with upgraded(folder, folder.find(None), tmp_path) as copy:
@@ -195,10 +200,7 @@ def test_a_damaged_message_gets_its_content_back(
 ) -> None:
     before = mail(two_maildrops, "kim")
     back_up(two_maildrops, folder)
-    with two_maildrops.writing() as connection:
-        connection.execute(
-            update(content).where(content.c.id == 3 << 16).values(octets=b"Subject: X\r\n\r\n.\r\n")
-        )
+    maildrops.overwrite(two_maildrops, 3, b"Subject: X\r\n\r\n.\r\n")
     said = "message 3 is damaged: its content is not what was deposited"
     assert findings(two_maildrops) == [said]  # and notes it
     assert bring_back(two_maildrops, folder, tmp_path, "kim", list(before)[2]) == 1
@@ -219,8 +221,8 @@ def test_a_damaged_message_that_was_removed_leaves_nothing_behind(
 ) -> None:
     before = mail(two_maildrops, "kim")
     back_up(two_maildrops, folder)
+    maildrops.overwrite(two_maildrops, 21, b"\r\n")
     with two_maildrops.writing() as connection:
-        connection.execute(update(content).where(content.c.id == 21 << 16).values(octets=b"\r\n"))
         removal.expunge(connection, [Expunge(2, [21], REMOVED_BY_ADMIN)])
     findings(two_maildrops)  # notes the damage
     assert bring_back(two_maildrops, folder, tmp_path, "kim") == 1
@@ -234,13 +236,7 @@ def late(
     database: Database, folder: Folder, working: Path, name: str, since_the_plan: Callable[[], object]
 ) -> maildrop.Return:
     """Restore one account's mail by a plan from before something else happened."""
-    with upgraded(folder, folder.find(None), working) as copy:
-        with database.reading() as connection:
-            found = missing.plan(connection, copy, Mailbox(name, "example.org"))
-            target = accounts.find_account(connection, Mailbox(name, "example.org"))
-        since_the_plan()
-        run = maildrop.Return(database, copy, found, target)
-        exhaust(run.run())
+    run = restored(database, folder, working, name, since_the_plan=since_the_plan)
     assert run.findings == []
     assert findings(database) == []
     return run
@@ -289,8 +285,7 @@ def test_a_damaged_message_whose_owner_has_deleted_it_comes_back(
 ) -> None:
     before = mail(two_maildrops, "kim")
     back_up(two_maildrops, folder)
-    with two_maildrops.writing() as connection:
-        connection.execute(update(content).where(content.c.id == 21 << 16).values(octets=b"\r\n"))
+    maildrops.overwrite(two_maildrops, 21, b"\r\n")
     assert len(findings(two_maildrops)) == 1  # and notes it
     run = late(two_maildrops, folder, tmp_path, "kim", lambda: expunge(two_maildrops, 2, 21))
     assert (run.restored, run.stayed) == (1, 0)

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import update
 
 from mailstack.errors import MessageDamaged, MessageGone
 from mailstack.store import walk
 from mailstack.store.engine import Database
-from mailstack.store.parts import content_id
 from mailstack.store.removal import Expunge, expunge
 from mailstack.store.store import Store
-from mailstack.store.tables import content
 from mailstack.store.walk import Content, Walk
 from tests.support import maildrops
 
@@ -204,10 +201,7 @@ async def test_a_walk_that_was_closed_while_it_read_keeps_nothing(filled, tmp_pa
 
 async def test_a_damaged_message_is_named_when_its_turn_comes(filled, tmp_path):
     async with opened(filled, tmp_path) as store:
-        with filled.writing() as connection:
-            connection.execute(
-                update(content).where(content.c.id == content_id(5)).values(octets=octets_of(6))
-            )
+        maildrops.overwrite(filled, 5, octets_of(6))
         on_foot = store.walk()
         for uid in range(1, COUNT + 1):
             if uid == 5:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mailstack.mail.address import Mailbox
@@ -59,13 +59,22 @@ def bring_back(database: Database, folder: Folder, working: Path, name: str, *un
 
 
 def restored(
-    database: Database, folder: Folder, working: Path, name: str, *unique_ids: str
+    database: Database,
+    folder: Folder,
+    working: Path,
+    name: str,
+    *unique_ids: str,
+    since_the_plan: Callable[[], object] = lambda: None,
 ) -> maildrop.Return:
-    """Restore one account's mail from the newest backup, as far as it has it."""
+    """Restore one account's mail from the newest backup, as far as it has it.
+
+    Between the plan and the work something else may happen.
+    """
     with upgraded(folder, folder.find(None), working) as copy:
         with database.writing() as connection:
             found = missing.plan(connection, copy, Mailbox(name, "example.org"), unique_ids)
             target = accounts.find_account(connection, Mailbox(name, "example.org"))
+        since_the_plan()
         run = maildrop.Return(database, copy, found, target)
         exhaust(run.run())
         return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from mailstack.mail.address import parse_mailbox
 from mailstack.mail.spool import Spool
@@ -14,6 +14,8 @@ from mailstack.store.clock import now
 from mailstack.store.engine import Database
 from mailstack.store.leftovers import Slice
 from mailstack.store.messages import Deposit, Recipient
+from mailstack.store.parts import content_id
+from mailstack.store.tables import content
 
 
 def add_accounts(database: Database, *addresses: str) -> None:
@@ -44,6 +46,13 @@ def deposit(
                 at=now(),
             )
             return messages.deposit(connection, [job])[0]
+
+
+def overwrite(database: Database, message_id: int, octets: bytes, *, part: int = 0) -> None:
+    """Put other octets into a part of a message's content, as a broken disk does."""
+    with database.writing() as connection:
+        mine = content.c.id == content_id(message_id, part)
+        connection.execute(update(content).where(mine).values(octets=octets))
 
 
 def sweep(connection: Connection) -> None:
